@@ -1,0 +1,241 @@
+"""Reading and writing sound files with libsndfile (wav, flac, ogg, opus, mp3, aiff, au, w64), resampling with soxr.
+
+libsndfile reads what is left of a cut WAV, AIFF or Ogg file without a word. Training on half a sentence with its whole
+transcript is worse than an error, so cut files are recognised here and refused.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import soundfile
+import soxr
+
+from asr.errors import AudioError
+
+Codec = Literal["flac", "opus", "wav"]
+Waveform = npt.NDArray[np.float32]
+
+_BLOCK_FRAMES = 1 << 20
+# Read by blocks: a damaged header may promise terabytes, and nobody should allocate them before the first sample.
+_UNKNOWN_FRAMES = 1 << 36
+# FLAC counts samples in 36 bits; libsndfile gives a larger number where the header leaves the count open.
+_LARGEST_SAMPLE = 100.0
+# Float files hold samples within ±1, loud ones a little more; 16-bit integers saved as floats reach 32767.
+_OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
+_CONTAINERS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
+
+
+class UnusableAudioError(AudioError):
+    """A sound file that cannot be used.
+
+    Attributes:
+        reason: a few words without names or numbers, such as "truncated", by which skipped utterances are counted.
+    """
+
+    def __init__(self, name: str, reason: str, detail: str = "") -> None:
+        super().__init__(f"{name}: {reason}{f': {detail}' if detail else ''}")
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of a sound file states.
+
+    Attributes:
+        sample_rate: in hertz.
+        num_samples: per channel, at that rate.
+        num_channels: 1 for mono.
+        format: libsndfile's container, such as "FLAC".
+        subtype: libsndfile's encoding, such as "PCM_16".
+    """
+
+    sample_rate: int
+    num_samples: int
+    num_channels: int
+    format: str
+    subtype: str
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.num_samples / self.sample_rate
+
+
+def audio_info(source: Path | bytes, *, name: str = "") -> AudioInfo:
+    """What the header of `source` states; the samples are not read, so damage further on goes unseen.
+
+    Args:
+        source: a sound file, or the bytes of one.
+        name: what to call it in errors; the path by default.
+
+    Raises:
+        UnusableAudioError: missing, a directory, empty, or not audio.
+    """
+    with _opened(source, _name(source, name)) as file:
+        return AudioInfo(file.samplerate, file.frames, file.channels, file.format, file.subtype)
+
+
+def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Waveform:
+    """The samples (N,) of `source` as mono float32 at `sample_rate` hertz, full scale at ±1.
+
+    Channels are averaged; another rate is converted with soxr (quality HQ).
+
+    Args:
+        source: a sound file, or the bytes of one.
+        sample_rate: the rate of the result.
+        name: what to call it in errors; the path by default.
+
+    Raises:
+        UnusableAudioError: missing, a directory, empty, not audio, truncated, damaged, without samples, or with samples
+            that are NaN, infinite or far beyond full scale.
+    """
+    name = _name(source, name)
+    with _opened(source, name) as file:
+        _check_complete(file, source, name)
+        samples = _all_frames(file, name)
+        found_rate = file.samplerate
+    waveform: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
+    _check_samples(waveform, name)
+    if found_rate != sample_rate:
+        waveform = soxr.resample(waveform, found_rate, sample_rate, quality="HQ")
+        if len(waveform) == 0:
+            raise UnusableAudioError(
+                name, "no samples", f"too short to be converted from {found_rate} to {sample_rate} Hz"
+            )
+    return np.ascontiguousarray(waveform)
+
+
+def encode_audio(waveform: Waveform, sample_rate: int, codec: Codec) -> bytes:
+    """The bytes of a sound file that holds `waveform` (N,), mono, 16 bits (Opus: libsndfile's default bit rate).
+
+    Samples beyond full scale are clipped. FLAC and WAV are the same bytes each time; an Ogg stream carries a random
+    serial number, so Opus files differ in a few bytes while they sound the same.
+
+    Raises:
+        AudioError: Opus does not know `sample_rate`.
+    """
+    if codec == "opus" and sample_rate not in _OPUS_RATES_HZ:
+        known = ", ".join(map(str, _OPUS_RATES_HZ))
+        raise AudioError(f"Opus stores sample rates of {known} Hz, not {sample_rate}; choose one of them or codec flac")
+    container, subtype = _CONTAINERS[codec]
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, sample_rate, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+def _name(source: Path | bytes, name: str) -> str:
+    if name:
+        return name
+    return str(source) if isinstance(source, Path) else "audio"
+
+
+def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
+    """`source` opened for reading; what libsndfile says in riddles ("System error.") is found out beforehand."""
+    if isinstance(source, Path):
+        try:
+            size = source.stat().st_size
+        except OSError as error:
+            raise UnusableAudioError(name, "missing", error.strerror or str(error)) from error
+        if source.is_dir():
+            raise UnusableAudioError(name, "not audio", "it is a directory")
+    else:
+        size = len(source)
+    if size == 0:
+        raise UnusableAudioError(name, "empty file")
+    try:
+        return soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
+    except soundfile.LibsndfileError as error:
+        raise UnusableAudioError(name, "not audio", f"libsndfile says: {error.error_string}") from error
+    except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
+        raise UnusableAudioError(name, "not audio", str(error)) from error
+
+
+def _all_frames(file: soundfile.SoundFile, name: str) -> Waveform:
+    """Every frame (N, channels) of `file`."""
+    blocks: list[Waveform] = []
+    try:
+        while True:
+            block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+            blocks.append(block)
+            if len(block) < _BLOCK_FRAMES:
+                break
+    except soundfile.LibsndfileError as error:
+        if file.frames >= _UNKNOWN_FRAMES:
+            raise UnusableAudioError(
+                name, "length unknown", "the header leaves it open; write the file anew"
+            ) from error
+        raise UnusableAudioError(name, "truncated or damaged", _plain(error.error_string)) from error
+    found = sum(map(len, blocks))
+    if found < file.frames:
+        raise UnusableAudioError(name, "truncated or damaged", f"{found} of {file.frames} samples are there")
+    if found == 0:
+        raise UnusableAudioError(name, "no samples")
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
+def _plain(message: str) -> str:
+    return message.removeprefix("Error : ").strip() or "samples are missing"
+
+
+def _check_samples(waveform: Waveform, name: str) -> None:
+    """Raises UnusableAudioError for NaN, infinity and integers in float's clothing; one pass finds all three."""
+    peak = max(float(waveform.max()), -float(waveform.min()))
+    if peak <= _LARGEST_SAMPLE:
+        return
+    if np.isfinite(peak):
+        raise UnusableAudioError(
+            name, "samples out of range", f"they reach {peak:.0f}, full scale is 1; divide them by it"
+        )
+    position = int(np.flatnonzero(~np.isfinite(waveform))[0])
+    raise UnusableAudioError(name, "samples not finite", f"sample {position} is {waveform[position]}")
+
+
+# libsndfile's log of what it found in the header, for WAV, AIFF and AU; W64 and RF64 say it their own way.
+_CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_CUT_FILE = re.compile(r"^\s*(?:riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_STREAM_BYTES = 0x7F000000
+# Programs that write WAV into a pipe cannot go back to fill in the size and leave a huge number there.
+
+
+def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) -> None:
+    """Raises UnusableAudioError where the file ends before the place that its header or last page names."""
+    if file.format == "OGG":
+        if not _ends_on_last_ogg_page(_tail(source)):
+            raise UnusableAudioError(name, "truncated or damaged", "the last Ogg page is missing or cut")
+        return
+    if file.format in {"FLAC", "MP3", "MPEG"}:
+        return  # these state a count of samples, which is compared with what could be read
+    pattern = _CUT_FILE if file.format in {"W64", "RF64"} else _CUT_CHUNK
+    for stated, found in pattern.findall(file.extra_info):
+        if int(found) < int(stated) < _STREAM_BYTES:
+            raise UnusableAudioError(name, "truncated or damaged", f"{found} of {stated} bytes of sound are there")
+
+
+def _tail(source: Path | bytes) -> bytes:
+    """The last bytes of `source`, enough for the largest Ogg page (27 + 255 + 255 * 255 bytes) and its mark."""
+    length = 1 << 17
+    if isinstance(source, bytes):
+        return source[-length:]
+    with source.open("rb") as stream:
+        stream.seek(max(0, source.stat().st_size - length))
+        return stream.read()
+
+
+def _ends_on_last_ogg_page(tail: bytes) -> bool:
+    """Whether the last page in `tail` is whole and says that it is the last.
+
+    Source: RFC 3533, section 6: mark, version, flags (4: end of stream), ..., a table of lacings, the body.
+    """
+    start = tail.rfind(b"OggS")
+    header = tail[start : start + 27]
+    if start < 0 or len(header) < 27 or not header[5] & 4:
+        return False
+    lacings = tail[start + 27 : start + 27 + header[26]]
+    return len(lacings) == header[26] and start + 27 + len(lacings) + sum(lacings) <= len(tail)

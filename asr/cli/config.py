@@ -1,0 +1,41 @@
+"""`asr config`: look at settings before they cost an hour."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Show and check configurations.", no_args_is_help=True)
+
+Name = Annotated[str | None, typer.Argument(help="YAML file, or a name in conf/. Without it: the defaults.")]
+Overrides = Annotated[list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes.")]
+
+
+@app.command()
+def show(name: Name = None, overrides: Overrides = None) -> None:
+    """Print a configuration with all defaults filled in.
+
+    Example: `asr config show fsdd encoder.cell=lstm`
+    """
+    from asr.experiment import load_experiment
+
+    changes = overrides or []
+    if name is None or "=" not in name:
+        print(load_experiment(name, changes).yaml(), end="")
+    else:
+        print(load_experiment(None, [name, *changes]).yaml(), end="")
+
+
+@app.command()
+def check(
+    name: Annotated[str, typer.Argument(help="YAML file, or a name in conf/.")], overrides: Overrides = None
+) -> None:
+    """Check a configuration: unknown keys, wrong values, settings that do not go together.
+
+    Example: `asr config check my.yaml`
+    """
+    from asr.experiment import config_path, load_experiment
+
+    load_experiment(name, overrides or ())
+    print(f"{config_path(name)}: ok")

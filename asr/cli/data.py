@@ -1,0 +1,87 @@
+"""`asr data`: look at a corpus before it costs a night of training."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.errors import CorpusError
+
+if TYPE_CHECKING:
+    from asr.corpus.check import CorpusCheck, Finding
+
+_NUM_NAMED = 3
+
+app = typer.Typer(help="Look at data.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look at data."""
+
+
+@app.command()
+def check(
+    manifest: Annotated[
+        Path, typer.Argument(help="JSONL manifest, or a folder of audio with a .txt beside each file.")
+    ],
+    sample_rate: Annotated[
+        int | None, typer.Option(min=1000, help="Hertz that the model hears. Default: each file's own.")
+    ] = None,
+    subsampling: Annotated[int, typer.Option(help="Feature frames per encoder frame: 1, 2, 4, 8.")] = 4,
+    hop_seconds: Annotated[float, typer.Option(min=0.0001, help="Distance of feature frames.")] = 0.01,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings with all ids here.")] = None,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that decode audio.")] = 2,
+) -> None:
+    """Check a corpus: audio that is missing, damaged, silent or clipped, wrong durations, odd characters, duplicates.
+
+    Also what is too short for CTC to say its text. Errors, which training cannot use, give exit code 1; warnings do not.
+
+    Example: `asr data check train.jsonl --sample-rate 16000 --json findings.json`
+    """
+    from asr.atomic import write_text
+    from asr.corpus.check import CorpusCheck, check_corpus
+    from asr.terminal import progress_bar
+
+    if subsampling not in {1, 2, 4, 8}:
+        raise CorpusError(f"--subsampling {subsampling}: expected 1, 2, 4 or 8")
+    result = CorpusCheck(sample_rate=sample_rate, subsampling=subsampling, hop_seconds=hop_seconds)
+    with progress_bar("checking", None) as advance:
+        check_corpus(manifest, result, num_threads=threads, advance=advance)
+    findings = result.findings()
+    if json_file is not None:
+        record = {"summary": result.summary(), "findings": [asdict(finding) for finding in findings]}
+        write_text(json_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    for line in report_lines(manifest, result, findings):
+        print(line)
+    if any(finding.severity == "error" for finding in findings):
+        raise typer.Exit(1)
+
+
+def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -> Iterator[str]:
+    """The report for people: sizes, then a line for each finding with the first few ids."""
+    unknown = f", unknown for {result.speakers['']} utterances" if result.speakers[""] else ""
+    yield f"{path}: {result.utterances} utterances, {len(result.speakers.keys() - {''})} speakers{unknown}"
+    if result.durations:
+        shortest, middle, longest = min(result.durations), statistics.median(result.durations), max(result.durations)
+        rates = ", ".join(f"{rate} Hz ({count})" for rate, count in result.sample_rates.most_common())
+        yield f"{sum(result.durations) / 3600:.2f} h of audio, {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
+        yield f"sample rates: {rates}"
+    yield f"{len(result.characters)} characters: {''.join(sorted(result.characters)).strip()}"
+    counts: Counter[str] = Counter()
+    for finding in findings:
+        counts[finding.severity] += finding.count
+        yield f"{finding.severity:7} {finding.count:6} x {finding.kind}: {_named(finding)}"
+    yield f"errors: {counts['error']}, warnings: {counts['warning']}" if counts else "no problems found"
+
+
+def _named(finding: Finding) -> str:
+    shown = [f"{name} ({detail})" if detail else name for name, detail in finding.examples[:_NUM_NAMED]]
+    return "; ".join(shown) + ("; ..." if finding.count > len(shown) else "")

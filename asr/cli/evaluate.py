@@ -1,0 +1,42 @@
+"""`asr evaluate`: word error rates of a trained model on any data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def evaluate(
+    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    data: Annotated[
+        list[str],
+        typer.Option(help="Manifest, folder of audio with .txt beside, folder of shards, or RECIPE:SPLIT[,SPLIT]."),
+    ],
+    root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
+    decoder: Annotated[str, typer.Option(help="greedy or beam; with commas for several.")] = "greedy",
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records here.")] = None,
+    hypotheses: Annotated[
+        Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")
+    ] = None,
+) -> None:
+    """Measure word and character error rate with their 95 % intervals.
+
+    Examples:
+    - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
+    - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
+    """
+    from asr.cli.decoder_option import parse_decoders
+    from asr.evaluation import evaluate_subsets, open_subsets
+    from asr.scoring import results_table, write_results
+    from asr.terminal import get_console
+
+    subsets = [subset for name in data for subset in open_subsets(name, root)]
+    decoders = parse_decoders(decoder, width=width)
+    results = evaluate_subsets(model, subsets, decoders, device=device, hypotheses=hypotheses)
+    get_console().print(results_table(results))
+    if json_file is not None:
+        write_results(json_file, results)

@@ -1,0 +1,80 @@
+"""The `asr` command: its groups, and what happens to errors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from asr import __version__
+from asr.cli import config, data, doctor, evaluate, model, run, score, transcribe
+from asr.errors import AsrError
+
+app = typer.Typer(
+    name="asr",
+    help="Speech recognition whose every step can be read, changed and measured.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("recipes")(run.recipes)
+app.command("run")(run.run)
+app.command("prepare")(run.prepare)
+app.command("train")(run.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("transcribe")(transcribe.transcribe)
+app.command("score")(score.score)
+app.add_typer(config.app, name="config")
+app.add_typer(model.app, name="model")
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
+
+_DEBUG = "--debug"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"bigru-asr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[
+        bool, typer.Option(_DEBUG, help="Show the traceback of an error; works behind every command.")
+    ] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Speech recognition whose every step can be read, changed and measured.
+
+    A first word error rate, from the corpus that comes along: `asr run spoken_commands`
+    """
+
+
+def main() -> None:
+    """Run the command in `sys.argv`; a user's mistake becomes one line on standard error and exit code 2."""
+    arguments = sys.argv[1:]
+    debug = _DEBUG in arguments
+    try:
+        app(args=[argument for argument in arguments if argument != _DEBUG])
+    except AsrError as error:
+        if debug:
+            raise
+        _exit(str(error), error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output, such as `head`, has seen enough.
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        if debug:
+            raise
+        _exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
+
+
+def _exit(message: str, code: int) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

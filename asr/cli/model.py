@@ -1,0 +1,57 @@
+"""`asr model`: what a model is made of."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Look at models.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Look at models."""
+
+
+@app.command()
+def info(
+    name: Annotated[str, typer.Argument(help="Run folder, checkpoint, YAML file, or a name in conf/.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes to a YAML.")
+    ] = None,
+    vocabulary_size: Annotated[int, typer.Option(help="Tokens with blank, where no checkpoint says it.")] = 32,
+) -> None:
+    """Print layers, shapes, parameters, frame rate and receptive stride.
+
+    Examples:
+    - `asr model info runs/fsdd`
+    - `asr model info spoken_commands encoder.num_layers=5`
+    """
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from asr.experiment import load_experiment
+    from asr.model.acoustic import AcousticModel, num_parameters
+    from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
+    from asr.terminal import get_console
+
+    console = get_console()
+    path = Path(name)
+    if path.is_dir() or path.suffix == ".pt":
+        file = find_checkpoint(path)
+        checkpoint = load_checkpoint(file)
+        model, _ = restore_model(checkpoint, where=str(file))
+        console.print(f"{file}: {checkpoint.note}")
+    else:
+        model = AcousticModel(load_experiment(name, overrides or ()).acoustic, vocabulary_size)
+    table = Table("part", "kind", "output", "frames/s", "parameters", box=None, pad_edge=False)
+    for row in model.describe():
+        table.add_row(row.name, row.kind, row.output, f"{row.frames:g}", f"{row.parameters:,}")
+    console.print(table)
+    stride = model.seconds_per_frame
+    console.print(
+        f"{num_parameters(model):,} parameters, {num_parameters(model) * 4 / 1e6:.1f} MB in float32; one token at most "
+        f"every {stride * 1000:g} ms ({round(stride * model.config.features.sample_rate)} samples of stride)"
+    )

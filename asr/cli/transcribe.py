@@ -1,0 +1,46 @@
+"""`asr transcribe`: audio files to text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def transcribe(
+    audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
+    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
+    decoder: Annotated[str, typer.Option(help="greedy or beam.")] = "beam",
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+) -> None:
+    """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
+
+    Examples:
+    - `asr transcribe hello.wav --model runs/spoken_commands`
+    - `asr transcribe *.flac --model model.pt --format json > transcripts.jsonl`
+    """
+    from asr.cli.decoder_option import parse_decoders
+    from asr.errors import AudioError, ConfigError, did_you_mean
+    from asr.recognizer import FORMATS, Recognizer
+
+    if format not in FORMATS:
+        raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
+    choice, *others = parse_decoders(decoder, width=width)
+    if others:
+        raise ConfigError(f"--decoder {decoder}: transcribing takes one decoder")
+    recognizer = Recognizer.load(model, choice, device)
+    failures = 0
+    for path in audio:
+        try:
+            recognized = recognizer.transcribe(path)
+        except AudioError as error:
+            failures += 1
+            print(f"error: {error}", file=sys.stderr)
+        else:
+            print(FORMATS[format](recognized, recognizer.seconds_per_frame), flush=True)
+    if failures:
+        raise AudioError(f"{failures} of {len(audio)} files could not be transcribed")

@@ -1,0 +1,306 @@
+"""Shards -> batches of padded waveforms, in an order that is a pure function of seed, epoch and the shards' index.
+
+    shards (permuted) -> samples, still compressed -> shuffle buffer -> window, sorted by length -> batches (shuffled)
+    -> threads decode them, a few ahead, in order
+
+All that decides which utterance comes when happens in the caller's thread on compressed samples. The threads only
+decode, so their number changes speed and nothing else, and passing over the first batches of an epoch, to resume in
+its middle, costs no decoding. Memory is bounded by buffer and window, however large the corpus is.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from asr.audio import audio_info, read_audio
+from asr.config import Section
+from asr.corpus.ahead import map_ahead
+from asr.corpus.shards import ShardIndex, StoredUtterance, read_shard
+from asr.corpus.utterance import Utterance
+from asr.errors import AudioError, CorpusError
+
+_LOG = logging.getLogger(__name__)
+
+
+class BatchesConfig(Section):
+    """How utterances become batches."""
+
+    seconds: float = Field(120.0, gt=0, description="audio in a batch, padding included")
+    max_utterances: int = Field(64, ge=1, description="most utterances in a batch")
+    shuffle_buffer: int = Field(
+        4096,
+        ge=1,
+        description="compressed utterances from which the next one is drawn; 1 keeps the order of the shards",
+    )
+    window_batches: int = Field(
+        16, ge=1, description="batches' worth of utterances that are sorted by length together; more means less padding"
+    )
+    num_workers: int = Field(2, ge=0, description="threads that decode; they change speed, not order; 0: none")
+    prefetch: int = Field(8, ge=0, description="batches decoded ahead of the one in use")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some utterances, padded to the longest.
+
+    Attributes:
+        ids, texts, speakers: one each per utterance.
+        waveforms: (B, N) float32, zero after the end of each utterance.
+        num_samples: (B,) int64, lengths without padding.
+    """
+
+    ids: tuple[str, ...]
+    texts: tuple[str, ...]
+    speakers: tuple[str, ...]
+    waveforms: Tensor
+    num_samples: Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch with its tensors on `device`; from pinned memory the copy overlaps with computation."""
+        return self._with(
+            self.waveforms.to(device, non_blocking=True),
+            self.num_samples.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which a GPU can copy by itself."""
+        return self._with(self.waveforms.pin_memory(), self.num_samples.pin_memory())
+
+    def _with(self, waveforms: Tensor, num_samples: Tensor) -> Batch:
+        return Batch(self.ids, self.texts, self.speakers, waveforms, num_samples)
+
+
+def epoch_batches(
+    index: ShardIndex,
+    config: BatchesConfig,
+    *,
+    seed: int,
+    epoch: int,
+    skip_batches: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+    pin_memory: bool = False,
+) -> Iterator[Batch]:
+    """The batches of one epoch of training: every utterance once, in random order.
+
+    The same (index, config but for its threads, seed, epoch) gives the same batches. Of several processes, each reads
+    all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
+    batches of its own that come twice.
+
+    Args:
+        index: the shards.
+        config: sizes of batches and buffers.
+        seed: of the run.
+        epoch: counted from 0 or 1; another one gives another order.
+        skip_batches: batches (of this rank) to pass over, when training resumes in the middle of an epoch.
+        rank: which of `world_size` processes this is.
+        world_size: number of processes.
+        pin_memory: put the tensors into page-locked memory; needs a GPU.
+
+    Raises:
+        CorpusError: a shard cannot be read, or its audio cannot be decoded.
+    """
+    _report_long(index, config)
+    order = _Order(seed, epoch)
+    batches = _shuffled_batches(_samples(index, order.shards(index)), config, index.sample_rate, order)
+    mine = islice(_of_rank(batches, rank, world_size), skip_batches, None)
+    yield from _decoded(mine, config, index.sample_rate, pin_memory=pin_memory)
+
+
+def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, epoch: int, world_size: int = 1) -> int:
+    """Number of batches that `epoch_batches` yields to each rank, exactly and without reading a shard."""
+    order = _Order(seed, epoch)
+    lengths = (_Length(length) for shard in order.shards(index) for length in index.shards[shard].num_samples)
+    num_batches = sum(1 for _ in _shuffled_batches(lengths, config, index.sample_rate, order))
+    return -(-num_batches // world_size)
+
+
+def sequential_batches(index: ShardIndex, config: BatchesConfig, *, pin_memory: bool = False) -> Iterator[Batch]:
+    """Batches for evaluation: every utterance once, none at random; within a window they are sorted by length.
+
+    Raises:
+        CorpusError: a shard cannot be read, or its audio cannot be decoded.
+    """
+    samples = _samples(index, range(len(index.shards)))
+    batches = (batch for window in _windows(samples, config, index.sample_rate) for batch in window)
+    yield from _decoded(batches, config, index.sample_rate, pin_memory=pin_memory)
+
+
+def batches_of_utterances(
+    utterances: Iterable[Utterance], sample_rate: int, config: BatchesConfig, *, pin_memory: bool = False
+) -> Iterator[Batch]:
+    """Batches of utterances that are not in shards: each once, as `sequential_batches` would order them.
+
+    Raises:
+        CorpusError: the audio of an utterance cannot be read.
+    """
+    samples = (_sample_of_utterance(utterance, sample_rate) for utterance in utterances)
+    batches = (batch for window in _windows(samples, config, sample_rate) for batch in window)
+    yield from _decoded(batches, config, sample_rate, pin_memory=pin_memory)
+
+
+def _report_long(index: ShardIndex, config: BatchesConfig) -> None:
+    limit = config.seconds * index.sample_rate
+    num_long = sum(1 for shard in index.shards for length in shard.num_samples if length > limit)
+    if num_long:
+        _LOG.info("%d utterances are longer than %g s and make batches of their own", num_long, config.seconds)
+
+
+class _HasLength(Protocol):
+    @property
+    def num_samples(self) -> int: ...
+
+
+AnySample = TypeVar("AnySample", bound=_HasLength)
+AnyItem = TypeVar("AnyItem")
+
+
+@dataclass(frozen=True, slots=True)
+class _Length:
+    """All of a sample that decides its place."""
+
+    num_samples: int
+
+
+class _Order:
+    """The random numbers of one epoch; text seeds `random.Random` by SHA-512, the same everywhere."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        self.random = random.Random(f"order of seed {seed}, epoch {epoch}")
+
+    def shards(self, index: ShardIndex) -> list[int]:
+        """Positions of the shards of `index`, permuted; to be called before anything else is drawn."""
+        positions = list(range(len(index.shards)))
+        self.random.shuffle(positions)
+        return positions
+
+
+def _shuffled_batches(
+    samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int, order: _Order
+) -> Iterator[list[AnySample]]:
+    """`samples` in batches, shuffled through the buffer, sorted within windows, and shuffled again by batch."""
+    for window in _windows(_shuffled(samples, config.shuffle_buffer, order.random), config, sample_rate):
+        order.random.shuffle(window)
+        yield from window
+
+
+def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> Iterator[AnyItem]:
+    """`items`, each drawn at random from the `size` that are at hand."""
+    buffer: list[AnyItem] = []
+    for item in items:
+        if len(buffer) < size:
+            buffer.append(item)
+            continue
+        drawn = generator.randrange(size)
+        yield buffer[drawn]
+        buffer[drawn] = item
+    generator.shuffle(buffer)
+    yield from buffer
+
+
+def _windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int) -> Iterator[list[list[AnySample]]]:
+    """`samples` as lists of batches; each list comes from one window, sorted from short to long.
+
+    The last batch of a window is what was left over; it goes into the next window, so that only the end of an epoch
+    leaves a batch that could have been fuller.
+    """
+    limit = int(config.seconds * sample_rate)
+    window: list[AnySample] = []
+    total = 0
+    for sample in samples:
+        window.append(sample)
+        total += sample.num_samples
+        if total < limit * config.window_batches and len(window) < config.max_utterances * config.window_batches:
+            continue
+        *batches, window = _cut(window, limit, config.max_utterances)
+        total = sum(left.num_samples for left in window)
+        if batches:
+            yield batches
+    if window:
+        yield _cut(window, limit, config.max_utterances)
+
+
+def _cut(samples: list[AnySample], limit: int, max_utterances: int) -> list[list[AnySample]]:
+    """`samples` sorted by length and cut where a batch would exceed `limit` samples with its padding.
+
+    An utterance that is longer than `limit` makes a batch of its own.
+    """
+    batches: list[list[AnySample]] = [[]]
+    for sample in sorted(samples, key=lambda sample: sample.num_samples):
+        batch = batches[-1]
+        if batch and ((len(batch) + 1) * sample.num_samples > limit or len(batch) == max_utterances):
+            batches.append([sample])
+        else:
+            batch.append(sample)
+    return batches
+
+
+def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator[AnyItem]:
+    """Every `world_size`-th of `batches`, from `rank` on; a last group that is too small repeats its own members."""
+    stream = iter(batches)
+    while group := list(islice(stream, world_size)):
+        if len(group) < world_size:
+            _LOG.info("the last %d batches of the epoch are repeated to serve %d processes", len(group), world_size)
+        yield group[rank % len(group)]
+
+
+def _samples(index: ShardIndex, order: Iterable[int]) -> Iterator[StoredUtterance]:
+    """The utterances of the shards of `index` at the positions `order`, one after another, still compressed."""
+    for position in order:
+        yield from read_shard(index, index.shards[position])
+
+
+def _sample_of_utterance(utterance: Utterance, sample_rate: int) -> StoredUtterance:
+    file = f" ({utterance.audio})" if isinstance(utterance.audio, Path) else ""
+    name = f"utterance '{utterance.id}'{file}"
+    try:
+        # A header may be a little wrong; this length only decides in which batch the utterance goes.
+        num_samples = round(audio_info(utterance.audio, name=name).seconds * sample_rate)
+    except AudioError as error:
+        raise CorpusError(str(error)) from error
+    return StoredUtterance(utterance, num_samples, name)
+
+
+def _decoded(
+    batches: Iterable[list[StoredUtterance]], config: BatchesConfig, sample_rate: int, *, pin_memory: bool
+) -> Iterator[Batch]:
+    """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
+
+    def decode(samples: list[StoredUtterance]) -> Batch:
+        batch = _decode(samples, sample_rate)
+        return batch.pin_memory() if pin_memory else batch
+
+    return map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
+
+
+def _decode(samples: list[StoredUtterance], sample_rate: int) -> Batch:
+    try:
+        decoded = [
+            torch.from_numpy(read_audio(sample.utterance.audio, sample_rate, name=sample.name)) for sample in samples
+        ]
+    except AudioError as error:
+        raise CorpusError(str(error)) from error
+    lengths = [len(waveform) for waveform in decoded]
+    waveforms = torch.zeros(len(decoded), max(lengths))
+    for row, waveform in zip(waveforms, decoded, strict=True):
+        row[: len(waveform)] = waveform
+    return Batch(
+        ids=tuple(sample.utterance.id for sample in samples),
+        texts=tuple(sample.utterance.text for sample in samples),
+        speakers=tuple(sample.utterance.speaker for sample in samples),
+        waveforms=waveforms,
+        num_samples=torch.tensor(lengths, dtype=torch.int64),
+    )

@@ -1,0 +1,289 @@
+"""Everything that can be wrong with a corpus before training: audio, durations, characters, repetitions, lengths."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import statistics
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from asr.audio import UnusableAudioError, audio_info, read_audio
+from asr.corpus.ahead import map_ahead
+from asr.corpus.utterance import Utterance, read_folder, read_manifest
+from asr.errors import AudioError, CorpusError
+from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
+from asr.text import NormalizerConfig, normalize
+
+Severity = Literal["error", "warning"]
+
+# What training cannot use, or would learn wrongly from, is an error; what a person should look at is a warning.
+_SEVERITIES: dict[str, Severity] = {
+    "unreadable manifest": "error",
+    "repeated id": "error",
+    "missing audio": "error",
+    "unusable audio": "error",
+    "wrong duration": "error",
+    "no text left": "error",
+    "too short for CTC": "error",
+    "same audio, other text": "error",
+    "said twice": "warning",
+    "silent": "warning",
+    "clipped": "warning",
+    "low sample rate": "warning",
+    "mixed alphabets": "warning",
+    "control character": "warning",
+    "digit": "warning",
+    "symbol": "warning",
+    "rare character": "warning",
+}
+_NUM_NAMED = 3
+_DURATION_TOLERANCE_SECONDS = 0.05
+_DURATION_TOLERANCE_SHARE = 0.01
+_SILENT_PEAK = 1e-3  # -60 dB: below the noise of any microphone
+_FULL_SCALE = 0.999
+_CLIPPED_SHARE = 1e-3
+_RARE_SHARE = 1e-4
+_ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One kind of trouble: how often, and where.
+
+    Attributes:
+        kind: a key of the table of severities, for characters followed by the character.
+        count: utterances concerned.
+        examples: utterance ids, each with what was found there; for characters only the first few.
+    """
+
+    severity: Severity
+    kind: str
+    count: int
+    examples: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """What one sound file holds; `problem` and `detail` say why nothing can be said about it, else they are empty."""
+
+    problem: str = ""
+    detail: str = ""
+    sample_rate: int = 0
+    num_samples: int = 0
+    digest: bytes = b""
+    peak: float = 0.0
+    clipped_share: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return self.num_samples / self.sample_rate
+
+
+@dataclass
+class CorpusCheck:
+    """Gathers what is wrong with a corpus, one utterance at a time.
+
+    Attributes:
+        sample_rate: the rate at which the model hears; None for each file's own.
+        subsampling: feature frames per encoder frame.
+        hop_seconds: distance between feature frames.
+    """
+
+    sample_rate: int | None = None
+    subsampling: int = 4
+    hop_seconds: float = 0.01
+    utterances: int = 0
+    durations: list[float] = field(default_factory=list)
+    speakers: Counter[str] = field(default_factory=Counter)
+    sample_rates: Counter[int] = field(default_factory=Counter)
+    characters: Counter[str] = field(default_factory=Counter)
+    found: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    _in_utterances: Counter[str] = field(default_factory=Counter)
+    _first_ids: dict[str, list[str]] = field(default_factory=dict)
+    _first_with_audio: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+
+    def note(self, kind: str, utterance_id: str, detail: str = "") -> None:
+        """Remember one finding."""
+        self.found.setdefault(kind, []).append((utterance_id, detail))
+
+    def add(self, utterance: Utterance, sound: Sound) -> None:
+        """Check one utterance with what its sound file holds."""
+        self.utterances += 1
+        self.speakers[utterance.speaker] += 1
+        text = self._check_text(utterance)
+        if sound.problem:
+            self.note(sound.problem, utterance.id, sound.detail)
+            return
+        self.durations.append(sound.seconds)
+        self.sample_rates[sound.sample_rate] += 1
+        self._check_level_and_rate(utterance.id, sound)
+        self._check_duration(utterance, sound)
+        self._check_length(utterance.id, text, sound)
+        self._check_repetition(utterance.id, text, sound)
+
+    def _check_text(self, utterance: Utterance) -> str:
+        """The normalised text, after a look at its characters."""
+        text = normalize(utterance.text, NormalizerConfig())
+        if not text:
+            self.note("no text left", utterance.id, f"{utterance.text!r} is empty once normalised")
+        mixed = [word for word in text.split() if len(_alphabets(word)) > 1]
+        if mixed:
+            self.note(
+                "mixed alphabets", utterance.id, f"'{mixed[0]}' mixes {' and '.join(sorted(_alphabets(mixed[0])))}"
+            )
+        self.characters.update(text)
+        invisible = {character for character in utterance.text if unicodedata.category(character) in {"Cc", "Co", "Cn"}}
+        for character in set(text) | invisible:
+            self._in_utterances[character] += 1
+            ids = self._first_ids.setdefault(character, [])
+            if len(ids) < _NUM_NAMED:
+                ids.append(utterance.id)
+        return text
+
+    def _check_level_and_rate(self, utterance_id: str, sound: Sound) -> None:
+        if sound.peak < _SILENT_PEAK:
+            self.note("silent", utterance_id, f"peak {sound.peak:.5f} of full scale")
+        if sound.clipped_share > _CLIPPED_SHARE:
+            self.note("clipped", utterance_id, f"{sound.clipped_share:.1%} of samples at full scale")
+        if self.sample_rate is not None and sound.sample_rate < self.sample_rate:
+            self.note("low sample rate", utterance_id, f"{sound.sample_rate} Hz")
+
+    def _check_duration(self, utterance: Utterance, sound: Sound) -> None:
+        stated = utterance.seconds
+        tolerance = max(_DURATION_TOLERANCE_SECONDS, _DURATION_TOLERANCE_SHARE * sound.seconds)
+        if stated is not None and abs(stated - sound.seconds) > tolerance:
+            self.note("wrong duration", utterance.id, f"stated {stated:.2f} s, found {sound.seconds:.2f} s")
+
+    def _check_length(self, utterance_id: str, text: str, sound: Sound) -> None:
+        """Compares encoder frames with what CTC needs for characters; other tokens need at most as many."""
+        rate = self.sample_rate or sound.sample_rate
+        num_samples = round(sound.num_samples * rate / sound.sample_rate)
+        frames = frames_after_subsampling(
+            frames_of_samples(num_samples, max(1, round(self.hop_seconds * rate))), self.subsampling
+        )
+        needed = frames_needed_by_ctc([ord(character) for character in text])
+        if frames < needed:
+            self.note("too short for CTC", utterance_id, f"{needed} frames needed, {frames} in {sound.seconds:.2f} s")
+
+    def _check_repetition(self, utterance_id: str, text: str, sound: Sound) -> None:
+        first_id, first_text = self._first_with_audio.setdefault(sound.digest, (utterance_id, text))
+        if first_id != utterance_id:
+            kind = "said twice" if text == first_text else "same audio, other text"
+            self.note(kind, utterance_id, f"the same samples as {first_id}")
+
+    def findings(self) -> list[Finding]:
+        """What was found, errors first."""
+        whole = {kind: Finding(_SEVERITIES[kind], kind, len(ids), tuple(ids)) for kind, ids in self.found.items()}
+        odd = [*whole.values(), *self._odd_characters()]
+        order = list(_SEVERITIES)
+        return sorted(odd, key=lambda finding: order.index(finding.kind.split(" U+")[0]))
+
+    def _odd_characters(self) -> Iterator[Finding]:
+        total = self.characters.total()
+        for character in sorted(self._in_utterances):
+            count = self.characters[character]
+            kind = _oddity(character, rare=count < _RARE_SHARE * total)
+            if kind:
+                shown = f"{kind} U+{ord(character):04X}{f' {character}' if character.isprintable() else ''}"
+                ids = tuple((utterance_id, "") for utterance_id in self._first_ids[character])
+                yield Finding(_SEVERITIES[kind], shown, self._in_utterances[character], ids)
+
+    def summary(self) -> dict[str, object]:
+        """Sizes of the corpus, for JSON."""
+        return {
+            "utterances": self.utterances,
+            "seconds": sum(self.durations),
+            "shortest_seconds": min(self.durations, default=None),
+            "median_seconds": statistics.median(self.durations) if self.durations else None,
+            "longest_seconds": max(self.durations, default=None),
+            "speakers": len(self.speakers.keys() - {""}),
+            "utterances_without_speaker": self.speakers[""],
+            "sample_rates": {str(rate): count for rate, count in self.sample_rates.most_common()},
+            "characters": dict(self.characters.most_common()),
+        }
+
+
+def _alphabets(word: str) -> set[str]:
+    names = {unicodedata.name(character, "").split(" ")[0] for character in word if character.isalpha()}
+    return names & _ALPHABETS
+
+
+def _oddity(character: str, *, rare: bool) -> str:
+    """What is odd about `character` of a text, "" when nothing."""
+    category = unicodedata.category(character)
+    if category in {"Cc", "Co", "Cn"} and character not in "\t\n\r":
+        return "control character"
+    if category[0] == "N":
+        return "digit"
+    if category[0] in "SP" and character != "'":
+        return "symbol"
+    return "rare character" if rare and category[0] in "LM" else ""
+
+
+def examine(utterance: Utterance) -> Sound:
+    """What the sound file of `utterance` holds, read to its end."""
+    try:
+        sample_rate = audio_info(utterance.audio).sample_rate
+        waveform = read_audio(utterance.audio, sample_rate)
+    except UnusableAudioError as error:
+        return Sound("missing audio" if error.reason == "missing" else "unusable audio", str(error))
+    except AudioError as error:
+        return Sound("unusable audio", str(error))
+    return Sound(
+        sample_rate=sample_rate,
+        num_samples=len(waveform),
+        digest=hashlib.blake2b(waveform.tobytes(), digest_size=16).digest(),
+        peak=float(np.abs(waveform - waveform.mean()).max()),
+        clipped_share=float((np.abs(waveform) >= _FULL_SCALE).mean()),
+    )
+
+
+def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: Callable[[float], None]) -> None:
+    """Fill `result` with everything below the manifest or folder at `path`.
+
+    Raises:
+        CorpusError: nothing is there.
+    """
+    if not path.exists():
+        raise CorpusError(f"{path}: no such manifest or folder")
+    if not path.is_dir():
+        for utterance_id, lines in repeated_ids(path).items():
+            result.note("repeated id", utterance_id, f"lines {', '.join(map(str, lines))}")
+    utterances = _until_broken(read_folder(path) if path.is_dir() else read_manifest(path), path, result)
+
+    def heard(utterance: Utterance) -> tuple[Utterance, Sound]:
+        return utterance, examine(utterance)
+
+    for utterance, sound in map_ahead(heard, utterances, num_threads=num_threads, num_ahead=4 * num_threads):
+        result.add(utterance, sound)
+        advance(1)
+
+
+def _until_broken(utterances: Iterator[Utterance], path: Path, result: CorpusCheck) -> Iterator[Utterance]:
+    """`utterances` up to the first that cannot be read, which goes into `result`."""
+    try:
+        yield from utterances
+    except CorpusError as error:
+        result.note("unreadable manifest", path.name, f"{error}; nothing behind it was checked")
+
+
+def repeated_ids(manifest: Path) -> dict[str, list[int]]:
+    """Line numbers (from 1) of each id that stands more than once in the JSONL file `manifest`; other damage is ignored."""
+    lines_of_id: dict[str, list[int]] = {}
+    with manifest.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(record, dict) and isinstance(record.get("id"), str):
+                lines_of_id.setdefault(record["id"], []).append(number)
+    return {utterance_id: numbers for utterance_id, numbers in lines_of_id.items() if len(numbers) > 1}

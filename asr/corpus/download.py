@@ -1,0 +1,239 @@
+"""Fetching the archives of a corpus: resumed where they broke off, checked by their sums, unpacked in one folder."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import logging
+import os
+import shutil
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from asr.errors import CorpusError
+
+_LOG = logging.getLogger(__name__)
+_BLOCK_BYTES = 1 << 18
+_TIMEOUT_SECONDS = 30.0
+_HTTP_PARTIAL = 206
+_HTTP_RANGE_NOT_SATISFIABLE = 416
+
+Progress = Callable[[str, int, int | None], None]
+"""Called during a download with the file's name, the bytes that are there and the bytes in all (None: unknown)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A file on a server, and how to know that it arrived whole.
+
+    Attributes:
+        url: http or https.
+        sha256, md5: hexadecimal sums, "" where the publisher states none; one of them is enough.
+        size: in bytes, None when unknown.
+        name: name of the file on disk; the last part of the URL by default.
+    """
+
+    url: str
+    sha256: str = ""
+    md5: str = ""
+    size: int | None = None
+    name: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file on disk.
+
+        Example:
+            >>> Download(url="https://example.org/sets/train%20a.tar.gz?v=1").file_name
+            'train a.tar.gz'
+        """
+        return self.name or unquote(urlsplit(self.url).path.rpartition("/")[2])
+
+
+class _BrokenOffError(Exception):
+    """A download ended early or not at all; trying again may help."""
+
+
+def obtain(
+    downloads: Iterable[Download], root: Path, *, mirror: str | None = None, progress: Progress | None = None
+) -> None:
+    """Fetches every one of `downloads` into `root` and unpacks it there; what is already done is not done again.
+
+    Raises:
+        CorpusError: as `fetch` and `extract`.
+    """
+    for download in downloads:
+        mark = root / f".{download.file_name}.extracted"
+        if mark.exists():
+            continue
+        extract(fetch(download, root, mirror=mirror, progress=progress), root)
+        mark.touch()
+
+
+def fetch(
+    download: Download,
+    folder: Path,
+    *,
+    mirror: str | None = None,
+    progress: Progress | None = None,
+    retries: int = 4,
+    wait_seconds: float = 1.0,
+) -> Path:
+    """The path in `folder` of the file of `download`, fetched unless a whole one lies there.
+
+    What has arrived is kept in `NAME.part`; the next try, also that of a later call, goes on from there where the
+    server allows it. The file appears under its name when it is complete and its sum is right.
+
+    Args:
+        download: what to fetch.
+        folder: where to; made if missing.
+        mirror: base URL under which a file of the same name lies, instead of the publisher's.
+        progress: called after each block.
+        retries: further tries after a broken connection or an overloaded server.
+        wait_seconds: before the first further try; doubled before each next.
+
+    Raises:
+        CorpusError: the server refuses, the connection breaks too often, the sum is wrong, or the disk is too small.
+    """
+    path = folder / download.file_name
+    if path.exists():
+        problem = _mismatch(path, download)
+        if not problem:
+            return path
+        _LOG.warning("%s: %s; fetching it again", path, problem)
+    url = download.url if mirror is None else f"{mirror.rstrip('/')}/{download.url.rpartition('/')[2]}"
+    part = path.with_name(f"{path.name}.part")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for remaining in range(retries, -1, -1):
+            try:
+                _fetch_once(url, part, download, progress)
+                break
+            except _BrokenOffError as error:
+                if not remaining:
+                    raise CorpusError(
+                        f"{url}: {error}; run again to go on, name a mirror, or put the file at {path}"
+                    ) from error
+                _LOG.warning("%s: %s; trying again", url, error)
+                time.sleep(wait_seconds * 2 ** (retries - remaining))
+        part.replace(path)
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot write the download: {error.strerror or error}") from error
+    return path
+
+
+def _fetch_once(url: str, part: Path, download: Download, progress: Progress | None) -> None:
+    """Completes `part` from `url` and checks it.
+
+    Raises:
+        _BrokenOffError: the connection fails, or a resumed file turns out wrong (it is removed then).
+        CorpusError: trying again is of no use.
+    """
+    resumed_from = part.stat().st_size if part.exists() else 0
+    try:
+        _transfer(url, part, download, progress)
+    except urllib.error.HTTPError as error:
+        if error.code == _HTTP_RANGE_NOT_SATISFIABLE and resumed_from:
+            if _mismatch(part, download) or not _verifiable(download):
+                part.unlink()
+                raise _BrokenOffError("the part fetched earlier does not fit the file") from error
+            return
+        if error.code >= 500 or error.code == 429:
+            raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
+        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}") from error
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise _BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error
+    problem = _mismatch(part, download)
+    if problem:
+        part.unlink()
+        if resumed_from:  # perhaps the file on the server has changed since: once more from its start
+            raise _BrokenOffError(problem)
+        raise CorpusError(f"{url}: {problem}; the file was removed, run again or name another mirror")
+
+
+def _transfer(url: str, part: Path, download: Download, progress: Progress | None) -> None:
+    """Appends to `part` what is missing, or writes it anew where the server knows no ranges."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"User-Agent": "bigru-asr"})  # noqa: S310 - checked below
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise CorpusError(f"{url}: expected an http or https address")
+    if have:
+        request.add_header("Range", f"bytes={have}-")
+    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+        if response.status != _HTTP_PARTIAL:
+            have = 0
+        length = response.headers["Content-Length"]
+        total = have + int(length) if length else download.size
+        _check_space(part, (total or 0) - have)
+        with part.open("ab" if have else "wb") as file:
+            while block := response.read(_BLOCK_BYTES):
+                file.write(block)
+                have += len(block)
+                if progress is not None:
+                    progress(download.file_name, have, total)
+            file.flush()
+            os.fsync(file.fileno())
+    if total is not None and have < total:
+        raise _BrokenOffError(f"the connection ended after {have} of {total} bytes")
+
+
+def _check_space(path: Path, needed: int) -> None:
+    free = shutil.disk_usage(path.parent).free
+    if needed > free:
+        raise CorpusError(f"{path.parent}: the download needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
+
+
+def _verifiable(download: Download) -> bool:
+    return bool(download.sha256 or download.md5 or download.size is not None)
+
+
+def _mismatch(path: Path, download: Download) -> str:
+    """How the file at `path` differs from what `download` states, "" if it does not."""
+    size = path.stat().st_size
+    if download.size is not None and size != download.size:
+        return f"expected {download.size} bytes, found {size}"
+    for algorithm, expected in (("sha256", download.sha256), ("md5", download.md5)):
+        if expected:
+            with path.open("rb") as file:
+                found = hashlib.file_digest(file, algorithm).hexdigest()
+            if found != expected.lower():
+                return f"expected {algorithm} {expected}, found {found}"
+    return ""
+
+
+def extract(archive: Path, folder: Path) -> None:
+    """Unpacks the tar (also compressed) or zip file at `archive` into `folder`.
+
+    Raises:
+        CorpusError: damaged, neither tar nor zip, a member that would land outside `folder`, or no room on the disk.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                for name in zipped.namelist():
+                    _check_inside(name, folder, archive)
+                zipped.extractall(folder)  # noqa: S202 - every name was checked
+        elif tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tarred:
+                tarred.extractall(folder, filter="data")  # refuses absolute paths, "..", devices and links outside
+        else:
+            raise CorpusError(f"{archive}: expected a tar or zip file")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+        raise CorpusError(f"{archive}: cannot be unpacked: {error}; remove it to fetch it again") from error
+    except OSError as error:
+        raise CorpusError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
+
+
+def _check_inside(name: str, folder: Path, archive: Path) -> None:
+    if not (folder / name).resolve().is_relative_to(folder.resolve()):
+        raise CorpusError(f"{archive}: member '{name}' would be written outside {folder}")

@@ -1,0 +1,315 @@
+"""Shards: tar files that hold, for each utterance, `KEY.flac` (or `.opus`, or the original) and `KEY.json`.
+
+webdataset reads them, and so does `tar`. `index.json` lists them and is written last: a folder without it is
+unfinished. Audio is checked, mixed to mono and resampled here, once, so that training reads only what is known to be
+good.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import webdataset
+from pydantic import Field, ValidationError
+
+from asr.atomic import write_text
+from asr.audio import UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.config import Section
+from asr.corpus.ahead import map_ahead
+from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
+from asr.corpus.utterance import Utterance, check_id, check_text
+from asr.errors import CorpusError
+
+_LOG = logging.getLogger(__name__)
+_INDEX = "index.json"
+_AHEAD_PER_THREAD = 4
+_SUFFIX_OF_FORMAT = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3", "MPEG": "mp3"}
+
+Progress = Callable[[int, float], None]
+"""Called after each utterance with the number of utterances and the seconds of speech written so far."""
+
+
+class ShardsConfig(Section):
+    """How a corpus is packed."""
+
+    codec: Literal["flac", "opus", "original"] = Field(
+        "flac",
+        description="flac: 16 bits, lossless; opus: a sixth of the size, lossy; original: the corpus's own files, "
+        "which training then decodes and resamples each time",
+    )
+    megabytes: float = Field(64.0, gt=0, description="size at which a shard is closed and the next one begun")
+    num_threads: int = Field(4, ge=0, description="threads that decode and encode; they change speed, not bytes")
+    max_skipped_share: float = Field(
+        0.5, ge=0, le=1, description="stop when a larger share of the utterances has unusable audio"
+    )
+
+
+class ShardIndex(Section):
+    """What a folder of shards holds.
+
+    Attributes:
+        folder: where the shards lie.
+        sample_rate: of the audio, in hertz (with codec "original": of the samples that are read from it).
+        codec: how the audio is stored.
+        num_speakers: different speakers named, 0 when none is.
+        skipped: ids of utterances that are not in the shards, by reason.
+        shards: in the order in which they were written.
+    """
+
+    folder: Path = Field(exclude=True)
+    version: Literal[1] = 1
+    sample_rate: int = Field(gt=0)
+    codec: Literal["flac", "opus", "original"]
+    num_speakers: int
+    skipped: dict[str, tuple[str, ...]]
+    shards: tuple[Shard, ...] = Field(min_length=1)
+
+    @property
+    def num_utterances(self) -> int:
+        """Number of utterances in all shards."""
+        return sum(len(shard.num_samples) for shard in self.shards)
+
+    @property
+    def seconds(self) -> float:
+        """Duration of all utterances in seconds."""
+        return sum(sum(shard.num_samples) for shard in self.shards) / self.sample_rate
+
+    @property
+    def num_skipped(self) -> int:
+        """Number of utterances that were left out because their audio is unusable."""
+        return sum(map(len, self.skipped.values()))
+
+    @classmethod
+    def load(cls, folder: Path) -> ShardIndex:
+        """The index of the shards in `folder`.
+
+        Raises:
+            CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or a shard is
+                missing or has another size than the index says.
+        """
+        path = folder / _INDEX
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            index = cls.model_validate({**record, "folder": folder})
+        except FileNotFoundError as error:
+            raise CorpusError(f"{path}: no such file; these shards were never finished, prepare them again") from error
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot read the index: {error.strerror or error}") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise CorpusError(f"{path}: damaged index: {key}: {first['msg']}; prepare the shards again") from error
+        except (ValueError, TypeError) as error:
+            raise CorpusError(f"{path}: damaged index: {error}; prepare the shards again") from error
+        for shard in index.shards:
+            index._check(shard)
+        return index
+
+    def _check(self, shard: Shard) -> None:
+        path = self.folder / shard.name
+        try:
+            found = path.stat().st_size
+        except OSError as error:
+            raise CorpusError(f"{path}: shard is missing; prepare the shards again") from error
+        if found != shard.bytes:
+            raise CorpusError(f"{path}: shard has {found} bytes, expected {shard.bytes}; prepare the shards again")
+
+
+@dataclass(frozen=True)
+class _Skipped:
+    """An utterance whose audio cannot be used."""
+
+    utterance: Utterance
+    error: UnusableAudioError
+
+
+def write_shards(
+    utterances: Iterable[Utterance],
+    folder: Path,
+    *,
+    sample_rate: int,
+    config: ShardsConfig,
+    progress: Progress | None = None,
+) -> ShardIndex:
+    """The index of shards newly written into `folder`, which replace any that lie there.
+
+    Utterances keep their order, and the same utterances give the same bytes (but for Opus, see `encode_audio`). Those
+    whose audio is unusable are left out, counted and named in `ShardIndex.skipped`.
+
+    Raises:
+        CorpusError: no utterances, an id that is repeated or unusable, an empty text, too many utterances with
+            unusable audio, or no room on the disk.
+        AudioError: `config.codec` cannot hold `sample_rate`.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_old(folder)
+        with ShardWriter(folder, config.megabytes) as writer:
+            skipped, speakers = _write_all(utterances, writer, sample_rate, config, progress)
+        index = ShardIndex(
+            folder=folder,
+            sample_rate=sample_rate,
+            codec=config.codec,
+            num_speakers=len(speakers - {""}),
+            skipped={reason: tuple(ids) for reason, ids in sorted(skipped.items())},
+            shards=tuple(writer.shards),
+        )
+        write_text(folder / _INDEX, index.model_dump_json())
+    except OSError as error:
+        raise CorpusError(f"{error.filename or folder}: cannot write shards: {error.strerror or error}") from error
+    return index
+
+
+def _write_all(
+    utterances: Iterable[Utterance],
+    writer: ShardWriter,
+    sample_rate: int,
+    config: ShardsConfig,
+    progress: Progress | None,
+) -> tuple[dict[str, list[str]], set[str]]:
+    """Ids of skipped utterances by reason, and the speakers of the others, which `writer` has received."""
+    skipped: dict[str, list[str]] = {}
+    speakers: set[str] = set()
+    num_written, num_skipped, num_samples, last_error = 0, 0, 0, ""
+
+    def pack(utterance: Utterance) -> PackedUtterance | _Skipped:
+        return _pack(utterance, sample_rate, config.codec)
+
+    for packed in map_ahead(
+        pack,
+        _with_unique_ids(utterances),
+        num_threads=config.num_threads,
+        num_ahead=config.num_threads * _AHEAD_PER_THREAD,
+    ):
+        if isinstance(packed, _Skipped):
+            num_skipped, last_error = num_skipped + 1, str(packed.error)
+            skipped.setdefault(packed.error.reason, []).append(packed.utterance.id)
+            _LOG.warning("left out: %s", packed.error)
+            continue
+        writer.write(packed)
+        speakers.add(packed.utterance.speaker)
+        num_written, num_samples = num_written + 1, num_samples + packed.num_samples
+        if progress is not None:
+            progress(num_written, num_samples / sample_rate)
+    if num_written + num_skipped == 0:
+        raise CorpusError(f"{writer.folder}: there are no utterances to write")
+    if num_written == 0 or num_skipped > config.max_skipped_share * (num_written + num_skipped):
+        raise CorpusError(
+            f"{num_skipped} of {num_written + num_skipped} utterances have unusable audio, the last: {last_error}"
+        )
+    return skipped, speakers
+
+
+def _with_unique_ids(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+    ids: set[str] = set()
+    for utterance in utterances:
+        check_id(utterance.id, where="shards")
+        if utterance.id in ids:
+            raise CorpusError(f"two utterances have the id '{utterance.id}'; ids must be unique within a split")
+        ids.add(utterance.id)
+        check_text(utterance.text, where=f"utterance '{utterance.id}'")
+        yield utterance
+
+
+def _pack(
+    utterance: Utterance, sample_rate: int, codec: Literal["flac", "opus", "original"]
+) -> PackedUtterance | _Skipped:
+    name = f"utterance '{utterance.id}'"
+    if isinstance(utterance.audio, Path):
+        name += f" ({utterance.audio})"
+    try:
+        waveform = read_audio(utterance.audio, sample_rate, name=name)
+        # The measured duration: what a corpus states is at times wrong, and often missing.
+        utterance = replace(utterance, seconds=len(waveform) / sample_rate)
+        if codec != "original":
+            return PackedUtterance(utterance, codec, encode_audio(waveform, sample_rate, codec), len(waveform))
+        data = utterance.audio if isinstance(utterance.audio, bytes) else utterance.audio.read_bytes()
+        container = audio_info(data, name=name).format
+    except UnusableAudioError as error:
+        return _Skipped(utterance, error)
+    return PackedUtterance(utterance, _SUFFIX_OF_FORMAT.get(container, "audio"), data, len(waveform))
+
+
+def _remove_old(folder: Path) -> None:
+    """Removes an earlier index first, then its shards: no moment shows an index whose shards are not all there."""
+    (folder / _INDEX).unlink(missing_ok=True)
+    for path in folder.glob("shard-*.tar"):
+        path.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredUtterance:
+    """An utterance as a shard holds it.
+
+    Attributes:
+        utterance: with its audio still compressed, as bytes.
+        num_samples: of the audio when decoded at the index's sample rate.
+        name: which and where, for errors.
+    """
+
+    utterance: Utterance
+    num_samples: int
+    name: str
+
+
+def shard_utterances(index: ShardIndex) -> Iterator[Utterance]:
+    """The utterances of the shards of `index` in the order of writing, with their audio still compressed, as bytes.
+
+    Raises:
+        CorpusError: a shard cannot be read or does not hold what the index lists.
+    """
+    for shard in index.shards:
+        for stored in read_shard(index, shard):
+            yield stored.utterance
+
+
+def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
+    """The utterances of one shard of `index`, one at a time and in order.
+
+    Raises:
+        CorpusError: the shard cannot be read or does not hold what the index lists.
+    """
+    path = index.folder / shard.name
+    num_read = 0
+    for members in _members(path):
+        stored = _stored_utterance(members, path)
+        if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
+            raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
+        num_read += 1
+        yield stored
+    if num_read < len(shard.num_samples):
+        raise CorpusError(
+            f"{path}: {num_read} of {len(shard.num_samples)} utterances are there; prepare the shards again"
+        )
+
+
+def _members(path: Path) -> Iterator[dict[str, Any]]:
+    """For each key of the shard at `path`, its members by suffix, as webdataset groups them."""
+    # One pipeline a shard, the same in every process: webdataset's own splitting by node and worker would make the
+    # composition of batches depend on their number.
+    shards = webdataset.SimpleShardList([str(path)])
+    try:
+        yield from webdataset.DataPipeline(shards, webdataset.tarfile_to_samples())
+    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
+        reason = error.args[0] if error.args else type(error).__name__
+        raise CorpusError(f"{path}: cannot read the shard: {reason}; prepare the shards again") from error
+
+
+def _stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+    where = f"{path}: {members['__key__']}"
+    audio = [data for suffix, data in members.items() if suffix != "json" and not suffix.startswith("__")]
+    if len(audio) != 1:
+        raise CorpusError(f"{where}: expected one sound file, found {len(audio)}; prepare the shards again")
+    try:
+        record = json.loads(members["json"])
+        num_samples = int(record.pop("num_samples"))
+        utterance = Utterance(audio=audio[0], **record)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise CorpusError(f"{where}: damaged description ({error}); prepare the shards again") from error
+    return StoredUtterance(utterance, num_samples, f"{path}: utterance '{utterance.id}'")

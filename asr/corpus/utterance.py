@@ -1,0 +1,295 @@
+"""The utterance: one piece of speech and what was said; the JSONL manifest and the folder that list many.
+
+A manifest holds one JSON object a line:
+
+    {"id": "a-1", "audio": "wav/a-1.flac", "text": "hello", "seconds": 0.71, "speaker": "a", "room": "kitchen"}
+
+`id`, `audio` (relative to the manifest's folder, or absolute) and `text` must be there, `seconds` and `speaker` may be,
+any other key becomes metadata. A folder holds sound files, each with a `.txt` of the same name beside it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from asr.errors import CorpusError
+
+_LOG = logging.getLogger(__name__)
+_KEYS = ("id", "audio", "text", "seconds", "speaker")
+_AUDIO_SUFFIXES = frozenset(
+    {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav"}
+)
+_NUM_NAMED = 5
+_LONGEST_SECONDS = 1e9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Utterance:
+    """One recording with its transcript.
+
+    Attributes:
+        id: unique within its corpus; any text without line breaks or NUL.
+        audio: a sound file, or the bytes of one (a corpus that lies in an archive).
+        text: what was said, as the corpus writes it.
+        speaker: who said it, "" when unknown; confidence intervals resample by it.
+        seconds: duration when the corpus states it, else None.
+        metadata: further columns, such as {"voice": "en-us", "split": "test"}.
+    """
+
+    id: str
+    audio: Path | bytes
+    text: str
+    speaker: str = ""
+    seconds: float | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_id(utterance_id: str, *, where: str) -> None:
+    """Accepts an utterance's id that every file of this project can hold: a line of text, at least one character.
+
+    Raises:
+        CorpusError: empty, more than one line, NUL, or half of a surrogate pair; `where` goes into the message.
+    """
+    if not utterance_id:
+        raise CorpusError(f"{where}: the id is empty")
+    if utterance_id.splitlines() != [utterance_id] or "\0" in utterance_id:
+        raise CorpusError(f"{where}: the id {utterance_id!r} holds a line break or NUL")
+    if not _is_unicode(utterance_id):
+        raise CorpusError(f"{where}: the id {utterance_id!r} is not valid Unicode")
+
+
+def read_manifest(path: Path) -> Iterator[Utterance]:
+    """The utterances of the JSONL manifest at `path`, one at a time and in order.
+
+    Blank lines are passed over. Metadata that is not text is kept as JSON (`3` as "3", `[1]` as "[1]").
+
+    Raises:
+        CorpusError: missing, not UTF-8, no utterance, or at a line: not JSON, a key missing or of the wrong type, an
+            empty or repeated id, an empty text.
+    """
+    try:
+        with path.open("rb") as lines:
+            yield from _utterances_of(lines, path)
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
+
+
+def _utterances_of(lines: Iterable[bytes], path: Path) -> Iterator[Utterance]:
+    line_of_id: dict[str, int] = {}
+    for number, line in enumerate(lines, start=1):
+        where = f"{path}:{number}"
+        record = _record(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
+        if record is None:
+            continue
+        utterance = _utterance(record, path.parent, where)
+        if utterance.id in line_of_id:
+            raise CorpusError(
+                f"{where}: id '{utterance.id}' stands already in line {line_of_id[utterance.id]}; ids must be unique"
+            )
+        line_of_id[utterance.id] = number
+        yield utterance
+    if not line_of_id:
+        raise CorpusError(f"{path}: the manifest holds no utterance")
+
+
+def _record(line: bytes, where: str) -> dict[str, Any] | None:
+    """The JSON object in `line`, None for a blank line."""
+    if not line.strip():
+        return None
+    try:
+        record = json.loads(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{where}: not UTF-8 text; convert the manifest to UTF-8") from error
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f'{where}: not JSON ({error}); expected one {{"id": ...}} a line') from error
+    if not isinstance(record, dict):
+        raise CorpusError(f"{where}: expected a JSON object, found {_json_type(record)}")
+    return record
+
+
+def _utterance(record: dict[str, Any], folder: Path, where: str) -> Utterance:
+    utterance_id = _text(record, "id", where)
+    check_id(utterance_id, where=where)
+    audio, text = _text(record, "audio", where), _text(record, "text", where)
+    if not audio or "\0" in audio:
+        raise CorpusError(f"{where}: 'audio' of '{utterance_id}' is not a path: {audio!r}")
+    check_text(text, where=f"{where}: '{utterance_id}'")
+    speaker = record.pop("speaker", None)
+    if speaker is not None and not isinstance(speaker, str):
+        raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
+    return Utterance(
+        id=utterance_id,
+        audio=folder / audio,
+        text=text,
+        speaker=speaker or "",
+        seconds=_seconds(record.pop("seconds", None), where),
+        metadata={key: value if isinstance(value, str) else _json(value) for key, value in record.items()},
+    )
+
+
+def check_text(text: str, *, where: str) -> None:
+    """Accepts a transcript that says something.
+
+    Raises:
+        CorpusError: nothing but white space, or half of a surrogate pair; `where` goes into the message.
+    """
+    if not text.strip():
+        raise CorpusError(f"{where} has no text; write what is said, or leave the utterance out")
+    if not _is_unicode(text):
+        raise CorpusError(f"{where}: the text {text!r} is not valid Unicode")
+
+
+def _text(record: dict[str, Any], key: str, where: str) -> str:
+    if key not in record:
+        raise CorpusError(f"{where}: key '{key}' is missing; found {', '.join(map(repr, record)) or 'no key'}")
+    value = record.pop(key)
+    if not isinstance(value, str):
+        raise CorpusError(f"{where}: expected text in '{key}', found {_json_type(value)}")
+    return value
+
+
+def _seconds(value: object, where: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise CorpusError(f"{where}: expected a number in 'seconds', found {_json_type(value)}")
+    if not 0 < value < _LONGEST_SECONDS:
+        raise CorpusError(f"{where}: expected a duration above 0 in 'seconds', found {_json_type(value)}")
+    return float(value)
+
+
+def _json_type(value: object) -> str:
+    shown = _json(value)
+    return shown if len(shown) <= 40 else f"{shown[:37]}..."
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
+    """Writes `utterances` to the JSONL manifest at `path`, which appears only when complete; returns their number.
+
+    Sound files below the manifest's folder are written relative to it, so that the folder can be moved.
+
+    Raises:
+        CorpusError: an utterance whose audio is bytes, a repeated or unusable id, an empty text, metadata named like
+            one of the manifest's own keys, or no room on the disk.
+    """
+    ids: set[str] = set()
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="\n") as file:
+            for utterance in utterances:
+                if utterance.id in ids:
+                    raise CorpusError(f"{path}: id '{utterance.id}' occurs twice; ids must be unique")
+                ids.add(utterance.id)
+                file.write(f"{_json(_record_of(utterance, path))}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot write the manifest: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return len(ids)
+
+
+def _record_of(utterance: Utterance, path: Path) -> dict[str, object]:
+    check_id(utterance.id, where=str(path))
+    check_text(utterance.text, where=f"{path}: '{utterance.id}'")
+    if isinstance(utterance.audio, bytes):
+        raise CorpusError(f"{path}: '{utterance.id}' holds its audio as bytes; a manifest can only name files")
+    taken = set(utterance.metadata).intersection(_KEYS)
+    if taken:
+        raise CorpusError(f"{path}: '{utterance.id}' has metadata named {sorted(taken)}, which means something else")
+    audio, folder = utterance.audio.absolute(), path.parent.absolute()
+    record: dict[str, object] = {
+        "id": utterance.id,
+        "audio": (audio.relative_to(folder) if audio.is_relative_to(folder) else audio).as_posix(),
+        "text": utterance.text,
+    }
+    if utterance.seconds is not None:
+        record["seconds"] = utterance.seconds
+    if utterance.speaker:
+        record["speaker"] = utterance.speaker
+    return record | dict(utterance.metadata)
+
+
+def read_folder(folder: Path) -> Iterator[Utterance]:
+    """The utterances in `folder` and below: every sound file with a `.txt` of the same name, ordered by path.
+
+    The id is the relative path without suffix, the speaker the first folder of that path ("" for a file that lies in
+    `folder` itself). Lines of a text are joined by spaces. Hidden files are passed over; sound without text and text
+    without sound are counted and named in a warning of the log.
+
+    Raises:
+        CorpusError: no such folder, no sound file with a text, two sound files of the same name, or a text that is
+            empty or not UTF-8.
+    """
+    if not folder.is_dir():
+        raise CorpusError(f"{folder}: no such folder")
+    audio_of, text_of = _files_by_id(folder)
+    ids = sorted(audio_of.keys() & text_of.keys())
+    if not ids:
+        raise CorpusError(
+            f"{folder}: no sound file with a .txt of the same name beside it; "
+            f"found {len(audio_of)} sound files and {len(text_of)} texts"
+        )
+    _warn(folder, "sound files without text", audio_of, text_of)
+    _warn(folder, "texts without sound file", text_of, audio_of)
+    for utterance_id in ids:
+        check_id(utterance_id, where=str(folder))
+        first, _, rest = utterance_id.partition("/")
+        text = _text_of_file(text_of[utterance_id])
+        yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=first if rest else "")
+
+
+def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Sound files and texts below `folder` by relative path without suffix."""
+    audio_of: dict[str, Path] = {}
+    text_of: dict[str, Path] = {}
+    for path in sorted(folder.rglob("*")):
+        relative, suffix = path.relative_to(folder), path.suffix.lower()
+        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
+            continue
+        if suffix not in _AUDIO_SUFFIXES and suffix != ".txt":
+            continue
+        files, key = text_of if suffix == ".txt" else audio_of, relative.with_suffix("").as_posix()
+        if key in files:
+            raise CorpusError(f"{path}: {files[key].name} lies beside it and would have the same id '{key}'")
+        files[key] = path
+    return audio_of, text_of
+
+
+def _warn(folder: Path, what: str, found: Mapping[str, Path], needed: Mapping[str, Path]) -> None:
+    lonely = sorted(found.keys() - needed.keys())
+    if lonely:
+        names = ", ".join(found[key].relative_to(folder).as_posix() for key in lonely[:_NUM_NAMED])
+        more = "" if len(lonely) <= _NUM_NAMED else f" and {len(lonely) - _NUM_NAMED} more"
+        _LOG.warning("%s: left out %d %s: %s%s", folder, len(lonely), what, names, more)
+
+
+def _text_of_file(path: Path) -> str:
+    try:
+        text = " ".join(path.read_text(encoding="utf-8-sig").split())
+    except UnicodeDecodeError as error:
+        raise CorpusError(f"{path}: not UTF-8 text; convert it to UTF-8") from error
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot read the text: {error.strerror or error}") from error
+    check_text(text, where=str(path))
+    return text

@@ -1,0 +1,70 @@
+"""The errors that people see: one line that says what was expected, what was found, where, and what to do.
+
+Everything that a user can cause derives from `AsrError`; the command line prints its message without a traceback and
+exits with code 2. Any other exception is a defect of this project.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AsrError(Exception):
+    """A mistake outside this program's code, described in one line for the person who can mend it."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        # A file name, key or id that the message quotes may hold line breaks.
+        super().__init__("\\n".join(message.splitlines()))
+
+
+class ConfigError(AsrError):
+    """A configuration file, an override or a combination of settings is wrong."""
+
+
+class AudioError(AsrError):
+    """A sound file cannot be read or holds nothing that can be recognised."""
+
+
+class CorpusError(AsrError):
+    """A corpus, manifest or shard is missing, damaged or contradicts itself."""
+
+
+class TextError(AsrError):
+    """A text cannot be expressed with the vocabulary or a vocabulary cannot be made."""
+
+
+class CheckpointError(AsrError):
+    """A checkpoint is missing, damaged or made by something else."""
+
+
+class TrainingError(AsrError):
+    """Training cannot go on: losses stay non-finite, nothing can be learnt from, or the disk is full."""
+
+
+class ScoringError(AsrError):
+    """References and hypotheses cannot be compared."""
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """A hint such as `, did you mean 'lr'?` for a misspelt name, or the list of known names.
+
+    Example:
+        >>> did_you_mean("lrr", ["lr", "momentum"])
+        ", did you mean 'lr'?"
+        >>> did_you_mean("zzz", ["lr", "momentum"])
+        '; known: lr, momentum'
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(found, names, n=1)
+    if close:
+        return f", did you mean '{close[0]}'?"
+    return f"; known: {', '.join(names)}"
+
+
+class StoppedByUserError(AsrError):
+    """The user or the system asked a run to stop; everything so far is saved."""
+
+    exit_code = 130

@@ -1,0 +1,137 @@
+"""Evaluation: subsets of speech with references, recognised, timed and scored."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequential_batches
+from asr.corpus.shards import ShardIndex
+from asr.corpus.utterance import Utterance
+from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
+from asr.errors import CorpusError
+from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
+from asr.model.device import select_device
+from asr.recipe import find_recipe, read_files
+from asr.recognizer.recognizer import Recognizer
+from asr.resources import resource
+from asr.scoring import Result, UtteranceScore, score_utterance, summarize, write_hypotheses
+from asr.terminal import progress_bar
+
+DecoderChoice = GreedyDecoderConfig | BeamDecoderConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subset:
+    """Speech with references under one name; `batches` gives all of it, at a sample rate, each time it is called."""
+
+    name: str
+    batches: Callable[[int, BatchesConfig], Iterator[Batch]]
+
+    @classmethod
+    def of_shards(cls, name: str, index: ShardIndex) -> Subset:
+        """The subset in the shards of `index`."""
+
+        def batches(sample_rate: int, config: BatchesConfig) -> Iterator[Batch]:
+            if index.sample_rate != sample_rate:
+                raise CorpusError(
+                    f"{index.folder}: these shards have {index.sample_rate} Hz, the model hears {sample_rate} Hz; evaluate "
+                    "on the manifest or recipe instead, which resamples"
+                )
+            return sequential_batches(index, config)
+
+        return cls(name=name, batches=batches)
+
+    @classmethod
+    def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]]) -> Subset:
+        """The subset of the utterances that `read` yields."""
+        return cls(name=name, batches=lambda sample_rate, config: batches_of_utterances(read(), sample_rate, config))
+
+
+def open_subsets(data: str, root: Path | None) -> list[Subset]:
+    """The subsets that `data` means: a manifest, a folder of audio or of shards, or RECIPE:SPLIT[,SPLIT].
+
+    Raises:
+        CorpusError: nothing of that kind.
+    """
+    path = Path(data)
+    if (path / "index.json").is_file():
+        return [Subset.of_shards(path.name, ShardIndex.load(path))]
+    if path.exists():
+        return [Subset.of_utterances(path.stem, lambda: read_files(path))]
+    name, colon, splits = data.rpartition(":")
+    if not colon or not splits:
+        raise CorpusError(
+            f"--data {data}: expected a manifest, a folder of audio or shards, or RECIPE:SPLIT; none is there"
+        )
+    recipe = find_recipe(name)
+    if root is None and not recipe.default_root:
+        raise CorpusError(f"--data {data}: say with --root where the corpus '{recipe.name}' lies")
+    folder = root or resource(recipe.default_root)
+
+    def subset(split: str) -> Subset:
+        return Subset.of_utterances(f"{recipe.name}:{split}", lambda: recipe.read(folder, split))
+
+    return [subset(split.strip()) for split in splits.split(",")]
+
+
+def evaluate_subsets(
+    model: Path,
+    subsets: Sequence[Subset],
+    decoders: Sequence[DecoderChoice],
+    *,
+    batches: BatchesConfig | None = None,
+    device: str = "auto",
+    hypotheses: Path | None = None,
+) -> list[Result]:
+    """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
+
+    Raises:
+        CheckpointError: no model at `model`.
+        CorpusError: a subset cannot be read, or is empty.
+    """
+    file = find_checkpoint(model)
+    acoustic, tokenizer = restore_model(load_checkpoint(file), where=str(file))
+    at_device = select_device(device)
+    results = []
+    for subset in subsets:
+        for choice in decoders:
+            recognizer = Recognizer(acoustic, tokenizer, build_decoder(choice, tokenizer), at_device)
+            with progress_bar(f"{subset.name}, {choice.kind}", None) as advance:
+                scores, seconds = _recognize_and_score(
+                    recognizer, subset.batches(recognizer.sample_rate, batches or BatchesConfig()), advance
+                )
+            if not scores:
+                raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
+            results.append(summarize(scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds))
+            if hypotheses is not None:
+                hypotheses.mkdir(parents=True, exist_ok=True)
+                write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)
+    return results
+
+
+def _recognize_and_score(
+    recognizer: Recognizer, batches: Iterator[Batch], advance: Callable[[float], None]
+) -> tuple[list[UtteranceScore], float]:
+    """Scores of all utterances, and the seconds that hearing and decoding took: reading included, scoring not."""
+    scores: list[UtteranceScore] = []
+    elapsed = 0.0
+    start = time.perf_counter()
+    for batch in batches:
+        heard = list(recognizer.recognize([batch]))
+        elapsed += time.perf_counter() - start
+        for recognized, text, speaker in zip(heard, batch.texts, batch.speakers, strict=True):
+            scores.append(
+                score_utterance(
+                    id=recognized.id,
+                    speaker=speaker,
+                    reference=recognizer.normalize(text),
+                    hypothesis=recognized.best.text,
+                    seconds=recognized.seconds,
+                )
+            )
+        advance(len(batch))
+        start = time.perf_counter()
+    return scores, elapsed

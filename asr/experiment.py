@@ -1,0 +1,149 @@
+"""The whole configuration of a run: every room's section, the checks that span them, and where the run lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from asr.config import Section, Tree, dump_yaml, merged, overrides_tree, read_yaml, validated
+from asr.corpus.batches import BatchesConfig
+from asr.corpus.shards import ShardsConfig
+from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
+from asr.errors import ConfigError, did_you_mean
+from asr.features.augment import AugmentConfig
+from asr.features.spectral import FeatureConfig, LogMelConfig
+from asr.model.acoustic import AcousticConfig
+from asr.model.encoder import EncoderConfig
+from asr.recipe import Recipe, Splits
+from asr.resources import resource
+from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
+from asr.training.loop import TrainingConfig
+from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
+
+
+class SplitsConfig(Section):
+    """Which parts of the corpus are used for what; null takes the recipe's."""
+
+    train: str | None = Field(default=None, description="part to learn from")
+    dev: str | None = Field(default=None, description="part to choose epochs by")
+    test: tuple[str, ...] | None = Field(default=None, description="parts to measure on")
+
+    def over(self, splits: Splits) -> Splits:
+        """`splits` with the names that are given here."""
+        return Splits(train=self.train or splits.train, dev=self.dev or splits.dev, test=self.test or splits.test)
+
+
+class Experiment(Section):
+    """One run: configuration file plus overrides, resolved."""
+
+    seed: int = Field(default=0, ge=0, description="everything random follows from it")
+    device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
+    splits: SplitsConfig = SplitsConfig()
+    tokenizer: TokenizerConfig = CharacterTokenizerConfig()
+    shards: ShardsConfig = ShardsConfig()
+    batches: BatchesConfig = BatchesConfig()
+    features: FeatureConfig = LogMelConfig()
+    augment: AugmentConfig = AugmentConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    optimizer: OptimizerConfig = AdamWConfig()
+    schedule: ScheduleConfig = CosineConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoders: tuple[DecoderConfig, ...] = Field(
+        default=(GreedyDecoderConfig(), BeamDecoderConfig()), min_length=1, description="each is evaluated"
+    )
+
+    @property
+    def acoustic(self) -> AcousticConfig:
+        """The part that the model is built from."""
+        return AcousticConfig(features=self.features, encoder=self.encoder)
+
+    @model_validator(mode="after")
+    def _check_across_sections(self) -> Experiment:
+        kinds = [decoder.kind for decoder in self.decoders]
+        if len(set(kinds)) < len(kinds):
+            raise ValueError(f"decoders: each kind may stand once, found {', '.join(kinds)}")
+        mask = self.augment.spec_augment
+        num_features = self.features.num_static * (1 + self.features.deltas)
+        if mask is not None and mask.num_frequency_masks and mask.frequency_width >= num_features:
+            raise ValueError(
+                f"augment.spec_augment.frequency_width={mask.frequency_width} may hide all {num_features} features of a "
+                "frame; choose a smaller width"
+            )
+        return self
+
+    def tree(self) -> Tree:
+        """The configuration as plain types, as stored in checkpoints and `config.yaml`."""
+        return self.model_dump(mode="json")
+
+    def yaml(self) -> str:
+        """The configuration as YAML, sections in reading order."""
+        return dump_yaml(self.tree())
+
+
+def config_path(name: str) -> Path:
+    """The configuration file that `name` means: a path, or a name in `conf/` with or without `.yaml`.
+
+    Raises:
+        ConfigError: no such file.
+    """
+    if Path(name).is_file():
+        return Path(name)
+    stem = name.removesuffix(".yaml")
+    known = {path.stem: path for path in sorted(resource("conf").glob("*.yaml"))}
+    if stem not in known:
+        raise ConfigError(f"configuration '{name}': no such file, nor a name in conf/{did_you_mean(stem, known)}")
+    return known[stem]
+
+
+def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experiment:
+    """The experiment of a configuration file (see `config_path`) with `key.path=value` overrides; the rest is defaults.
+
+    Raises:
+        ConfigError: a file that cannot be read, an unknown key, a wrong value.
+    """
+    tree = Experiment().tree()
+    if config is not None:
+        path = config_path(config)
+        tree = merged(tree, read_yaml(path))
+        validated(Experiment, tree, where=str(path))
+    return validated(Experiment, merged(tree, overrides_tree(overrides)), where="configuration")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One recipe with one configuration in one folder.
+
+    Attributes:
+        folder: where everything is written.
+        recipe: the corpus.
+        root: where the corpus lies, None to take what comes along or to download it.
+        experiment: the resolved configuration.
+    """
+
+    folder: Path
+    recipe: Recipe
+    root: Path | None
+    experiment: Experiment
+
+    @property
+    def splits(self) -> Splits:
+        """The parts of the corpus by use."""
+        return self.experiment.splits.over(self.recipe.splits)
+
+    @property
+    def shards(self) -> Path:
+        """Folder with one folder of shards per part of the corpus."""
+        return self.folder / "shards"
+
+    @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer that the prepare stage trained."""
+        return self.folder / "tokenizer.json"
+
+    @property
+    def model_file(self) -> Path:
+        """The model that the average stage leaves."""
+        return self.folder / "model.pt"

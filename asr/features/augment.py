@@ -1,0 +1,163 @@
+"""Augmentation of waveforms and features, each kind an option of its own, all drawn from one seeded generator.
+
+An `Augmenter` is made for one batch. It takes every draw but the samples of the noise from a generator on the CPU, so
+that a seed means nearly the same on every device, and a training run that resumes needs no random state: the seed of a
+batch follows from its number.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+import torchaudio.functional as audio_functional
+from pydantic import Field
+from torch import Tensor, nn
+
+from asr.config import Section
+from asr.lengths import valid_mask
+
+_HUNDREDTHS = 100
+_FAST_MULTIPLE = 4096
+
+
+class SpeedConfig(Section):
+    """Speed perturbation: play each utterance faster or slower, pitch included.
+
+    Source: Ko et al. 2015, "Audio Augmentation for Speech Recognition".
+    """
+
+    factors: tuple[Annotated[float, Field(ge=0.5, le=2)], ...] = Field(
+        default=(0.9, 1.0, 1.1), min_length=1, description="drawn with equal chance; rounded to hundredths"
+    )
+
+
+class GainConfig(Section):
+    """A change of level, drawn for each utterance."""
+
+    low_db: float = Field(default=-12.0, description="lowest gain")
+    high_db: float = Field(default=6.0, description="highest gain")
+
+
+class NoiseConfig(Section):
+    """Additive noise at a drawn signal-to-noise ratio and a drawn slope between white and brown."""
+
+    probability: float = Field(default=0.5, ge=0, le=1, description="share of the utterances that get noise")
+    low_db: float = Field(default=5.0, description="lowest signal-to-noise ratio")
+    high_db: float = Field(default=30.0, description="highest signal-to-noise ratio")
+
+
+class SpecAugmentConfig(Section):
+    """Masks over bands and times of the normalised features; masked cells become 0, the mean.
+
+    Source: Park et al. 2019, "SpecAugment"; the share that limits time masks follows Park et al. 2020.
+    """
+
+    num_frequency_masks: int = Field(default=2, ge=0, description="masks over bands per utterance")
+    frequency_width: int = Field(
+        default=27, ge=0, description="widest mask, in features; each width is drawn from 0 on"
+    )
+    num_time_masks: int = Field(default=2, ge=0, description="masks over time per utterance")
+    time_width: int = Field(default=40, ge=0, description="widest mask, in feature frames")
+    time_share: float = Field(default=0.15, ge=0, le=1, description="widest mask as a share of the utterance")
+
+
+class AugmentConfig(Section):
+    """What is done to training speech; null switches one off."""
+
+    speed: SpeedConfig | None = None
+    gain: GainConfig | None = None
+    noise: NoiseConfig | None = None
+    spec_augment: SpecAugmentConfig | None = SpecAugmentConfig()
+
+
+class Augmenter:
+    """The augmentation of one batch, a function of `config` and `seed` alone."""
+
+    def __init__(self, config: AugmentConfig, seed: int) -> None:
+        self.config = config
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,)."""
+        if self.config.speed is not None:
+            waveforms, num_samples = self._change_speed(self.config.speed, waveforms, num_samples)
+        if self.config.noise is not None:
+            waveforms = self._add_noise(self.config.noise, waveforms, num_samples)
+        if self.config.gain is not None:
+            gain_db = self._uniform(len(waveforms), self.config.gain.low_db, self.config.gain.high_db)
+            waveforms = waveforms * (10 ** (gain_db / 20)).to(waveforms.device)[:, None]
+        return waveforms, num_samples
+
+    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
+        """Masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,)."""
+        config = self.config.spec_augment
+        if config is None:
+            return features
+        batch, max_frames, num_features = features.shape
+        keep = torch.ones(batch, max_frames, num_features, dtype=torch.bool)
+        for _ in range(config.num_frequency_masks):
+            whole = torch.full((batch,), num_features)
+            limit = whole.clamp(max=config.frequency_width)
+            keep &= ~self._interval(whole, limit, num_features)[:, None, :]
+        for _ in range(config.num_time_masks):
+            frames = num_frames.cpu()
+            limit = (frames * config.time_share).long().clamp(max=config.time_width)
+            keep &= ~self._interval(frames, limit, max_frames)[:, :, None]
+        return features * keep.to(features.device)
+
+    def _uniform(self, count: int, low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(count, generator=self.generator)
+
+    def _interval(self, lengths: Tensor, widest: Tensor, size: int) -> Tensor:
+        """A boolean (B, size), True in one drawn interval per row, at most `widest` (B,) wide, within `lengths` (B,)."""
+        width = (torch.rand(len(lengths), generator=self.generator) * (widest + 1)).long()
+        start = (torch.rand(len(lengths), generator=self.generator) * (lengths - width + 1)).long()
+        positions = torch.arange(size)[None, :]
+        return (positions >= start[:, None]) & (positions < (start + width)[:, None])
+
+    def _change_speed(self, config: SpeedConfig, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        choice = torch.randint(len(config.factors), (len(waveforms),), generator=self.generator)
+        rows: list[Tensor] = [waveforms[0]] * len(waveforms)
+        lengths = num_samples.clone()
+        for number, factor in enumerate(config.factors):
+            members = (choice == number).nonzero()[:, 0]
+            if len(members) == 0:
+                continue
+            old, new = round(factor * _HUNDREDTHS), _HUNDREDTHS
+            at_device = members.to(waveforms.device)
+            resampled = (
+                audio_functional.resample(waveforms[at_device], old, new) if old != new else waveforms[at_device]
+            )
+            lengths[members] = (num_samples[members] * new + old - 1) // old
+            # The resampling filter rings on behind the end of an utterance, where padding has to stay zero.
+            for row, member in zip(resampled, members.tolist(), strict=True):
+                rows[member] = row[: int(lengths[member])]
+        return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
+
+    def _add_noise(self, config: NoiseConfig, waveforms: Tensor, num_samples: Tensor) -> Tensor:
+        noisy = torch.rand(len(waveforms), generator=self.generator) < config.probability
+        snr_db = self._uniform(len(waveforms), config.low_db, config.high_db)
+        slope = self._uniform(len(waveforms), 0.0, 1.0)
+        noise_seed = int(torch.randint(2**62, (), generator=self.generator))
+        rows = noisy.nonzero()[:, 0].to(waveforms.device)
+        if len(rows) == 0:
+            return waveforms
+        generator = torch.Generator(waveforms.device).manual_seed(noise_seed)
+        # A Fourier transform of a length with a large prime factor takes several times longer.
+        length = -(-waveforms.shape[1] // _FAST_MULTIPLE) * _FAST_MULTIPLE
+        noise = torch.randn(len(rows), length, generator=generator, device=waveforms.device)
+        noise = _coloured(noise, slope.to(waveforms.device)[rows])[:, : waveforms.shape[1]]
+        noise = noise * valid_mask(num_samples.to(waveforms.device)[rows], waveforms.shape[1])
+        loudness = torch.linalg.vector_norm(waveforms[rows], dim=1)
+        noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
+        level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device)[rows] / 20)
+        return waveforms.index_add(0, rows, level[:, None] * noise)
+
+
+def _coloured(noise: Tensor, slope: Tensor) -> Tensor:
+    """White `noise` (B, M) with its spectrum multiplied by frequency ** -slope: 0 stays white, 1 is brown."""
+    spectrum = torch.fft.rfft(noise)
+    bins = torch.arange(1, spectrum.shape[-1] + 1, device=noise.device, dtype=noise.dtype)
+    coloured: Tensor = torch.fft.irfft(spectrum * bins[None, :] ** -slope[:, None], n=noise.shape[-1])
+    return coloured

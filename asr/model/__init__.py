@@ -1,0 +1,20 @@
+"""Features (B, T, F) in, log-probabilities (B, S, V) and their lengths out.
+
+Decided here: subsampling, recurrent cells, what stands around them, the CTC head. No result depends on the batch that an
+utterance is in: padding is masked before every convolution and does not exist inside the recurrent stack.
+"""
+
+from asr.model.acoustic import AcousticConfig, AcousticModel
+from asr.model.cells import CELLS
+from asr.model.encoder import Encoder, EncoderConfig
+from asr.model.subsampling import ConvSubsampling, SubsamplingConfig
+
+__all__ = [
+    "CELLS",
+    "AcousticConfig",
+    "AcousticModel",
+    "ConvSubsampling",
+    "Encoder",
+    "EncoderConfig",
+    "SubsamplingConfig",
+]

@@ -1,0 +1,113 @@
+"""The acoustic model: features, encoder and CTC head in one module, so that one checkpoint holds all that was trained."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from asr.config import Section
+from asr.features.spectral import FeatureConfig, FeatureExtractor, LogMelConfig
+from asr.model.encoder import Encoder, EncoderConfig
+
+
+class AcousticConfig(Section):
+    """Everything that the shape of the model depends on, but the vocabulary."""
+
+    features: FeatureConfig = LogMelConfig()
+    encoder: EncoderConfig = EncoderConfig()
+
+
+class Augmentation(Protocol):
+    """What training may do to a batch on its way through the model."""
+
+    def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        """Changed waveforms (B, N') and lengths (B,)."""
+
+    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
+        """Changed features (B, T, F)."""
+
+
+class LayerInfo(NamedTuple):
+    """One row of the model's description; `frames` is the output's frames per second."""
+
+    name: str
+    kind: str
+    output: str
+    parameters: int
+    frames: float
+
+
+class AcousticModel(nn.Module):
+    """Waveforms (B, N) to log-probabilities of tokens (B, S, V), natural logarithm, blank first."""
+
+    def __init__(self, config: AcousticConfig, vocabulary_size: int) -> None:
+        super().__init__()
+        self.config = config
+        self.features = FeatureExtractor(config.features)
+        self.encoder = Encoder(config.encoder, self.features.num_features)
+        self.head = nn.Linear(config.encoder.output_size, vocabulary_size)
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Seconds between encoder frames."""
+        features = self.config.features
+        return self.config.encoder.subsampling.factor * features.hop_length / features.sample_rate
+
+    def num_encoder_frames(self, num_samples: Tensor) -> Tensor:
+        """Encoder frames (B,) that utterances of `num_samples` samples (B,) give."""
+        return self.encoder.subsampling.num_output_frames(self.features.num_frames(num_samples))
+
+    def forward(
+        self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, S, V) in float32, and the encoder frames of each utterance (B,).
+
+        `num_samples` (B,) may stay on the CPU: then nothing here waits for the device.
+        """
+        if augmentation is not None:
+            waveforms, num_samples = augmentation.waveforms(waveforms, num_samples)
+        features, num_frames = self.features(waveforms, num_samples)
+        if augmentation is not None:
+            features = augmentation.features(features, num_frames)
+        hidden, num_frames = self.encoder(features, num_frames)
+        # A probability near 1 has a logarithm near 0, which half precision rounds away: the softmax stays in float32.
+        return torch.log_softmax(self.head(hidden).float(), dim=-1), num_frames
+
+    def describe(self) -> list[LayerInfo]:
+        """One row per part of the model, from the waveform to the tokens."""
+        features, encoder = self.config.features, self.config.encoder
+        frame_rate = features.sample_rate / features.hop_length
+        slow_rate = frame_rate / encoder.subsampling.factor
+        arrows = "both directions" if encoder.bidirectional else "forward"
+        rows = [
+            LayerInfo("features", features.kind, f"(B, T, {self.features.num_features})", 0, frame_rate),
+            LayerInfo(
+                "subsampling",
+                f"{len(self.encoder.subsampling.convolutions)} x conv 3x3 stride 2, linear",
+                f"(B, S, {encoder.output_size})",
+                num_parameters(self.encoder.subsampling),
+                slow_rate,
+            ),
+        ]
+        rows += [
+            LayerInfo(
+                f"layer {number}",
+                f"{encoder.norm} norm, {encoder.cell} {encoder.hidden_size}, {arrows}",
+                f"(B, S, {encoder.output_size})",
+                num_parameters(layer),
+                slow_rate,
+            )
+            for number, layer in enumerate(self.encoder.layers, start=1)
+        ]
+        head = num_parameters(self.head) + num_parameters(self.encoder.norm)
+        rows.append(
+            LayerInfo("head", "norm, linear, log-softmax", f"(B, S, {self.head.out_features})", head, slow_rate)
+        )
+        return rows
+
+
+def num_parameters(module: nn.Module) -> int:
+    """Number of learnt values in `module`."""
+    return sum(parameter.numel() for parameter in module.parameters())

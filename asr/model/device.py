@@ -1,0 +1,46 @@
+"""The device and number format that the model computes in."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from asr.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
+
+def select_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the first CUDA GPU where there is one, else the CPU.
+
+    Raises:
+        ConfigError: no such device on this machine.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        # Reading a value back fails also where a tensor could be made, as on the "meta" device.
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
+        found = f"{torch.cuda.device_count()} CUDA devices" if torch.cuda.is_available() else "no CUDA device"
+        raise ConfigError(
+            f"device '{name}' is not available: this machine has {found} (`asr doctor` tells more)"
+        ) from error
+    return device
+
+
+def select_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The number format of the encoder: on a GPU bfloat16 where it is fast, else float16; float32 on a CPU.
+
+    Raises:
+        ConfigError: float16 was asked for on a CPU, where training with it needs loss scaling that torch lacks.
+    """
+    if precision == "auto":
+        if device.type != "cuda":
+            return torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if precision == "fp16" and device.type != "cuda":
+        raise ConfigError("training.precision=fp16 needs a CUDA GPU; use fp32, or bf16 to see half precision on a CPU")
+    return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]

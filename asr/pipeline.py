@@ -1,0 +1,178 @@
+"""The stages of a run, in order, and the record of which are done with which settings.
+
+`stages.json` in the run folder says for each stage what it was made from. A stage that is done with the same inputs is
+skipped; one that was cut off goes on; one that was made from other inputs stops the run before anything is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr.atomic import write_text
+from asr.config import Tree
+from asr.errors import ConfigError
+from asr.experiment import Run
+
+_STAGES_FILE = "stages.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of a run.
+
+    Attributes:
+        work: does it; must be able to go on after being killed at any moment.
+        sections: the sections of the configuration that its result depends on, besides those of the stages before.
+        redo: whether it is simply done again when its inputs change, or only after `--fresh`.
+        outputs: names in the run folder that `--fresh` deletes.
+    """
+
+    work: Callable[[Run], None]
+    sections: tuple[str, ...]
+    redo: bool
+    outputs: tuple[str, ...]
+
+
+def _stages() -> dict[str, Stage]:
+    from asr import stages
+
+    return {
+        "prepare": Stage(
+            work=stages.prepare,
+            sections=("splits", "shards", "tokenizer"),
+            redo=False,
+            outputs=("shards", "tokenizer.json"),
+        ),
+        "train": Stage(
+            work=stages.train,
+            sections=(
+                "seed", "batches", "features", "augment", "encoder", "optimizer", "schedule", "training",
+            ),
+            redo=False,
+            outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),
+        ),
+        "average": Stage(work=stages.average, sections=(), redo=True, outputs=("model.pt",)),
+        "evaluate": Stage(
+            work=stages.evaluate, sections=("decoders",), redo=True, outputs=("results.json", "hypotheses")
+        ),
+    }  # fmt: skip
+
+
+STAGES = ("prepare", "train", "average", "evaluate")
+
+
+def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
+    """Run the stages `wanted` of `run`, in their order, skipping what is done with the same inputs.
+
+    Raises:
+        ConfigError: the run folder holds work made with other settings, or a stage's predecessor is missing.
+        AsrError: whatever a stage finds wrong.
+    """
+    run.folder.mkdir(parents=True, exist_ok=True)
+    table = _stages()
+    if fresh:
+        _forget(run, [name for name in STAGES if name in wanted])
+    for name in STAGES:
+        if name in wanted:
+            _run_stage(run, name, table)
+
+
+def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
+    stage, marks, inputs = table[name], read_marks(run.folder), _inputs(run, name, table)
+    mark: dict[str, Any] | None = marks.get(name)
+    if mark is not None and mark["inputs"] != inputs:
+        if not stage.redo:
+            difference = _first_difference(mark["inputs"], inputs)
+            raise ConfigError(
+                f"{run.folder}: '{name}' was begun here with other settings ({difference}); "
+                "use another --out, or --fresh to throw this one away"
+            )
+        mark = None
+    if mark is not None and mark["done"]:
+        print(f"{name}: done already, in {run.folder} ({mark['seconds']:.0f} s at the time)", flush=True)
+        return
+    previous = STAGES[max(0, STAGES.index(name) - 1)]
+    if previous != name and not marks.get(previous, {"done": False})["done"]:
+        raise ConfigError(f"{run.folder}: '{name}' needs the stage '{previous}' first: add it to --stages, or run it")
+    print(f"{name}: {'continuing' if mark else 'starting'} in {run.folder}", flush=True)
+    start = time.perf_counter()
+    _write_mark(run.folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
+    # What comes after this stage was made from its old result.
+    for later in STAGES[STAGES.index(name) + 1 :]:
+        _drop_mark(run.folder, later)
+    stage.work(run)
+    _write_mark(run.folder, name, {"inputs": inputs, "done": True, "seconds": time.perf_counter() - start})
+
+
+def check_not_begun(run: Run) -> None:
+    """Do nothing if no training was begun in the run's folder.
+
+    Raises:
+        ConfigError: one was, and the user should say whether to continue.
+    """
+    mark = read_marks(run.folder).get("train")
+    if mark is not None and not mark["done"]:
+        raise ConfigError(f"{run.folder}: a training was cut off here; --resume continues it, --fresh starts over")
+
+
+def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each stage in the run folder `folder`: its inputs, whether it is done, how long it took.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = folder / _STAGES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        marks = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged; delete it to run all stages again") from error
+    if not isinstance(marks, dict):
+        raise ConfigError(f"{path}: damaged; delete it to run all stages again")
+    return marks
+
+
+def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
+    tree = run.experiment.tree()
+    sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
+    root = "" if run.root is None else str(run.root.resolve())
+    own = {"recipe": run.recipe.name, "root": root, "sample_rate": tree["features"]["sample_rate"]}
+    return own | {section: tree[section] for section in sections}
+
+
+def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
+    for key in sorted(old.keys() | new.keys()):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, dict) and isinstance(after, dict) and before != after:
+            return _first_difference(before, after, f"{prefix}{key}.")
+        if before != after:
+            return f"{prefix}{key} was {json.dumps(before)}, is {json.dumps(after)}"
+    return "order of keys"
+
+
+def _write_mark(folder: Path, name: str, mark: dict[str, Any]) -> None:
+    write_text(folder / _STAGES_FILE, json.dumps({**read_marks(folder), name: mark}, indent=1))
+
+
+def _drop_mark(folder: Path, name: str) -> None:
+    marks = read_marks(folder)
+    if marks.pop(name, None) is not None:
+        write_text(folder / _STAGES_FILE, json.dumps(marks, indent=1))
+
+
+def _forget(run: Run, names: list[str]) -> None:
+    for name in names:
+        _drop_mark(run.folder, name)
+        for output in _stages()[name].outputs:
+            path = run.folder / output
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)

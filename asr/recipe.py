@@ -1,0 +1,174 @@
+"""What a recipe is and how it is found: by name, by the path of a Python file, or made from the user's own files.
+
+A recipe reads one corpus. Everything else (shards, training, evaluation) is the same for every corpus and lives in
+`asr.pipeline`.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from asr.corpus.download import Download
+from asr.corpus.utterance import Utterance, read_folder, read_manifest
+from asr.errors import AsrError, CorpusError, did_you_mean
+from asr.resources import resource
+
+ReadSplit = Callable[[Path, str], Iterator[Utterance]]
+
+_HELD_OUT_SHARE = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Splits:
+    """The names of the parts of a corpus: one to learn from, one to choose by, and those that are only measured."""
+
+    train: str = "train"
+    dev: str = "dev"
+    test: tuple[str, ...] = ("test",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One corpus: what it is, and how to read it.
+
+    Attributes:
+        name: as in `asr run NAME`; also the name of the default run folder.
+        title, hours, speakers, licence, source: for people, as `asr recipes` prints them (hours and speakers of training).
+        read: yields the utterances of one split below a root folder; the only code that knows the corpus.
+        imitate: writes a three-utterance imitation of every split below a folder, in the corpus's layout, for tests.
+        config: file in `conf/` with the settings that suit this corpus.
+        splits: names that `read` understands, by use.
+        default_root: folder below the package's resources that holds the corpus, "" when the user must say `--root`.
+        downloads: what `asr run` fetches when there is no `--root`.
+        speakers_disjoint: whether no speaker occurs in two splits.
+    """
+
+    name: str
+    title: str
+    hours: float
+    speakers: int
+    licence: str
+    source: str
+    read: ReadSplit
+    imitate: Callable[[Path], None]
+    config: str
+    splits: Splits = Splits()
+    default_root: str = ""
+    downloads: tuple[Download, ...] = ()
+    speakers_disjoint: bool = False
+
+
+def recipe_files() -> list[Path]:
+    """The Python files of the recipes that come with this package, by name."""
+    return sorted(resource("recipes").glob("*.py"))
+
+
+def find_recipes() -> list[Recipe]:
+    """All recipes that come with this package, by name."""
+    return [load_recipe(path) for path in recipe_files()]
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe called `name`, or the one in the `.py` file at that path.
+
+    Raises:
+        CorpusError: no such recipe or file, or the file defines no `RECIPE`.
+    """
+    if name.endswith(".py"):
+        return load_recipe(Path(name))
+    by_name = {path.stem: path for path in recipe_files()}
+    if name not in by_name:
+        raise CorpusError(f"no recipe '{name}'{did_you_mean(name, by_name)} (`asr recipes` lists them)")
+    return load_recipe(by_name[name])
+
+
+def load_recipe(path: Path) -> Recipe:
+    """The `RECIPE` that the Python file at `path` defines.
+
+    Raises:
+        CorpusError: the file is missing, fails when run, or defines no `RECIPE`.
+    """
+    if not path.is_file():
+        raise CorpusError(f"{path}: no such recipe file")
+    spec = importlib.util.spec_from_file_location(f"asr_recipe_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise CorpusError(f"{path}: not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except AsrError:
+        raise
+    except Exception as error:
+        raise CorpusError(f"{path}: the recipe fails when loaded: {type(error).__name__}: {error}") from error
+    recipe = getattr(module, "RECIPE", None)
+    if not isinstance(recipe, Recipe):
+        raise CorpusError(f"{path}: expected a module-level RECIPE = Recipe(...), found {type(recipe).__name__}")
+    return recipe
+
+
+def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None) -> Recipe:
+    """A recipe for the user's own audio: manifests (JSONL) or folders of audio with `.txt` beside each.
+
+    Without `dev`, a twentieth of the utterances of `train`, at least one, is held out to choose by: those with the lowest
+    CRC of their id, so that the choice is the same in every run.
+
+    Raises:
+        CorpusError: a path does not exist, or two test sets have the same name.
+    """
+    names = tuple(path.stem if path.is_file() else path.name for path in test)
+    if len(set(names)) < len(names):
+        raise CorpusError(f"test sets need different names, found {', '.join(names)}: rename one file or folder")
+    sources = {
+        "train": train,
+        "dev": dev or train,
+        **{f"test:{name}": path for name, path in zip(names, test, strict=True)},
+    }
+    for path in sources.values():
+        if not path.exists():
+            raise CorpusError(f"{path}: no such manifest or folder")
+
+    @functools.cache
+    def held_out() -> frozenset[str]:
+        ids = sorted(
+            (utterance.id for utterance in read_files(train)), key=lambda name: (zlib.crc32(name.encode()), name)
+        )
+        return frozenset(ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))])
+
+    def read(root: Path, split: str) -> Iterator[Utterance]:
+        shared = dev is None and split in ("train", "dev")
+        for utterance in read_files(sources[split if split in sources else f"test:{split}"]):
+            if not shared or (utterance.id in held_out()) == (split == "dev"):
+                yield utterance
+
+    return replace(_OWN_FILES, name=train.stem if train.is_file() else train.name, read=read, splits=Splits(test=names))
+
+
+def read_files(path: Path) -> Iterator[Utterance]:
+    """The utterances of a manifest, or of a folder of audio files with `.txt` beside each."""
+    return read_folder(path) if path.is_dir() else read_manifest(path)
+
+
+def _imitate_nothing(root: Path) -> None:
+    """The user's own files need no imitation."""
+
+
+def _read_nothing(root: Path, split: str) -> Iterator[Utterance]:
+    yield from ()
+
+
+_OWN_FILES = Recipe(
+    name="own",
+    title="your own audio",
+    hours=0.0,
+    speakers=0,
+    licence="yours",
+    source="your files",
+    read=_read_nothing,
+    imitate=_imitate_nothing,
+    config="own_files.yaml",
+)

@@ -1,0 +1,113 @@
+"""The recogniser: a trained model, its tokenizer and a decoder in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from asr.audio import read_audio
+from asr.corpus.batches import Batch
+from asr.decoding import BeamDecoderConfig, Decoder, GreedyDecoderConfig, Hypothesis, build_decoder
+from asr.model.acoustic import AcousticModel
+from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
+from asr.model.device import select_device
+from asr.text.tokenizer import Tokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognized:
+    """What was heard in one utterance.
+
+    Attributes:
+        id: of the utterance.
+        hypotheses: readings, the best first; never empty.
+        seconds: duration of the audio.
+    """
+
+    id: str
+    hypotheses: list[Hypothesis]
+    seconds: float
+
+    @property
+    def best(self) -> Hypothesis:
+        """The best reading."""
+        return self.hypotheses[0]
+
+
+class Recognizer:
+    """Turns batches of audio into text."""
+
+    def __init__(self, model: AcousticModel, tokenizer: Tokenizer, decoder: Decoder, device: torch.device) -> None:
+        self.model = model.to(device)
+        self.tokenizer = tokenizer
+        self.decoder = decoder
+        self.device = device
+
+    @classmethod
+    def load(
+        cls,
+        path: Path,
+        decoder: GreedyDecoderConfig | BeamDecoderConfig | None = None,
+        device: str = "auto",
+    ) -> Recognizer:
+        """The recogniser in a run folder or checkpoint file.
+
+        Raises:
+            CheckpointError: nothing there, or not a checkpoint.
+            ConfigError: no such device.
+        """
+        file = find_checkpoint(path)
+        at_device = select_device(device)
+        model, tokenizer = restore_model(load_checkpoint(file), where=str(file))
+        return cls(model, tokenizer, build_decoder(decoder or GreedyDecoderConfig(), tokenizer), at_device)
+
+    @property
+    def sample_rate(self) -> int:
+        """Samples per second that the model expects."""
+        return self.model.config.features.sample_rate
+
+    @property
+    def seconds_per_frame(self) -> float:
+        """Seconds between the frames that hypotheses count."""
+        return self.model.seconds_per_frame
+
+    def normalize(self, text: str) -> str:
+        """`text` in the form in which this recogniser writes: what references are compared in."""
+        return self.tokenizer.normalize(text)
+
+    @torch.inference_mode()
+    def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Log-probabilities (B, S, V) of `batch` and the encoder frames of each utterance (B,), on the model's device."""
+        log_probs, num_frames = self.model(batch.waveforms.to(self.device), batch.num_samples)
+        return log_probs, num_frames
+
+    def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
+        """What is heard in each utterance of `batches`, in their order."""
+        self.model.eval()
+        for batch in batches:
+            log_probs, num_frames = self.log_probs(batch)
+            readings = self.decoder.decode(log_probs, num_frames)
+            for utterance_id, hypotheses, num_samples in zip(
+                batch.ids, readings, batch.num_samples.tolist(), strict=True
+            ):
+                yield Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
+
+    def transcribe(self, audio: Path) -> Recognized:
+        """What is heard in the sound file `audio`.
+
+        Raises:
+            AudioError: the file is missing, damaged or not audio.
+        """
+        waveform = torch.from_numpy(read_audio(audio, self.sample_rate))
+        batch = Batch(
+            ids=(str(audio),),
+            texts=("",),
+            speakers=("",),
+            waveforms=waveform[None],
+            num_samples=torch.tensor([len(waveform)]),
+        )
+        return next(self.recognize([batch]))

@@ -1,0 +1,138 @@
+"""Error counts: how many words or characters of a reference were heard, exchanged, dropped or made up.
+
+Counts add, rates do not: a corpus's rate is the sum of its errors over the sum of its reference lengths. The mean of
+the utterances' rates is another number, in which a word weighs more in a short sentence. So everything here counts,
+and `rate` divides once.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import jiwer
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCounts:
+    """What became of the units (words or characters) of some references; adds with `+`, starting from `ErrorCounts()`.
+
+    Attributes:
+        hits: units that stand in both.
+        substitutions: units of the reference that were exchanged for another.
+        deletions: units of the reference that are missing in the hypothesis.
+        insertions: units of the hypothesis that nobody said.
+
+    Example:
+        >>> total = count_words("turn on the light", "turn the lights") + count_words("yes", "yes")
+        >>> total
+        ErrorCounts(hits=3, substitutions=1, deletions=1, insertions=0)
+        >>> total.rate
+        0.4
+    """
+
+    hits: int = 0
+    substitutions: int = 0
+    deletions: int = 0
+    insertions: int = 0
+
+    def __add__(self, other: ErrorCounts) -> ErrorCounts:
+        return ErrorCounts(
+            self.hits + other.hits,
+            self.substitutions + other.substitutions,
+            self.deletions + other.deletions,
+            self.insertions + other.insertions,
+        )
+
+    @property
+    def errors(self) -> int:
+        """Number of errors of all three kinds."""
+        return self.substitutions + self.deletions + self.insertions
+
+    @property
+    def reference_length(self) -> int:
+        """Number of units in the references."""
+        return self.hits + self.substitutions + self.deletions
+
+    @property
+    def hypothesis_length(self) -> int:
+        """Number of units in the hypotheses."""
+        return self.hits + self.substitutions + self.insertions
+
+    @property
+    def rate(self) -> float:
+        """Errors per unit of the references: 0 is perfect, and insertions can take it beyond 1.
+
+        Where the references are empty there is nothing to divide by: 0 without errors, else infinite. (jiwer returns
+        the number of insertions there, a count that looks like a rate.)
+        """
+        if self.reference_length:
+            return self.errors / self.reference_length
+        return math.inf if self.errors else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Words of the reference, and what the hypothesis has in their place; equal where they were heard.
+
+    Exchanged words come in pairs; one side is empty for words that were dropped or made up.
+    """
+
+    reference: tuple[str, ...]
+    hypothesis: tuple[str, ...]
+
+
+def count_words(reference: str, hypothesis: str) -> ErrorCounts:
+    """Word errors of `hypothesis`; words are what stands between white space of any kind, and are compared as they are.
+
+    Example:
+        >>> count_words("the cat sat", "the  cat sat down")
+        ErrorCounts(hits=3, substitutions=0, deletions=0, insertions=1)
+    """
+    return _counts(_align_words(reference, hypothesis))
+
+
+def count_characters(reference: str, hypothesis: str) -> ErrorCounts:
+    """Character errors of `hypothesis`; the space between two words is a character, other white space is not counted.
+
+    Characters are code points: `é` is one or two, as the text has it. Normalise both sides alike first.
+
+    Example:
+        >>> count_characters("on", "in  a")
+        ErrorCounts(hits=1, substitutions=1, deletions=0, insertions=2)
+    """
+    return _counts(jiwer.process_characters(_single_spaced(reference), _single_spaced(hypothesis)))
+
+
+def align_words(reference: str, hypothesis: str) -> tuple[list[Difference], ErrorCounts]:
+    """The differences between two texts, equal stretches included and in order, and the word errors that they make.
+
+    Among alignments with the fewest errors jiwer's choice is taken.
+
+    Example:
+        >>> differences, counts = align_words("a b c", "a x c d")
+        >>> [(part.reference, part.hypothesis) for part in differences]
+        [(('a',), ('a',)), (('b',), ('x',)), (('c',), ('c',)), ((), ('d',))]
+    """
+    aligned = _align_words(reference, hypothesis)
+    said, heard = aligned.references[0], aligned.hypotheses[0]
+    differences = [
+        Difference(
+            tuple(said[chunk.ref_start_idx : chunk.ref_end_idx]), tuple(heard[chunk.hyp_start_idx : chunk.hyp_end_idx])
+        )
+        for chunk in aligned.alignments[0]
+    ]
+    return differences, _counts(aligned)
+
+
+def _align_words(reference: str, hypothesis: str) -> jiwer.WordOutput:
+    return jiwer.process_words(_single_spaced(reference), _single_spaced(hypothesis))
+
+
+def _single_spaced(text: str) -> str:
+    # jiwer splits at U+0020 only: "a\tb" would be one word.
+    return " ".join(text.split())
+
+
+def _counts(output: jiwer.WordOutput | jiwer.CharacterOutput) -> ErrorCounts:
+    return ErrorCounts(output.hits, output.substitutions, output.deletions, output.insertions)

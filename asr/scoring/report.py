@@ -1,0 +1,245 @@
+"""From hypotheses to a report: the score of each utterance, the result of a subset, the files and the table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asr.atomic import write_text
+from asr.errors import ScoringError
+from asr.scoring.error_counts import Difference, ErrorCounts, align_words, count_characters
+from asr.scoring.significance import Interval, Unit, rate_interval, resampling_unit
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COLUMNS = ("errors", "words", "character_errors", "characters", "seconds", "speaker", "id")
+_TEXT_COLUMNS = ("differences", "reference", "hypothesis")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UtteranceScore:
+    """One utterance: what was said, what was recognised, and the errors between them.
+
+    Attributes:
+        id: the utterance's id.
+        speaker: who said it, "" when unknown.
+        reference: what was said, in the form that was compared.
+        hypothesis: what was recognised.
+        differences: the two aligned word by word.
+        words, characters: error counts.
+        seconds: duration of the recording, None when unknown.
+    """
+
+    id: str
+    speaker: str
+    reference: str
+    hypothesis: str
+    differences: tuple[Difference, ...]
+    words: ErrorCounts
+    characters: ErrorCounts
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One subset under one decoder; rates are fractions, and `low` and `high` the ends of their 95 % intervals.
+
+    Attributes:
+        subset: what was recognised, such as "test".
+        decoder: how, such as "greedy".
+        wer, wer_low, wer_high: word error rate.
+        cer, cer_low, cer_high: character error rate, spaces between words included.
+        substitutions, deletions, insertions: word errors by kind.
+        words: words of the references.
+        utterances: number of them.
+        resampled: what the intervals take for independent, "speakers" or "utterances".
+        rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
+    """
+
+    subset: str
+    decoder: str
+    wer: float
+    wer_low: float
+    wer_high: float
+    cer: float
+    cer_low: float
+    cer_high: float
+    substitutions: int
+    deletions: int
+    insertions: int
+    words: int
+    utterances: int
+    resampled: Unit
+    rtf: float | None
+
+
+def score_utterance(
+    *,
+    id: str,
+    reference: str,
+    hypothesis: str,
+    speaker: str = "",
+    seconds: float | None = None,
+) -> UtteranceScore:
+    """The score of one hypothesis; texts are compared as they are, so normalise both sides alike before."""
+    differences, words = align_words(reference, hypothesis)
+    return UtteranceScore(
+        id=id,
+        speaker=speaker,
+        reference=reference,
+        hypothesis=hypothesis,
+        differences=tuple(differences),
+        words=words,
+        characters=count_characters(reference, hypothesis),
+        seconds=seconds,
+    )
+
+
+def summarize(
+    scores: Sequence[UtteranceScore],
+    *,
+    subset: str,
+    decoder: str,
+    processing_seconds: float | None = None,
+    seed: int = 0,
+) -> Result:
+    """The result of `scores`, in whatever order they come.
+
+    Args:
+        scores: one for each utterance of the subset.
+        subset: name of the subset.
+        decoder: name of the decoder.
+        processing_seconds: what recognising all of it took.
+        seed: of the resampling behind the intervals.
+
+    Raises:
+        ScoringError: no utterance, or references without a single word: nothing to be wrong about.
+    """
+    words = sum((score.words for score in scores), start=ErrorCounts())
+    characters = sum((score.characters for score in scores), start=ErrorCounts())
+    if words.reference_length == 0:
+        raise ScoringError(
+            f"{subset}: the references of {len(scores)} utterances hold no word, so there is no error rate"
+        )
+    speakers = [score.speaker for score in scores]
+    unit = resampling_unit(speakers)
+    blocks = speakers if unit == "speakers" else [score.id for score in scores]
+
+    def interval(counts: Iterable[ErrorCounts]) -> Interval:
+        return rate_interval(list(counts), blocks, np.random.default_rng(seed))
+
+    word_interval = interval(score.words for score in scores)
+    character_interval = interval(score.characters for score in scores)
+    return Result(
+        subset=subset,
+        decoder=decoder,
+        wer=words.rate,
+        wer_low=word_interval.low,
+        wer_high=word_interval.high,
+        cer=characters.rate,
+        cer_low=character_interval.low,
+        cer_high=character_interval.high,
+        substitutions=words.substitutions,
+        deletions=words.deletions,
+        insertions=words.insertions,
+        words=words.reference_length,
+        utterances=len(scores),
+        resampled=unit,
+        rtf=_real_time_factor(scores, processing_seconds),
+    )
+
+
+def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:
+    durations = [score.seconds for score in scores]
+    known = [seconds for seconds in durations if seconds is not None]
+    if processing_seconds is None or len(known) < len(durations) or not sum(known):
+        return None
+    return processing_seconds / sum(known)
+
+
+def write_results(path: Path, results: Iterable[Result]) -> None:
+    """Writes `results` to `path` as a JSON list of objects with the fields of `Result`."""
+    records = [asdict(result) for result in results]
+    write_text(path, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_hypotheses(path: Path, scores: Iterable[UtteranceScore]) -> None:
+    """Writes `scores` to `path`, one line of tab-separated columns each, the most errors first.
+
+    The column `differences` shows what went wrong where: `turn (on→off) the (big→) light (→please)` reads on as off,
+    misses big, and makes up please. Cells with tabs or quotes are quoted as in CSV.
+    """
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+    writer.writerow((*_COLUMNS, *_TEXT_COLUMNS))
+    for score in sorted(scores, key=lambda score: (-score.words.errors, -score.characters.errors, score.id)):
+        writer.writerow(
+            (
+                score.words.errors,
+                score.words.reference_length,
+                score.characters.errors,
+                score.characters.reference_length,
+                "" if score.seconds is None else f"{score.seconds:.2f}",
+                score.speaker,
+                score.id,
+                show_differences(score.differences),
+                score.reference,
+                score.hypothesis,
+            )
+        )
+    write_text(path, stream.getvalue())
+
+
+def show_differences(differences: Iterable[Difference]) -> str:
+    """The reference with what was heard instead in brackets.
+
+    Example:
+        >>> show_differences(align_words("turn on the big light in here", "turn off the light in here please")[0])
+        'turn (on→off) the (big→) light in here (→please)'
+    """
+    parts = []
+    for part in differences:
+        said, heard = " ".join(part.reference), " ".join(part.hypothesis)
+        parts.append(said if said == heard else f"({said}→{heard})")
+    return " ".join(parts)
+
+
+def results_table(results: Sequence[Result]) -> Table:
+    """A table of `results` for rich to print: rates in per cent, at most 80 characters wide for short subset names."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=_caption(results), caption_justify="left")
+    # Where the terminal is too narrow, names fold; numbers stay whole as long as anything can.
+    table.add_column("subset", overflow="fold", min_width=4)
+    table.add_column("decoder", overflow="fold", min_width=4)
+    for name in ("WER %", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utts", "RTF"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        table.add_row(
+            result.subset,
+            result.decoder,
+            f"{100 * result.wer:.2f}",
+            f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
+            f"{100 * result.cer:.2f}",
+            f"{100 * result.cer_low:.2f}-{100 * result.cer_high:.2f}",
+            str(result.substitutions),
+            str(result.deletions),
+            str(result.insertions),
+            str(result.words),
+            str(result.utterances),
+            "-" if result.rtf is None else f"{result.rtf:.3f}",
+        )
+    return table
+
+
+def _caption(results: Iterable[Result]) -> str:
+    units = sorted({result.resampled for result in results})
+    return f"95 %: bootstrap over {' or '.join(units)}. RTF: computing time / audio time."

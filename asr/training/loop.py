@@ -1,0 +1,346 @@
+"""The training loop: epochs of updates, validation, checkpoints, and the promise that a resumed run ends the same."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from asr.config import Section
+from asr.corpus.batches import Batch
+from asr.errors import StoppedByUserError, TrainingError
+from asr.model.checkpoint import Checkpoint, save_checkpoint
+from asr.model.device import Precision
+from asr.recognizer.recognizer import Recognizer
+from asr.terminal import Advance, progress_bar
+from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
+from asr.training.run_log import RunLog
+from asr.training.update import Updater, UpdateResult, gradient_norms
+from asr.training.validation import Validation, validate
+
+CHECKPOINT_FOLDER = "checkpoints"
+_NAMED_AT_MOST = 5
+_IMPOSSIBLE_SHARE = 0.5
+
+
+class TrainingConfig(Section):
+    """How long and how to train, and what to keep."""
+
+    epochs: int = Field(default=20, ge=1, description="passes over the training data")
+    accumulate: int = Field(default=1, ge=1, description="batches per update")
+    max_gradient_norm: float = Field(
+        default=5.0, ge=0, description="longer gradients are scaled down to this; 0: never"
+    )
+    precision: Precision = Field(default="auto", description="auto: bf16 or fp16 on a GPU, fp32 on a CPU")
+    validate_every_epochs: int = Field(default=1, ge=1, description="epochs between looks at the development set")
+    checkpoint_every_updates: int = Field(default=200, ge=1, description="updates between saves within an epoch")
+    log_every_updates: int = Field(default=10, ge=1, description="updates between records in metrics.jsonl")
+    keep_best: int = Field(default=5, ge=1, description="best epochs that are kept, and then averaged")
+    patience: int | None = Field(default=None, ge=1, description="stop after so many validations without improvement")
+    max_skipped_updates: int = Field(
+        default=10, ge=1, description="updates in a row with non-finite gradients before giving up"
+    )
+
+
+@dataclass
+class TrainingProgress:
+    """Where a run stands; all that resuming needs besides the weights and the optimiser.
+
+    Attributes:
+        epoch: epochs that are finished.
+        batches, utterances: taken from the epoch that is under way.
+        update: updates so far.
+        loss_sum, loss_updates: for the mean training loss of the epoch under way.
+        audio_seconds: speech heard so far, repetitions counted.
+        wall_seconds: time spent in training so far.
+        best: word error rate, loss and epoch of the best epochs, best first; the loss decides between equal rates.
+        validations_since_best: for early stopping.
+        reductions, validations_since_reduction: of the plateau schedule.
+        skipped, skipped_in_a_row: updates left out because the gradient was not finite.
+        impossible: ids of utterances that had fewer frames than CTC needs.
+    """
+
+    epoch: int = 0
+    batches: int = 0
+    utterances: int = 0
+    update: int = 0
+    loss_sum: float = 0.0
+    loss_updates: int = 0
+    audio_seconds: float = 0.0
+    wall_seconds: float = 0.0
+    best: list[tuple[float, float, int]] = field(default_factory=list)
+    validations_since_best: int = 0
+    reductions: int = 0
+    validations_since_reduction: int = 0
+    skipped: int = 0
+    skipped_in_a_row: int = 0
+    impossible: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingData:
+    """The batches to learn from and to choose by.
+
+    Attributes:
+        num_utterances: in one epoch.
+        epoch: batches of epoch number e (from 0) without its first k: a pure function of both.
+        dev: batches of the development set.
+    """
+
+    num_utterances: int
+    epoch: Callable[[int, int], Iterator[Batch]]
+    dev: Callable[[], Iterator[Batch]]
+
+
+class Trainer:
+    """Trains the model of `recognizer` and leaves checkpoints in `folder`."""
+
+    def __init__(
+        self,
+        recognizer: Recognizer,
+        updater: Updater,
+        data: TrainingData,
+        *,
+        config: TrainingConfig,
+        optimizer: AdamWConfig | SgdConfig,
+        schedule: CosineConfig | LinearConfig | PlateauConfig,
+        template: Checkpoint,
+        folder: Path,
+    ) -> None:
+        self.recognizer = recognizer
+        self.updater = updater
+        self.data = data
+        self.config = config
+        self.optimizer_config = optimizer
+        self.schedule = schedule
+        self.template = template
+        self.folder = folder / CHECKPOINT_FOLDER
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.progress = TrainingProgress()
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Continue from the training state of a checkpoint; the model's weights are already loaded."""
+        self.updater.optimizer.load_state_dict(state["optimizer"])
+        self.updater.scaler.load_state_dict(state["scaler"])
+        self.progress = TrainingProgress(**state["progress"])
+        self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
+
+    def run(self, log: RunLog) -> TrainingProgress:
+        """Train to the end; `log` has been cut to where this run stands.
+
+        Raises:
+            StoppedByUserError: Ctrl-C or SIGTERM; all is saved.
+            TrainingError: gradients stay non-finite, or most utterances are too short for their text.
+        """
+        with _stop_flag() as stop:
+            while self.progress.epoch < self.config.epochs and not self._out_of_patience():
+                self._run_epoch(log, stop)
+        return self.progress
+
+    def _out_of_patience(self) -> bool:
+        return self.config.patience is not None and self.progress.validations_since_best >= self.config.patience
+
+    def _run_epoch(self, log: RunLog, stop: threading.Event) -> None:
+        progress = self.progress
+        batches = self.data.epoch(progress.epoch, progress.batches)
+        with progress_bar(f"epoch {progress.epoch + 1}/{self.config.epochs}", self.data.num_utterances) as advance:
+            advance(progress.utterances)
+            while group := list(islice(batches, self.config.accumulate)):
+                self._run_update(group, log, advance)
+                if stop.is_set():
+                    self._save_last(log)
+                    raise StoppedByUserError(
+                        f"stopped after update {progress.update}, everything is saved; the same command continues"
+                    )
+                if progress.update % self.config.checkpoint_every_updates == 0:
+                    self._save_last(log)
+        self._finish_epoch(log)
+
+    def _run_update(self, group: list[Batch], log: RunLog, advance: Advance) -> None:
+        progress, start = self.progress, time.perf_counter()
+        done = (progress.epoch + progress.utterances / max(1, self.data.num_utterances)) / self.config.epochs
+        lr = learning_rate(
+            self.optimizer_config, self.schedule, update=progress.update, progress=done, reductions=progress.reductions
+        )
+        result = self.updater.update(group, progress.update, lr)
+        num_utterances = sum(len(batch.ids) for batch in group)
+        progress.update += 1
+        progress.batches += len(group)
+        progress.utterances += num_utterances
+        progress.audio_seconds += result.seconds
+        seconds = time.perf_counter() - start
+        progress.wall_seconds += seconds
+        self._count_trouble(result, group, log)
+        if not result.skipped:
+            progress.loss_sum += result.loss
+            progress.loss_updates += 1
+        if progress.update % self.config.log_every_updates == 0:
+            values = {
+                "epoch": progress.epoch + 1,
+                "loss": result.loss,
+                "lr": lr,
+                "gradient_norm": result.gradient_norm,
+                "gradient_norms": gradient_norms(self.recognizer.model),
+                "times_real_time": result.seconds / seconds,
+            }
+            log.record("train", progress.update, values)
+        advance(num_utterances)
+
+    def _count_trouble(self, result: UpdateResult, group: list[Batch], log: RunLog) -> None:
+        progress = self.progress
+        fresh = [utterance for utterance in result.impossible if utterance not in set(progress.impossible)]
+        if fresh:
+            progress.impossible += fresh
+            log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {_named(fresh)}")
+        if not result.skipped:
+            progress.skipped_in_a_row = 0
+            return
+        progress.skipped += 1
+        progress.skipped_in_a_row += 1
+        ids = [utterance for batch in group for utterance in batch.ids]
+        log.event(progress.update, f"update left out, its gradient is not finite: {_named(ids)}")
+        if progress.skipped_in_a_row >= self.config.max_skipped_updates:
+            raise TrainingError(
+                f"{progress.skipped_in_a_row} updates in a row had no finite gradient, the last with {_named(ids)}: "
+                f"try half of optimizer.lr ({self.optimizer_config.lr:g}), a smaller training.max_gradient_norm, or "
+                f"training.precision=fp32; the last good weights are in {self.folder}"
+            )
+
+    def _finish_epoch(self, log: RunLog) -> None:
+        progress = self.progress
+        if len(progress.impossible) > _IMPOSSIBLE_SHARE * self.data.num_utterances:
+            raise TrainingError(
+                f"{len(progress.impossible)} of {self.data.num_utterances} utterances have fewer encoder frames than CTC "
+                f"needs for their text, such as {_named(progress.impossible)}: lower encoder.subsampling.factor or use a "
+                "bpe tokenizer, and check that texts belong to their audio"
+            )
+        progress.epoch += 1
+        progress.batches = progress.utterances = 0
+        if progress.epoch % self.config.validate_every_epochs == 0 or progress.epoch == self.config.epochs:
+            self._validate(log)
+        progress.loss_sum, progress.loss_updates = 0.0, 0
+        self._save_last(log)
+        kept = {_epoch_file(epoch) for _, _, epoch in progress.best}
+        for path in self.folder.glob(_epoch_file("*")):
+            if path.name not in kept:
+                path.unlink()
+
+    def _validate(self, log: RunLog) -> None:
+        progress, start = self.progress, time.perf_counter()
+        result = validate(self.recognizer, self.data.dev())
+        entry = (result.words.rate, result.loss, progress.epoch)
+        improved = not progress.best or entry < progress.best[0]
+        progress.validations_since_best = 0 if improved else progress.validations_since_best + 1
+        self._follow_plateau(improved)
+        progress.best = sorted([*progress.best, entry])[: self.config.keep_best]
+        note = f"epoch {progress.epoch}, dev WER {result.words.rate:.4f}"
+        if entry in progress.best:
+            self._save(_epoch_file(progress.epoch), None, note)
+        if improved:
+            self._save("best.pt", None, note)
+        progress.wall_seconds += time.perf_counter() - start
+        self._report(result, improved, log)
+
+    def _follow_plateau(self, improved: bool) -> None:
+        progress = self.progress
+        progress.validations_since_reduction = 0 if improved else progress.validations_since_reduction + 1
+        if self.schedule.kind == "plateau" and progress.validations_since_reduction > self.schedule.patience:
+            progress.reductions += 1
+            progress.validations_since_reduction = 0
+
+    def _report(self, result: Validation, improved: bool, log: RunLog) -> None:
+        progress = self.progress
+        loss = progress.loss_sum / max(1, progress.loss_updates)
+        values = {
+            "epoch": progress.epoch,
+            "train_loss": loss,
+            "loss": result.loss,
+            "wer": result.words.rate,
+            "cer": result.characters.rate,
+            "utterances": result.utterances,
+            "unspellable": result.unspellable,
+            "wall_seconds": progress.wall_seconds,
+        }
+        log.record("validation", progress.update, values)
+        speed = progress.audio_seconds / max(1e-9, progress.wall_seconds)
+        log.line(
+            f"epoch {progress.epoch:3d}/{self.config.epochs}  loss {loss:.3f}  dev loss {result.loss:.3f}  "
+            f"dev WER {result.words.rate:7.2%}  CER {result.characters.rate:7.2%}  {progress.wall_seconds:5.0f} s  "
+            f"{speed:.0f}x real time{'  best' if improved else ''}"
+        )
+
+    def _save_last(self, log: RunLog) -> None:
+        state = {
+            "progress": asdict(self.progress),
+            "optimizer": self.updater.optimizer.state_dict(),
+            "scaler": self.updater.scaler.state_dict(),
+        }
+        log.sync()
+        self._save("last.pt", state, f"update {self.progress.update}")
+
+    def _save(self, name: str, training: dict[str, Any] | None, note: str) -> None:
+        weights = {key: value.detach() for key, value in self.recognizer.model.state_dict().items()}
+        save_checkpoint(self.folder / name, replace(self.template, model=weights, training=training, note=note))
+
+
+def _epoch_file(epoch: int | str) -> str:
+    return f"epoch-{epoch:04d}.pt" if isinstance(epoch, int) else f"epoch-{epoch}.pt"
+
+
+def _named(ids: list[str]) -> str:
+    more = f" and {len(ids) - _NAMED_AT_MOST} more" if len(ids) > _NAMED_AT_MOST else ""
+    return ", ".join(ids[:_NAMED_AT_MOST]) + more
+
+
+@contextmanager
+def _stop_flag() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets, so that a run stops between updates; a second one stops at once."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def request(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+    for number in numbers:
+        signal.signal(number, request)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
+    """The mean of the weights of `checkpoints`, summed in float64; whole numbers are taken from the first.
+
+    Raises:
+        TrainingError: there is no checkpoint.
+    """
+    if not checkpoints:
+        raise TrainingError("there is no epoch to average: train first")
+    average: dict[str, torch.Tensor] = {}
+    for name, first in checkpoints[0].model.items():
+        if first.is_floating_point():
+            total = sum(
+                (checkpoint.model[name].double() for checkpoint in checkpoints), torch.zeros((), dtype=torch.float64)
+            )
+            average[name] = (total / len(checkpoints)).to(first.dtype)
+        else:
+            average[name] = first
+    return average

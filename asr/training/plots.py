@@ -1,0 +1,56 @@
+"""The learning curve as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from asr.training.run_log import read_metrics
+
+PLOT_FILE = "training.png"
+
+
+def plot_training(folder: Path) -> Path | None:
+    """The picture drawn from the metrics of the run in `folder` (loss, error rates, learning rate, gradients), if any."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    records = read_metrics(folder)
+    updates = [record for record in records if record["kind"] == "train"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    if not validations:
+        return None
+    figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
+    loss, errors, rate, gradients = axes.flat
+    _draw(loss, updates, "loss", "train, per update", alpha=0.4)
+    _draw(loss, validations, "train_loss", "train, epoch mean")
+    _draw(loss, validations, "loss", "dev")
+    loss.set(title="CTC loss", ylabel="nats per token", yscale="log")
+    for name in ("wer", "cer"):
+        points = [(record["update"], 100 * record[name]) for record in validations]
+        errors.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name.upper())
+    errors.set(title="Error rates on the development set", ylabel="per cent", ylim=(0, None))
+    _draw(rate, updates, "lr", "learning rate")
+    rate.set(title="Learning rate", ylim=(0, None))
+    for part in updates[0]["gradient_norms"] if updates else ():
+        points = [(record["update"], record["gradient_norms"][part]) for record in updates]
+        gradients.plot(*zip(*points, strict=True), label=part, linewidth=1)
+    gradients.set(title="Gradient norm by part of the model", yscale="log")
+    for axis in axes.flat:
+        axis.set_xlabel("update")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize="small")
+    path = folder / PLOT_FILE
+    temporary = folder / f".{PLOT_FILE}"
+    figure.savefig(temporary, dpi=110, format="png")
+    plt.close(figure)
+    return temporary.replace(path)
+
+
+def _draw(axis: Any, records: list[dict[str, Any]], key: str, label: str, alpha: float = 1.0) -> None:
+    points = [(record["update"], record[key]) for record in records if isinstance(record[key], int | float)]
+    if points:
+        axis.plot(*zip(*points, strict=True), label=label, alpha=alpha, linewidth=1.2)

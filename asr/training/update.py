@@ -1,0 +1,160 @@
+"""One update of the weights: forward, CTC loss, backward, clipping, step.
+
+All randomness of an update follows from its number, so nothing random has to be saved to resume.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
+
+from asr.corpus.batches import Batch
+from asr.features.augment import AugmentConfig, Augmenter
+from asr.lengths import frames_needed_by_ctc
+from asr.model.acoustic import AcousticModel
+from asr.text.tokenizer import Tokenizer
+from asr.training.optimizer import add_l1_gradient
+
+
+@dataclass
+class UpdateResult:
+    """What one update did.
+
+    Attributes:
+        loss: CTC loss in nats per token, of the utterances that have one.
+        gradient_norm: before clipping; not finite when the update was left out.
+        seconds: audio in the update.
+        impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
+        skipped: whether the weights were left alone because the gradient was not finite.
+    """
+
+    loss: float = 0.0
+    gradient_norm: float = 0.0
+    seconds: float = 0.0
+    impossible: list[str] = field(default_factory=list)
+    skipped: bool = False
+
+
+def derived_seed(*numbers: int) -> int:
+    """A seed that depends on all `numbers` and on nothing else.
+
+    Example:
+        >>> derived_seed(1, 2) == derived_seed(1, 2), derived_seed(1, 2) == derived_seed(2, 1)
+        (True, False)
+    """
+    digest = hashlib.blake2b(",".join(map(str, numbers)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class CtcTargets:
+    """The token ids of some utterances, and which of them CTC can say at all."""
+
+    def __init__(self, texts: Sequence[str], tokenizer: Tokenizer, device: torch.device) -> None:
+        tokens = [tokenizer.encode(text) for text in texts]
+        self.lengths = torch.tensor([len(ids) for ids in tokens])
+        self.frames_needed = torch.tensor([frames_needed_by_ctc(ids) for ids in tokens])
+        self.tokens = pad_sequence([torch.tensor(ids, dtype=torch.int64) for ids in tokens], batch_first=True).to(
+            device
+        )
+
+    def losses(self, log_probs: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """CTC loss of each utterance (B,) in nats, 0 where it is impossible, and which are impossible (B,), on the CPU.
+
+        `log_probs` (B, S, V) must be float32: in half precision the sums over paths lose the small ones.
+        """
+        num_frames = num_frames.cpu()
+        losses = nn.functional.ctc_loss(
+            log_probs.transpose(0, 1),
+            self.tokens,
+            num_frames,
+            self.lengths,
+            blank=0,
+            reduction="none",
+            zero_infinity=True,
+        )
+        impossible = num_frames < self.frames_needed
+        return losses.masked_fill(impossible.to(losses.device), 0.0), impossible
+
+
+class Updater:
+    """Applies updates to `model`; the gradient of several batches is that of one batch of all their utterances."""
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        tokenizer: Tokenizer,
+        optimizer: torch.optim.Optimizer,
+        *,
+        augment: AugmentConfig,
+        max_gradient_norm: float,
+        l1: float,
+        dtype: torch.dtype,
+        seed: int,
+    ) -> None:
+        self.model = model
+        self.tokenizer = tokenizer
+        self.optimizer = optimizer
+        self.augment = augment
+        self.max_gradient_norm = max_gradient_norm
+        self.l1 = l1
+        self.dtype = dtype
+        self.seed = seed
+        self.device = next(model.parameters()).device
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+
+    def update(self, batches: Sequence[Batch], number: int, lr: float) -> UpdateResult:
+        """Change the weights by the gradient of the mean loss per token over `batches`; `number` counts updates from 0."""
+        self.model.train()
+        result = self.accumulate(batches, number)
+        self.scaler.unscale_(self.optimizer)
+        if self.l1 > 0:
+            add_l1_gradient(self.model, self.l1)
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.max_gradient_norm or float("inf"))
+        result.gradient_norm = float(norm)
+        result.skipped = not bool(torch.isfinite(norm))
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        if not result.skipped:
+            self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return result
+
+    def accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
+        """Set the gradients of the mean loss per token over `batches`, without changing the weights."""
+        self.optimizer.zero_grad(set_to_none=True)
+        result = UpdateResult()
+        targets = [CtcTargets(batch.texts, self.tokenizer, self.device) for batch in batches]
+        num_tokens = max(1, sum(int(target.lengths.sum()) for target in targets))
+        total = torch.zeros((), device=self.device)
+        for position, (batch, target) in enumerate(zip(batches, targets, strict=True)):
+            seed = derived_seed(self.seed, number, position)
+            torch.manual_seed(seed)
+            waveforms = batch.waveforms.to(self.device, non_blocking=True)
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+                log_probs, num_frames = self.model(waveforms, batch.num_samples, Augmenter(self.augment, seed))
+            losses, impossible = target.losses(log_probs, num_frames)
+            loss = losses.sum() / num_tokens
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+            result.seconds += float(batch.num_samples.sum()) / self.model.config.features.sample_rate
+            result.impossible += [batch.ids[index] for index in impossible.nonzero()[:, 0].tolist()]
+        result.loss = float(total)
+        return result
+
+
+def gradient_norms(model: AcousticModel) -> dict[str, float]:
+    """The gradient's norm in each part of the model: how much learning reaches it."""
+    parts: dict[str, nn.Module] = {"subsampling": model.encoder.subsampling}
+    parts |= {f"layer{number}": layer for number, layer in enumerate(model.encoder.layers, start=1)}
+    parts["head"] = model.head
+    return {name: _gradient_norm(part) for name, part in parts.items()}
+
+
+def _gradient_norm(module: nn.Module) -> float:
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in gradients])))

@@ -1,0 +1,67 @@
+"""What the model makes of the development set while it learns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from asr.corpus.batches import Batch
+from asr.errors import TextError
+from asr.recognizer.recognizer import Recognizer
+from asr.scoring import ErrorCounts, count_characters, count_words
+from asr.text.tokenizer import Tokenizer
+from asr.training.update import CtcTargets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """The result of one pass over the development set.
+
+    Attributes:
+        words, characters: error counts of the greedy best readings.
+        loss: CTC loss in nats per token, of the utterances that the vocabulary can spell.
+        utterances: how many were heard.
+        unspellable: how many have characters that the vocabulary lacks; they count in the error rates, not in the loss.
+    """
+
+    words: ErrorCounts
+    characters: ErrorCounts
+    loss: float
+    utterances: int
+    unspellable: int
+
+
+def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
+    """Error rates and loss of `recognizer` on `batches`."""
+    recognizer.model.eval()
+    words = characters = ErrorCounts()
+    loss, num_tokens, utterances, unspellable = 0.0, 0, 0, 0
+    for batch in batches:
+        log_probs, num_frames = recognizer.log_probs(batch)
+        for text, hypotheses in zip(batch.texts, recognizer.decoder.decode(log_probs, num_frames), strict=True):
+            reference = recognizer.normalize(text)
+            words += count_words(reference, hypotheses[0].text)
+            characters += count_characters(reference, hypotheses[0].text)
+        spelt = [index for index, text in enumerate(batch.texts) if _can_spell(recognizer.tokenizer, text)]
+        utterances += len(batch.texts)
+        unspellable += len(batch.texts) - len(spelt)
+        if spelt:
+            targets = CtcTargets([batch.texts[index] for index in spelt], recognizer.tokenizer, log_probs.device)
+            losses, _ = targets.losses(log_probs[spelt], num_frames[spelt])
+            loss += float(losses.sum())
+            num_tokens += int(targets.lengths.sum())
+    return Validation(
+        words=words,
+        characters=characters,
+        loss=loss / max(1, num_tokens),
+        utterances=utterances,
+        unspellable=unspellable,
+    )
+
+
+def _can_spell(tokenizer: Tokenizer, text: str) -> bool:
+    try:
+        tokenizer.encode(text)
+    except TextError:
+        return False
+    return True

@@ -1,0 +1,124 @@
+"""Speed and memory of the loader: tar shards -> compressed samples -> shuffled, sorted, decoded, padded batches.
+
+Claims: at least 200 times real time per core, and peak memory that does not depend on the size of the corpus.
+
+    OMP_NUM_THREADS=1 python benchmarks/loader.py
+
+The corpus is made here from seeded noise with the rhythm of syllables: 300 utterances of 1 to 15 seconds at 16 kHz.
+"Per core" is seconds of audio by seconds of processor time, all threads together.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from record import record
+
+from asr.audio import encode_audio
+from asr.corpus.batches import BatchesConfig, epoch_batches
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
+from asr.corpus.utterance import Utterance
+
+RATE = 16000
+NUM_UTTERANCES = 300
+NUM_RUNS = 5
+SEED = 1
+# A buffer of a quarter of the corpus, so that the smallest corpus already fills it and larger ones need no more.
+CONFIG = BatchesConfig(shuffle_buffer=NUM_UTTERANCES // 4, window_batches=2, prefetch=4)
+REPEATS = (1, 4, 10)
+
+
+def main() -> None:
+    """Measures both codecs and records the result."""
+    if len(sys.argv) == 4:
+        print(json.dumps(peak_megabytes(Path(sys.argv[2]), int(sys.argv[3]))))
+        return
+    result: dict[str, object] = {
+        "unit": "seconds of audio by seconds of processor time (per core) or of the clock",
+        "utterances": NUM_UTTERANCES,
+        "runs": NUM_RUNS,
+        "seed": SEED,
+        "omp_threads": os.environ.get("OMP_NUM_THREADS", "not set"),
+        "config": CONFIG.model_dump(),
+    }
+    codecs: tuple[Literal["flac", "opus"], ...] = ("flac", "opus")
+    for codec in codecs:
+        with tempfile.TemporaryDirectory() as folder:
+            config = ShardsConfig(codec=codec, megabytes=8)
+            index = write_shards(speech(), Path(folder), sample_rate=RATE, config=config)
+            result[codec] = {
+                "corpus_seconds": round(index.seconds),
+                "corpus_megabytes": round(sum(shard.bytes for shard in index.shards) / 1e6),
+                **{f"workers_{workers}": speeds(index, workers) for workers in (0, 1, 2)},
+                "peak_memory_megabytes": {
+                    f"corpus_times_{repeat}": measured_alone(folder, repeat) for repeat in REPEATS
+                },
+            }
+    record("loader", result)
+
+
+def speech() -> Iterator[Utterance]:
+    """Noise, louder and softer four times a second."""
+    generator = np.random.default_rng(SEED)
+    for number in range(NUM_UTTERANCES):
+        times = np.arange(int(generator.uniform(1, 15) * RATE)) / RATE
+        loudness = 0.05 + 0.3 * np.sin(2 * np.pi * 4 * times) ** 4
+        waveform = (loudness * generator.standard_normal(len(times))).clip(-1, 1).astype(np.float32)
+        yield Utterance(id=f"u{number}", audio=encode_audio(waveform, RATE, "wav"), text="x")
+
+
+def speeds(index: ShardIndex, num_workers: int) -> dict[str, dict[str, float]]:
+    """Times real time by processor and by clock, over several epochs."""
+    config = CONFIG.model_copy(update={"num_workers": num_workers})
+    by_processor, by_clock = [], []
+    for epoch in range(NUM_RUNS + 1):
+        clock, processor = time.perf_counter(), time.process_time()
+        for _ in epoch_batches(index, config, seed=SEED, epoch=epoch):
+            pass
+        if epoch:  # the first warms the page cache
+            by_processor.append(index.seconds / (time.process_time() - processor))
+            by_clock.append(index.seconds / (time.perf_counter() - clock))
+    return {"times_real_time_per_core": spread(by_processor), "times_real_time_by_clock": spread(by_clock)}
+
+
+def spread(values: list[float]) -> dict[str, float]:
+    """Least, median and greatest."""
+    return {
+        "min": round(min(values), 1),
+        "median": round(statistics.median(values), 1),
+        "max": round(max(values), 1),
+    }
+
+
+def measured_alone(folder: str, repeat: int) -> float:
+    """`peak_megabytes` in a process of its own."""
+    command = [sys.executable, __file__, "peak", folder, str(repeat)]
+    return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+
+def peak_megabytes(folder: Path, repeat: int) -> float:
+    """Peak resident memory of this process after an epoch over the shards, listed `repeat` times.
+
+    Linux only: `getrusage` would count the peak of the process that started this one.
+    """
+    index = ShardIndex.load(folder)
+    longer = index.model_copy(update={"shards": index.shards * repeat})
+    for _ in epoch_batches(longer, CONFIG, seed=SEED, epoch=0):
+        pass
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return round(int(kilobytes) / 1024, 1)
+
+
+if __name__ == "__main__":
+    main()

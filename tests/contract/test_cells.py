@@ -1,0 +1,221 @@
+"""What every recurrent cell must do inside the encoder, with every normalisation, direction and subsampling."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+
+import pytest
+import torch
+from ragged import assert_batch_equals_alone, encoder_config, ragged_batch, ragged_features, shaken, small_model
+from torch import Tensor, nn
+
+from asr.lengths import valid_mask
+from asr.model import CELLS, Encoder
+from asr.model.encoder import reversed_frames
+
+NORMS = ("layer", "batch", "none")
+FACTORS = (1, 2, 4, 8)
+LENGTHS = (1601, 800, 1, 1279, 79)
+
+
+@pytest.fixture(params=sorted(CELLS))
+def cell(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=NORMS)
+def norm(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=[True, False], ids=["both", "forward"])
+def bidirectional(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_batch_equals_each_utterance_alone(cell: str, norm: str, bidirectional: bool, factor: int) -> None:
+    model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional, factor=factor))
+    assert_batch_equals_alone(model, *ragged_batch(LENGTHS, extra=333))
+
+
+def test_order_of_a_batch_does_not_matter(cell: str, norm: str, bidirectional: bool) -> None:
+    model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional))
+    waveforms, num_samples = ragged_batch(LENGTHS)
+    order = torch.tensor([3, 0, 4, 2, 1])
+    with torch.no_grad():
+        log_probs, num_frames = model(waveforms, num_samples)
+        permuted, permuted_frames = model(waveforms[order], num_samples[order])
+    assert torch.equal(permuted_frames, num_frames[order])
+    valid = valid_mask(permuted_frames, permuted.shape[1])
+    torch.testing.assert_close(permuted[valid], log_probs[order][valid], atol=1e-5, rtol=0)
+
+
+def _trained_step(encoder: Encoder, features: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
+    """All that one training step sees: valid output, running statistics and gradients."""
+    encoder = copy.deepcopy(encoder).train()
+    hidden, lengths = encoder(features, num_frames)
+    weights = torch.linspace(-1, 1, hidden.shape[-1])
+    (hidden * weights).square().sum().backward()
+    seen = {f"gradient of {name}": value.grad for name, value in encoder.named_parameters()}
+    seen |= dict(encoder.named_buffers())
+    return seen | {"output": hidden[valid_mask(lengths, hidden.shape[1])]}
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_padding_changes_nothing_in_training(cell: str, norm: str, factor: int) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, factor=factor), num_features=8))
+    features, num_frames = ragged_features([11, 20, 5], 8)
+    expected = _trained_step(encoder, features, num_frames)
+    padded = nn.functional.pad(features, (0, 0, 0, 23))
+    for name, found in _trained_step(encoder, padded, num_frames).items():
+        torch.testing.assert_close(
+            found, expected[name], rtol=1e-4, atol=1e-4, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def test_frames_behind_the_end_are_zero(cell: str, norm: str, bidirectional: bool) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional), num_features=8)).eval()
+    hidden, num_frames = encoder(*ragged_features([9, 1, 16], 8, extra=7))
+    inside = valid_mask(num_frames, hidden.shape[1])
+    assert hidden[~inside].abs().max() == 0
+    assert hidden[inside].abs().amax(-1).min() > 0
+
+
+def test_only_the_backward_direction_sees_later_frames(cell: str, bidirectional: bool) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, bidirectional=bidirectional, factor=1), num_features=8)).eval()
+    features, num_frames = ragged_features([12], 8)
+    changed = features.clone()
+    changed[:, 7] += 1
+    before, after = (encoder(each, num_frames)[0][0] for each in (features, changed))
+    moved = [frame for frame in range(12) if not torch.equal(before[frame], after[frame])]
+    assert moved == (list(range(12)) if bidirectional else list(range(7, 12)))
+
+
+def test_every_weight_learns(cell: str, norm: str, bidirectional: bool) -> None:
+    model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional)).train()
+    log_probs, num_frames = model(*ragged_batch(LENGTHS))
+    log_probs[valid_mask(num_frames, log_probs.shape[1])][:, 2].sum().backward()
+    for name, parameter in model.named_parameters():
+        assert torch.isfinite(parameter.grad).all(), name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_gradients_agree_with_finite_differences(cell: str, norm: str) -> None:
+    config = encoder_config(cell=cell, norm=norm, num_layers=1, hidden_size=2)
+    encoder = shaken(Encoder(config, num_features=4)).double().train()
+    features, num_frames = ragged_features([6, 3], 4)
+    names, parameters = zip(*encoder.named_parameters(), strict=True)
+
+    def output(inputs: Tensor, *values: Tensor) -> Tensor:
+        inputs = inputs * valid_mask(num_frames, inputs.shape[1])[..., None]
+        return torch.func.functional_call(encoder, dict(zip(names, values, strict=True)), (inputs, num_frames))[0]
+
+    # Rectifiers have a kink at 0, where differences mean nothing: `shaken` and the small step keep away from it.
+    assert torch.autograd.gradcheck(
+        output, (features.double().requires_grad_(), *parameters), eps=1e-6, atol=1e-5, fast_mode=True
+    )
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_residual_connection_adds_what_came_in(cell: str, norm: str) -> None:
+    with_residual = shaken(Encoder(encoder_config(cell=cell, norm=norm, num_layers=1), num_features=8)).eval()
+    without = Encoder(encoder_config(cell=cell, norm=norm, num_layers=1, residual=False), num_features=8).eval()
+    without.load_state_dict(with_residual.state_dict())
+    hidden = torch.randn(7, 2, 12, generator=torch.Generator().manual_seed(1))
+    arguments = (hidden, torch.ones(7, 2, dtype=torch.bool), torch.arange(7).flip(0)[:, None].expand(7, 2))
+    torch.testing.assert_close(with_residual.layers[0](*arguments), hidden + without.layers[0](*arguments))
+
+
+def _sigmoid(value: Tensor) -> Tensor:
+    return 1 / (1 + torch.exp(-value))
+
+
+def _rnn(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    hidden = torch.tanh(gates + recurrent)
+    return hidden, hidden
+
+
+def _gru(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    reset_x, update_x, new_x = gates.chunk(3)
+    reset_h, update_h, new_h = recurrent.chunk(3)
+    update = _sigmoid(update_x + update_h)
+    candidate = torch.tanh(new_x + _sigmoid(reset_x + reset_h) * new_h)
+    hidden = (1 - update) * candidate + update * state[0]
+    return hidden, hidden
+
+
+def _lstm(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    take, forget, candidate, give = (gates + recurrent).chunk(4)
+    memory = _sigmoid(forget) * state[1] + _sigmoid(take) * torch.tanh(candidate)
+    return _sigmoid(give) * torch.tanh(memory), memory
+
+
+@pytest.mark.parametrize(("name", "equations"), [("rnn", _rnn), ("gru", _gru), ("lstm", _lstm)])
+def test_torch_cells_run_the_written_equations(name: str, equations: object) -> None:
+    cell = shaken(CELLS[name](3, 4))
+    frames = torch.randn(6, 1, 3, generator=torch.Generator().manual_seed(2))
+    state = (torch.zeros(4), torch.zeros(4))
+    expected = []
+    for frame in frames[:, 0]:
+        gates = cell.weight_ih_l0 @ frame + cell.bias_ih_l0
+        state = equations(gates, cell.weight_hh_l0 @ state[0] + cell.bias_hh_l0, state)
+        expected.append(state[0])
+    torch.testing.assert_close(cell(frames)[0][:, 0], torch.stack(expected))
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
+def test_both_directions_equal_a_packed_bidirectional_layer(cell: str) -> None:
+    """torch's own bidirectional layer over a packed batch is an independent way to the same numbers and gradients."""
+    layer = shaken(
+        Encoder(encoder_config(cell=cell, norm="none", residual=False, num_layers=1), num_features=8)
+    ).layers[0]
+    reference = CELLS[cell](12, 6, bidirectional=True)
+    forward, backward = layer.directions
+    state = dict(forward.state_dict()) | {f"{name}_reverse": value for name, value in backward.state_dict().items()}
+    reference.load_state_dict(state)
+    hidden, lengths = ragged_features([9, 4, 1, 7], 12)
+    mask = valid_mask(lengths, 9)
+    found_input, expected_input = (hidden.clone().requires_grad_() for _ in range(2))
+
+    found = layer(found_input.transpose(0, 1), mask.T, reversed_frames(lengths, 9)).transpose(0, 1)
+    packed = nn.utils.rnn.pack_padded_sequence(expected_input, lengths, batch_first=True, enforce_sorted=False)
+    expected, _ = nn.utils.rnn.pad_packed_sequence(reference(packed)[0], batch_first=True)
+    torch.testing.assert_close(found[mask], expected[mask])
+
+    gradient = torch.randn(found[mask].shape, generator=torch.Generator().manual_seed(3))
+    found[mask].backward(gradient)
+    expected[mask].backward(gradient)
+    torch.testing.assert_close(found_input.grad, expected_input.grad)
+    for direction, suffix in ((forward, ""), (backward, "_reverse")):
+        for name, parameter in direction.named_parameters():
+            torch.testing.assert_close(parameter.grad, getattr(reference, name + suffix).grad)
+
+
+def test_dropout_acts_in_training_alone(cell: str) -> None:
+    encoder = Encoder(encoder_config(cell=cell, dropout=0.5), num_features=8)
+    batch = ragged_features([20, 9], 8)
+    one, other = (encoder(*batch)[0] for _ in range(2))
+    assert not torch.equal(one, other)
+    encoder.eval()
+    one, other = (encoder(*batch)[0] for _ in range(2))
+    assert torch.equal(one, other)
+
+
+def test_cells_differ() -> None:
+    outputs = []
+    for cell in CELLS:
+        torch.manual_seed(0)
+        outputs.append(Encoder(encoder_config(cell=cell), num_features=8).eval()(*ragged_features([9], 8))[0])
+    assert all(not torch.allclose(one, other) for one, other in itertools.combinations(outputs, 2))
+
+
+def test_numbers_do_not_depend_on_whether_gradients_are_wanted(cell: str, bidirectional: bool) -> None:
+    """A cell may have a faster path for training; it must be the same cell."""
+    encoder = shaken(Encoder(encoder_config(cell=cell, bidirectional=bidirectional), num_features=8)).eval()
+    batch = ragged_features([20, 9, 1], 8)
+    with torch.no_grad():
+        expected, _ = encoder(*batch)
+    torch.testing.assert_close(encoder(*batch)[0].detach(), expected, atol=1e-5, rtol=0)

@@ -1,0 +1,129 @@
+"""What every recipe promises, checked on its own imitation: a new file in `recipes/` is tested by lying there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asr.audio import audio_info, read_audio
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+from asr.recipe import Recipe, find_recipe, find_recipes
+from asr.resources import resource
+
+CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
+SECONDS_TOLERANCE = 0.05
+
+
+@pytest.fixture(params=find_recipes(), ids=lambda recipe: recipe.name)
+def recipe(request: pytest.FixtureRequest) -> Recipe:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def root(recipe: Recipe, tmp_path: Path) -> Path:
+    (tmp_path / "corpus").mkdir()
+    recipe.imitate(tmp_path / "corpus")
+    return tmp_path / "corpus"
+
+
+def splits_of(recipe: Recipe) -> list[str]:
+    return [recipe.splits.train, recipe.splits.dev, *recipe.splits.test]
+
+
+def read(recipe: Recipe, root: Path) -> dict[str, list[Utterance]]:
+    return {split: list(recipe.read(root, split)) for split in splits_of(recipe)}
+
+
+def test_it_is_found_by_its_name_and_describes_itself(recipe: Recipe) -> None:
+    assert find_recipe(recipe.name).name == recipe.name
+    for words in (recipe.title, recipe.licence, recipe.source):
+        assert words.strip()
+    assert recipe.hours > 0
+    assert recipe.speakers > 0
+    assert resource("conf", recipe.config).is_file()
+
+
+def test_every_split_has_utterances_with_text(recipe: Recipe, root: Path) -> None:
+    for split, utterances in read(recipe, root).items():
+        assert utterances, split
+        for utterance in utterances:
+            assert utterance.text.strip(), utterance.id
+
+
+def test_splits_are_disjoint(recipe: Recipe, root: Path) -> None:
+    splits = read(recipe, root)
+    ids = [utterance.id for utterances in splits.values() for utterance in utterances]
+    assert len(set(ids)) == len(ids)
+    audio = [utterance.audio for utterances in splits.values() for utterance in utterances]
+    files = [source for source in audio if isinstance(source, Path)]
+    assert len(set(files)) == len(files)
+    if recipe.speakers_disjoint:
+        speakers = [{utterance.speaker for utterance in utterances} for utterances in splits.values()]
+        assert sum(map(len, speakers)) == len(set().union(*speakers))
+
+
+def test_audio_opens_and_durations_agree(recipe: Recipe, root: Path) -> None:
+    for utterances in read(recipe, root).values():
+        for utterance in utterances:
+            info = audio_info(utterance.audio, name=utterance.id)
+            assert len(read_audio(utterance.audio, info.sample_rate, name=utterance.id)) == info.num_samples
+            if utterance.seconds is not None:
+                assert abs(utterance.seconds - info.seconds) < SECONDS_TOLERANCE
+
+
+def test_reading_twice_gives_the_same(recipe: Recipe, root: Path) -> None:
+    assert read(recipe, root) == read(recipe, root)
+
+
+def test_shards_can_be_made(recipe: Recipe, root: Path, tmp_path: Path) -> None:
+    for split in splits_of(recipe):
+        write_shards(recipe.read(root, split), tmp_path / split, sample_rate=16000, config=ShardsConfig())
+        assert ShardIndex.load(tmp_path / split).num_skipped == 0
+
+
+def test_an_unknown_split_and_an_empty_root_are_named(recipe: Recipe, root: Path, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no-such-split"):
+        list(recipe.read(root, "no-such-split"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CorpusError, match="empty"):
+        list(recipe.read(tmp_path / "empty", recipe.splits.train))
+
+
+def test_fsdd_is_found_where_its_archive_unpacks_to(tmp_path: Path) -> None:
+    recipe = find_recipe("fsdd")
+    recipe.imitate(tmp_path / "free-spoken-digit-dataset-1.0.10")
+    assert [utterance.text for utterance in recipe.read(tmp_path, "test")] == ["zero", "one", "two"]
+    assert len(list(recipe.read(tmp_path / "free-spoken-digit-dataset-1.0.10" / "recordings", "test"))) == 3
+
+
+@pytest.fixture
+def fsdd_root() -> Path:
+    root = CORPORA / "fsdd"
+    if not root.is_dir():
+        pytest.skip(f"the corpora are not here: {root}")
+    return root
+
+
+def test_fsdd_has_its_official_split(fsdd_root: Path) -> None:
+    recipe = find_recipe("fsdd")
+    splits = read(recipe, fsdd_root)
+    assert {split: len(utterances) for split, utterances in splits.items()} == {"train": 2520, "dev": 180, "test": 300}
+    assert {int(utterance.id.split("_")[2]) for utterance in splits["test"]} == set(range(5))
+    ids = [utterance.id for utterances in splits.values() for utterance in utterances]
+    assert len(set(ids)) == 3000
+
+
+@pytest.mark.parametrize("speaker", ["george", "jackson", "lucas", "nicolas", "theo", "yweweler"])
+def test_fsdd_leaves_one_speaker_out(fsdd_root: Path, speaker: str) -> None:
+    recipe = find_recipe("fsdd")
+    for split, number in (("train", 2100), ("dev", 150)):
+        others = list(recipe.read(fsdd_root, f"{split}-without-{speaker}"))
+        assert len(others) == number
+        assert speaker not in {utterance.speaker for utterance in others}
+    for split, number in (("test", 50), ("only", 500)):
+        alone = list(recipe.read(fsdd_root, f"{split}-{speaker}"))
+        assert len(alone) == number
+        assert {utterance.speaker for utterance in alone} == {speaker}

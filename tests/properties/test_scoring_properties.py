@@ -1,0 +1,106 @@
+"""Properties of scoring: counts add up and agree with other ways to count; the interval covers what it promises."""
+
+from __future__ import annotations
+
+import random
+
+import jiwer
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asr.scoring import ErrorCounts, count_characters, count_words, rate_interval, score_utterance, summarize
+from asr.scoring.error_counts import align_words
+
+# Few words, so that they meet again; with odd white space between.
+WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "好"]), max_size=8)
+TEXTS = st.tuples(WORDS, st.sampled_from([" ", "  ", "\t", "\u3000", "\n"])).map(lambda drawn: drawn[1].join(drawn[0]))
+PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12)
+
+
+def _edit_distance(reference: list[str], hypothesis: list[str]) -> int:
+    """Levenshtein's distance by its recursion, without any cleverness."""
+    row = list(range(len(hypothesis) + 1))
+    for i, said in enumerate(reference, start=1):
+        above, row = row, [i]
+        for j, heard in enumerate(hypothesis, start=1):
+            row.append(min(above[j] + 1, row[j - 1] + 1, above[j - 1] + (said != heard)))
+    return row[-1]
+
+
+@given(TEXTS, TEXTS)
+def test_counts_add_up_to_the_lengths_of_both_texts(reference: str, hypothesis: str) -> None:
+    words, characters = count_words(reference, hypothesis), count_characters(reference, hypothesis)
+    assert words.hits + words.substitutions + words.deletions == words.reference_length == len(reference.split())
+    assert words.hits + words.substitutions + words.insertions == words.hypothesis_length == len(hypothesis.split())
+    assert characters.reference_length == len(" ".join(reference.split()))
+    assert characters.hypothesis_length == len(" ".join(hypothesis.split()))
+
+
+@given(TEXTS, TEXTS)
+def test_errors_are_the_fewest_edits(reference: str, hypothesis: str) -> None:
+    assert count_words(reference, hypothesis).errors == _edit_distance(reference.split(), hypothesis.split())
+    said, heard = " ".join(reference.split()), " ".join(hypothesis.split())
+    assert count_characters(reference, hypothesis).errors == _edit_distance(list(said), list(heard))
+
+
+@given(PAIRS)
+def test_sums_agree_with_jiwer_on_the_whole_corpus(pairs: list[tuple[str, str]]) -> None:
+    references, hypotheses = ([" ".join(text.split()) for text in texts] for texts in zip(*pairs, strict=True))
+    whole = jiwer.process_words(references, hypotheses)
+    total = sum((count_words(*pair) for pair in pairs), start=ErrorCounts())
+    assert total == ErrorCounts(whole.hits, whole.substitutions, whole.deletions, whole.insertions)
+    if total.reference_length:
+        assert total.rate == pytest.approx(whole.wer)
+
+
+@given(TEXTS, TEXTS)
+def test_alignment_spells_both_texts_and_shows_every_error(reference: str, hypothesis: str) -> None:
+    differences, counts = align_words(reference, hypothesis)
+    assert [word for part in differences for word in part.reference] == reference.split()
+    assert [word for part in differences for word in part.hypothesis] == hypothesis.split()
+    wrong = [part for part in differences if part.reference != part.hypothesis]
+    assert sum(max(len(part.reference), len(part.hypothesis)) for part in wrong) == counts.errors
+    assert counts == count_words(reference, hypothesis)
+
+
+@given(TEXTS, TEXTS)
+def test_exchanging_the_texts_exchanges_deletions_and_insertions(reference: str, hypothesis: str) -> None:
+    forward, backward = count_words(reference, hypothesis), count_words(hypothesis, reference)
+    assert forward.errors == backward.errors
+    assert forward.deletions - forward.insertions == backward.insertions - backward.deletions
+
+
+@settings(max_examples=30, deadline=None)
+@given(PAIRS, st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
+def test_result_holds_its_rate_and_ignores_the_order(
+    pairs: list[tuple[str, str]], seed: int, shuffler: random.Random
+) -> None:
+    scores = [
+        score_utterance(id=str(index), speaker=str(index % 11), reference=f"x {said}", hypothesis=heard)
+        for index, (said, heard) in enumerate(pairs)
+    ]
+    result = summarize(scores, subset="s", decoder="d", seed=seed)
+    shuffler.shuffle(scores)
+    assert summarize(scores, subset="s", decoder="d", seed=seed) == result
+    assert 0 <= result.wer_low <= result.wer <= result.wer_high < np.inf
+    assert 0 <= result.cer_low <= result.cer <= result.cer_high < np.inf
+
+
+def test_interval_covers_the_true_rate_as_often_as_it_says() -> None:
+    # 40 speakers, each with an error rate of their own around 20 %, say 5 utterances of 8 words. 200 such corpora: the
+    # true rate lies inside for 95 % of them, give or take 2 * sqrt(0.95 * 0.05 / 200) = 3 %.
+    generator = np.random.default_rng(7)
+    inside = {"speakers": 0, "utterances": 0}
+    num_corpora, true_rate = 200, 0.2
+    for _ in range(num_corpora):
+        rates = np.repeat(generator.beta(4, 16, size=40), 5)
+        errors = generator.binomial(8, rates)
+        counts = [ErrorCounts(hits=8 - int(count), substitutions=int(count)) for count in errors]
+        for unit, size in (("speakers", 5), ("utterances", 1)):
+            interval = rate_interval(counts, [str(index // size) for index in range(200)], np.random.default_rng(0))
+            inside[unit] += interval.low <= true_rate <= interval.high
+    assert 0.90 <= inside["speakers"] / num_corpora <= 0.98
+    # What resampling utterances would have claimed for new speakers, and the reason for blocks.
+    assert inside["utterances"] / num_corpora < 0.85

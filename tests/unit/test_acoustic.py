@@ -1,0 +1,136 @@
+"""The acoustic model as a whole: probabilities, lengths, gradients, description."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from ragged import VOCABULARY_SIZE, encoder_config, ragged_batch, small_model
+from torch import Tensor, nn
+
+from asr.features import LogMelConfig, MfccConfig
+from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
+from asr.model.acoustic import num_parameters
+
+LENGTHS = [1601, 800, 1, 1279]
+
+
+def test_probabilities_of_a_frame_add_up_to_one() -> None:
+    log_probs, _ = small_model()(*ragged_batch(LENGTHS, extra=100))
+    assert log_probs.shape[-1] == VOCABULARY_SIZE
+    torch.testing.assert_close(
+        log_probs.double().exp().sum(-1), torch.ones(log_probs.shape[:2], dtype=torch.float64), atol=1e-6, rtol=0
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4, 8])
+def test_announced_frames_are_those_of_the_output(factor: int) -> None:
+    model = small_model(encoder_config(factor=factor))
+    waveforms, num_samples = ragged_batch(LENGTHS)
+    log_probs, num_frames = model(waveforms, num_samples)
+    assert torch.equal(model.num_encoder_frames(num_samples), num_frames)
+    assert num_frames.max() == log_probs.shape[1]
+    assert model.seconds_per_frame == pytest.approx(factor * 0.01)
+
+
+def test_gradients_agree_with_finite_differences() -> None:
+    """Through features, encoder and head, in the loss that training uses."""
+    model = small_model(encoder_config(hidden_size=2, num_layers=1, norm="batch")).double().train()
+    model.features.float()
+    features, num_frames = model.features(*ragged_batch([900, 500]))
+    targets = torch.tensor([[1, 2, 2], [3, 0, 0]])
+
+    def loss(features: Tensor) -> Tensor:
+        hidden, frames = model.encoder(features, num_frames)
+        log_probs = torch.log_softmax(model.head(hidden), dim=-1).transpose(0, 1)
+        return nn.functional.ctc_loss(log_probs, targets, frames, torch.tensor([3, 1]), reduction="sum")
+
+    features = features.double()
+    loss(features).backward()
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+        with torch.no_grad():
+            above, below = (_moved(parameter, step * direction, lambda: loss(features)) for step in (1e-6, -1e-6))
+        assert float((above - below) / 2e-6) == pytest.approx(
+            float((parameter.grad * direction).sum()), rel=1e-4, abs=1e-6
+        ), name
+
+
+def _moved(parameter: Tensor, step: Tensor, function: object) -> Tensor:
+    parameter.add_(step)
+    result = function()
+    parameter.sub_(step)
+    return result
+
+
+def test_half_precision_keeps_float32_at_both_ends() -> None:
+    model, batch = small_model(), ragged_batch(LENGTHS)
+    exact, _ = model(*batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        half, _ = model(*batch)
+    assert half.dtype == torch.float32
+    assert not torch.equal(half, exact)
+    torch.testing.assert_close(half.exp(), exact.exp(), atol=0.05, rtol=0)
+    torch.testing.assert_close(half.exp().sum(-1), torch.ones(half.shape[:2]), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("config", [LogMelConfig(), MfccConfig(deltas=1)])
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        EncoderConfig(),
+        EncoderConfig(bidirectional=False, num_layers=2, norm="batch", subsampling=SubsamplingConfig(factor=1)),
+    ],
+)
+def test_description_counts_every_parameter_once(config: LogMelConfig | MfccConfig, encoder: EncoderConfig) -> None:
+    model = AcousticModel(AcousticConfig(features=config, encoder=encoder), 30)
+    rows = model.describe()
+    assert (
+        sum(row.parameters for row in rows)
+        == num_parameters(model)
+        == sum(value.numel() for value in model.parameters())
+    )
+    assert [row.name for row in rows] == [
+        "features",
+        "subsampling",
+        *(f"layer {n + 1}" for n in range(encoder.num_layers)),
+        "head",
+    ]
+    assert rows[0].frames == pytest.approx(100)
+    assert rows[-1].frames == pytest.approx(1 / model.seconds_per_frame)
+
+
+class Recorder:
+    """An augmentation that halves the sound and marks that it was asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        self.seen.append("waveforms")
+        return waveforms[:, ::2], (num_samples + 1) // 2
+
+    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
+        self.seen.append("features")
+        return torch.zeros_like(features)
+
+
+def test_augmentation_stands_before_and_behind_the_features() -> None:
+    model, augmentation = small_model(), Recorder()
+    waveforms, num_samples = ragged_batch(LENGTHS)
+    log_probs, num_frames = model(waveforms, num_samples, augmentation)
+    assert augmentation.seen == ["waveforms", "features"]
+    assert torch.equal(num_frames, model.num_encoder_frames((num_samples + 1) // 2))
+    silent, _ = model.encoder(torch.zeros(4, 11, 8), model.features.num_frames((num_samples + 1) // 2))
+    torch.testing.assert_close(log_probs, torch.log_softmax(model.head(silent), -1))
+
+
+def test_saved_state_is_weights_and_statistics() -> None:
+    names = set(small_model().state_dict())
+    assert {name.split(".")[0] for name in names} == {"features", "encoder", "head"}
+    assert {name for name in names if name.startswith("features.")} == {"features.mean", "features.scale"}
+
+
+def test_same_seed_gives_the_same_model() -> None:
+    for one, other in zip(small_model(seed=3).parameters(), small_model(seed=3).parameters(), strict=True):
+        assert torch.equal(one, other)

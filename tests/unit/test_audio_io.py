@@ -1,0 +1,199 @@
+"""Reading sound files: what libsndfile reads must come out right, what is damaged must be named."""
+
+from __future__ import annotations
+
+import io
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.audio import UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.errors import AudioError
+
+RATE = 16000
+LOSSLESS = [("WAV", "PCM_16"), ("WAV", "PCM_24"), ("WAV", "FLOAT"), ("WAVEX", "PCM_16"), ("FLAC", "PCM_16")]
+LOSSLESS += [("FLAC", "PCM_24"), ("AIFF", "PCM_16"), ("AU", "PCM_16"), ("W64", "PCM_16"), ("RF64", "PCM_16")]
+LOSSY = [("OGG", "OPUS"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]
+
+
+def sine(seconds: float = 1.0, rate: int = RATE, hertz: float = 440.0) -> np.ndarray:
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def encoded(waveform: np.ndarray, rate: int = RATE, container: str = "WAV", subtype: str = "PCM_16") -> bytes:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, waveform, rate, format=container, subtype=subtype)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("container", "subtype"), LOSSLESS)
+def test_lossless_samples_come_out_as_they_went_in(container: str, subtype: str) -> None:
+    waveform = read_audio(encoded(sine(), container=container, subtype=subtype), RATE)
+    assert waveform.dtype == np.float32
+    np.testing.assert_allclose(waveform, sine(), atol=1 / 32768)
+
+
+@pytest.mark.parametrize(("container", "subtype"), LOSSY)
+def test_lossy_files_keep_length_and_pitch(container: str, subtype: str) -> None:
+    waveform = read_audio(encoded(sine(), container=container, subtype=subtype), RATE)
+    assert waveform.shape == (RATE,)
+    spectrum = np.abs(np.fft.rfft(waveform))
+    assert abs(int(spectrum.argmax()) - 440) <= 1
+
+
+def test_channels_are_averaged() -> None:
+    left = sine()
+    stereo = np.stack([left, 0.2 * left, -0.3 * left], axis=1)
+    np.testing.assert_allclose(read_audio(encoded(stereo), RATE), 0.3 * left, atol=1e-4)
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
+def test_any_rate_is_resampled_in_place(rate: int) -> None:
+    waveform = read_audio(encoded(sine(rate=rate), rate), RATE)
+    assert len(waveform) == RATE
+    np.testing.assert_allclose(waveform[2000:-2000], sine()[2000:-2000], atol=2e-3)
+
+
+def test_resampling_down_leaves_no_alias() -> None:
+    too_high = sine(rate=48000, hertz=7000)
+    assert np.abs(read_audio(encoded(too_high, 48000), 8000)[500:-500]).max() < 1e-3
+
+
+def test_paths_and_bytes_read_alike(tmp_path: Path) -> None:
+    path = tmp_path / "ä b.flac"
+    path.write_bytes(encode_audio(sine(), RATE, "flac"))
+    np.testing.assert_array_equal(read_audio(path, 8000), read_audio(path.read_bytes(), 8000))
+
+
+def test_silence_is_legal() -> None:
+    assert not read_audio(encoded(np.zeros(100)), RATE).any()
+
+
+def test_files_longer_than_a_block_are_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.audio.io._BLOCK_FRAMES", 1000)
+    for length in (999, 1000, 1001, 5000):
+        np.testing.assert_allclose(read_audio(encoded(sine()[:length]), RATE), sine()[:length], atol=1 / 32768)
+
+
+def test_info_states_the_header() -> None:
+    info = audio_info(encoded(np.zeros((300, 2)), 8000, "FLAC"))
+    assert (info.sample_rate, info.num_samples, info.num_channels) == (8000, 300, 2)
+    assert (info.format, info.subtype, info.seconds) == ("FLAC", "PCM_16", 300 / 8000)
+
+
+@pytest.mark.parametrize(("container", "subtype"), LOSSLESS + LOSSY)
+@pytest.mark.parametrize("share", [0.3, 0.9, 0.99])
+def test_a_cut_file_is_refused(container: str, subtype: str, share: float) -> None:
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, 2 * RATE)
+    whole = encoded(noise, container=container, subtype=subtype)
+    with pytest.raises(UnusableAudioError, match=r"^clip: ") as caught:
+        read_audio(whole[: int(share * len(whole))], RATE, name="clip")
+    assert caught.value.reason in {"truncated or damaged", "not audio"}
+
+
+@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
+def test_an_ogg_file_cut_anywhere_is_refused(subtype: str) -> None:
+    """Also where a page ends: what is left is a faultless stream but for the mark of its end."""
+    whole = encoded(np.random.default_rng(0).uniform(-0.5, 0.5, 3 * RATE), container="OGG", subtype=subtype)
+    starts = [place for place in range(len(whole)) if whole.startswith(b"OggS", place)]
+    assert len(starts) > 3
+    for place in starts[1:]:
+        for cut in (place - 1, place, place + 1, place + 26):
+            with pytest.raises(UnusableAudioError):
+                read_audio(whole[:cut], RATE)
+    assert len(read_audio(whole + b"trailing bytes are harmless", RATE)) == 3 * RATE
+
+
+@pytest.mark.parametrize("size", [0xFFFFFFFF, 0x7FFFFFFF, 0x80000000])
+def test_wav_written_into_a_pipe_is_whole(size: int) -> None:
+    """ffmpeg and sox cannot go back to state the size; such files are common and not cut."""
+    data = bytearray(encoded(sine()))
+    struct.pack_into("<I", data, 40, size)
+    assert len(read_audio(bytes(data), RATE)) == RATE
+
+
+def test_a_header_that_promises_terabytes_allocates_nothing() -> None:
+    data = bytearray(encoded(sine(), container="FLAC"))
+    counts = int.from_bytes(data[18:26], "big")
+    data[18:26] = (counts | (2**36 - 1)).to_bytes(8, "big")
+    with pytest.raises(UnusableAudioError, match="truncated or damaged"):
+        read_audio(bytes(data), RATE)
+
+
+def test_flac_of_unstated_length_says_so() -> None:
+    data = bytearray(encoded(sine(), container="FLAC"))
+    counts = int.from_bytes(data[18:26], "big")
+    data[18:26] = (counts >> 36 << 36).to_bytes(8, "big")
+    with pytest.raises(UnusableAudioError, match="length unknown"):
+        read_audio(bytes(data), RATE)
+
+
+def test_a_changed_byte_in_flac_is_noticed() -> None:
+    data = bytearray(encoded(sine(), container="FLAC"))
+    data[len(data) // 2] ^= 0xFF
+    with pytest.raises(UnusableAudioError, match="truncated or damaged"):
+        read_audio(bytes(data), RATE)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"RIFF", "not audio"),
+        (b"this is no sound" * 100, "not audio"),
+        (b'{"id": 1}', "not audio"),
+        (encoded(np.zeros(0)), "no samples"),
+        (encoded(np.array([0.0, np.nan, 0.0]), subtype="FLOAT"), "samples not finite"),
+        (encoded(np.array([0.0, np.inf, 0.0]), subtype="FLOAT"), "samples not finite"),
+        (encoded(np.array([0.0, -np.inf, 0.0]), subtype="FLOAT"), "samples not finite"),
+        (encoded(np.array([0.0, 32767.0]), subtype="FLOAT"), "samples out of range"),
+        (encoded(np.array([0.0, -32768.0]), subtype="DOUBLE"), "samples out of range"),
+        (encoded(np.zeros(1), 48000), "no samples"),
+    ],
+)
+def test_unusable_content_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.wav"
+    path.write_bytes(content)
+    for source, name in ((path, str(path)), (content, "utterance 'x'")):
+        with pytest.raises(UnusableAudioError) as caught:
+            read_audio(source, 8000, name="" if source is path else name)
+        assert caught.value.reason == reason
+        assert str(caught.value).startswith(f"{name}: {reason}")
+        assert "\n" not in str(caught.value)
+
+
+def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:
+    for read in (lambda path: read_audio(path, RATE), audio_info):
+        with pytest.raises(UnusableAudioError, match=r"gone\.wav: missing: No such file"):
+            read(tmp_path / "gone.wav")
+        with pytest.raises(UnusableAudioError, match="not audio: it is a directory"):
+            read(tmp_path)
+
+
+def test_headerless_raw_file_is_not_audio(tmp_path: Path) -> None:
+    path = tmp_path / "x.raw"
+    path.write_bytes(bytes(1000))
+    with pytest.raises(UnusableAudioError, match="not audio"):
+        read_audio(path, RATE)
+
+
+@pytest.mark.parametrize("codec", ["flac", "wav"])
+def test_lossless_encoding_repeats_itself_and_clips(codec: str) -> None:
+    waveform = 2 * sine(0.1)
+    data = encode_audio(waveform, RATE, codec)
+    assert data == encode_audio(waveform, RATE, codec)
+    np.testing.assert_allclose(read_audio(data, RATE), waveform, atol=1 / 16000)
+    np.testing.assert_allclose(
+        read_audio(encode_audio(3 * sine(), RATE, codec), RATE), (3 * sine()).clip(-1, 1), atol=1e-4
+    )
+
+
+def test_opus_keeps_length_and_refuses_odd_rates() -> None:
+    data = encode_audio(sine(1.2345), RATE, "opus")
+    assert len(read_audio(data, RATE)) == len(sine(1.2345))
+    assert audio_info(data).subtype == "OPUS"
+    with pytest.raises(AudioError, match=r"Opus stores sample rates of 8000, .* not 22050"):
+        encode_audio(sine(), 22050, "opus")

@@ -1,0 +1,268 @@
+"""What augmentation draws, what it does to sound and features, and what it must leave alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ragged import ragged_batch
+from torch import Tensor
+
+from asr.config import validated
+from asr.errors import ConfigError
+from asr.features import AugmentConfig, Augmenter
+from asr.lengths import valid_mask
+
+LENGTHS = [4000, 1, 2999, 80, 1601]
+ALL = {
+    "speed": {"factors": [0.9, 1.1, 1.5]},
+    "gain": {"low_db": -20, "high_db": 10},
+    "noise": {"probability": 1.0},
+    "spec_augment": {"frequency_width": 4, "time_width": 6, "time_share": 0.5},
+}
+KINDS = sorted(ALL)
+
+
+def only(**sections: object) -> AugmentConfig:
+    """A configuration in which only `sections` are on."""
+    return AugmentConfig.model_validate({"spec_augment": None, **sections})
+
+
+def augmented(
+    config: AugmentConfig, seed: int, waveforms: Tensor, num_samples: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Waveforms, lengths, and masked features that are 1 wherever no mask is."""
+    augmenter = Augmenter(config, seed)
+    waveforms, num_samples = augmenter.waveforms(waveforms, num_samples)
+    return (
+        waveforms,
+        num_samples,
+        augmenter.features(torch.ones(len(waveforms), 40, 10), torch.tensor([40, 1, 30, 2, 20])),
+    )
+
+
+def test_it_is_a_function_of_configuration_and_seed() -> None:
+    config, batch = AugmentConfig.model_validate(ALL), ragged_batch(LENGTHS)
+    torch.manual_seed(1)
+    first = augmented(config, 5, *batch)
+    torch.manual_seed(2)
+    again = augmented(config, 5, *batch)
+    assert all(torch.equal(one, other) for one, other in zip(first, again, strict=True))
+    before = torch.get_rng_state()
+    augmented(config, 5, *batch)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_follows_the_seed(kind: str) -> None:
+    config, batch = only(**{kind: ALL[kind]}), ragged_batch(LENGTHS)
+    results = [augmented(config, seed, *batch) for seed in range(4)]
+    seen = {
+        (tuple(lengths.tolist()), waveforms.sum().item(), masked.sum().item()) for waveforms, lengths, masked in results
+    }
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "all"])
+def test_padding_stays_zero_and_sound_stays_finite(kind: str) -> None:
+    config = AugmentConfig.model_validate(ALL) if kind == "all" else only(**{kind: ALL[kind]})
+    batch = ragged_batch(LENGTHS, extra=100)
+    original = batch[0].clone()
+    for seed in range(8):
+        waveforms, num_samples, masked = augmented(config, seed, *batch)
+        assert num_samples.dtype == torch.int64
+        assert num_samples.min() >= 1
+        assert waveforms.shape[1] >= num_samples.max()
+        inside = valid_mask(num_samples, waveforms.shape[1])
+        assert waveforms[~inside].abs().sum() == 0
+        assert torch.isfinite(waveforms).all()
+        assert torch.isfinite(masked).all()
+    assert torch.equal(batch[0], original), "the caller's batch was changed"
+
+
+def test_nothing_is_on_but_masks_unless_asked_for() -> None:
+    assert {name for name, section in AugmentConfig() if section is not None} == {"spec_augment"}
+    waveforms, num_samples = ragged_batch(LENGTHS)
+    same, same_lengths, masked = augmented(only(), 1, waveforms, num_samples)
+    assert torch.equal(same, waveforms)
+    assert torch.equal(same_lengths, num_samples)
+    assert masked.min() == 1
+
+
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"spec_augment"}))
+def test_silence_stays_silent(kind: str) -> None:
+    waveforms, num_samples, _ = augmented(
+        only(**{kind: ALL[kind]}), 1, torch.zeros(5, 900), torch.tensor([900, 1, 2, 3, 80])
+    )
+    assert waveforms.abs().max() == 0
+    assert num_samples.min() >= 1
+
+
+# Speed
+
+
+@pytest.mark.parametrize("factor", [0.5, 0.87, 0.9, 1.1, 1.25, 2.0])
+def test_speed_changes_length_and_pitch_by_its_factor(factor: float) -> None:
+    rate, pitch, length = 8000, 600.0, 8000
+    tone = torch.sin(2 * torch.pi * pitch * torch.arange(length) / rate)[None]
+    sound, num_samples = Augmenter(only(speed={"factors": [factor]}), 0).waveforms(tone, torch.tensor([length]))
+    assert num_samples.item() == -(-length * 100 // round(factor * 100))
+    assert num_samples.item() == pytest.approx(length / factor, abs=1)
+    spectrum = np.abs(np.fft.rfft(sound[0].numpy() * np.hanning(len(sound[0]))))
+    assert spectrum.argmax() * rate / len(sound[0]) == pytest.approx(pitch * factor, abs=rate / len(sound[0]))
+    assert sound[0, 200:-200].square().mean() == pytest.approx(0.5, abs=0.01)
+
+
+def test_speed_acts_on_each_utterance_as_if_alone() -> None:
+    waveforms, num_samples = ragged_batch(LENGTHS, extra=50)
+    together, lengths = Augmenter(only(speed={"factors": [1.1]}), 0).waveforms(waveforms, num_samples)
+    for row, length, before in zip(together, lengths.tolist(), zip(waveforms, LENGTHS, strict=True), strict=True):
+        waveform, old_length = before
+        alone, _ = Augmenter(only(speed={"factors": [1.1]}), 0).waveforms(
+            waveform[None, :old_length], torch.tensor([old_length])
+        )
+        torch.testing.assert_close(row[:length], alone[0], atol=1e-5, rtol=0)
+
+
+def test_factor_one_leaves_sound_as_it_is() -> None:
+    waveforms, num_samples = ragged_batch(LENGTHS)
+    same, lengths = Augmenter(only(speed={"factors": [1.0]}), 0).waveforms(waveforms, num_samples)
+    assert torch.equal(same, waveforms)
+    assert torch.equal(lengths, num_samples)
+
+
+def test_every_factor_is_drawn() -> None:
+    num_samples = torch.full((300,), 90)
+    _, lengths = Augmenter(only(speed={}), 0).waveforms(torch.zeros(300, 90), num_samples)
+    counts = {length: lengths.tolist().count(length) for length in (100, 90, 82)}
+    assert sum(counts.values()) == 300
+    assert min(counts.values()) > 70
+
+
+# Gain and noise
+
+
+def test_gain_multiplies_each_utterance_within_its_range() -> None:
+    waveforms = torch.rand(200, 10) + 0.1
+    louder, _ = Augmenter(only(gain={"low_db": -12.0, "high_db": 6.0}), 3).waveforms(waveforms, torch.full((200,), 10))
+    ratio_db = 20 * torch.log10(louder / waveforms)
+    torch.testing.assert_close(ratio_db, ratio_db[:, :1].expand_as(ratio_db), atol=1e-3, rtol=0)
+    assert ratio_db.min() >= -12.001
+    assert ratio_db.max() <= 6.001
+    assert ratio_db.min() < -11
+    assert ratio_db.max() > 5
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 20.0])
+def test_noise_has_the_drawn_power_below_the_speech(snr_db: float) -> None:
+    lengths = [4000, 2999, 80, 1601]
+    waveforms, num_samples = ragged_batch(lengths, extra=500)
+    config = only(noise={"probability": 1.0, "low_db": snr_db, "high_db": snr_db})
+    noisy, _ = Augmenter(config, 1).waveforms(waveforms, num_samples)
+    noise = noisy - waveforms
+    for speech, added, length in zip(waveforms.double(), noise.double(), lengths, strict=True):
+        measured_db = 10 * torch.log10(speech[:length].square().mean() / added[:length].square().mean())
+        assert measured_db.item() == pytest.approx(snr_db, abs=0.05)
+
+
+def test_noise_comes_to_the_given_share_of_utterances() -> None:
+    waveforms = torch.ones(400, 20)
+    noisy, _ = Augmenter(only(noise={"probability": 0.25}), 1).waveforms(waveforms, torch.full((400,), 20))
+    assert 0.15 < (noisy != waveforms).any(1).float().mean() < 0.35
+    never, _ = Augmenter(only(noise={"probability": 0.0}), 1).waveforms(waveforms, torch.full((400,), 20))
+    assert torch.equal(never, waveforms)
+
+
+def test_noise_differs_between_utterances_and_in_colour() -> None:
+    length = 4096
+    waveforms = torch.sin(torch.arange(length) * 0.5).repeat(60, 1)
+    noisy, _ = Augmenter(only(noise={"probability": 1.0, "low_db": 0.0, "high_db": 0.0}), 1).waveforms(
+        waveforms, torch.full((60,), length)
+    )
+    noise = torch.fft.rfft(noisy - waveforms)
+    spectra = noise.abs().square()
+    # White noise has half of its power in the upper half of the spectrum, brown noise next to nothing.
+    upper = spectra[:, length // 4 :].sum(1) / spectra.sum(1)
+    assert upper.max() > 0.4
+    assert upper.min() < 0.01
+    # The same noise in another colour would have the same phases.
+    assert torch.cos(noise[0].angle() - noise[1].angle()).mean().abs() < 0.1
+
+
+# SpecAugment
+
+
+def masked_ones(config: dict[str, object], lengths: list[int], num_features: int, seed: int) -> Tensor:
+    """A boolean (B, T, F), True under a mask."""
+    features = torch.ones(len(lengths), max(lengths), num_features)
+    return Augmenter(only(spec_augment=config), seed).features(features, torch.tensor(lengths)) == 0
+
+
+def runs(line: Tensor) -> list[tuple[int, int]]:
+    """Start and width of every run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], line.int().numpy(), [0]])))
+    return [(int(start), int(end - start)) for start, end in edges.reshape(-1, 2)]
+
+
+def test_frequency_masks_are_whole_bands_within_their_width() -> None:
+    config = {"num_frequency_masks": 1, "frequency_width": 5, "num_time_masks": 0}
+    widths, starts = set(), set()
+    for seed in range(60):
+        for utterance in masked_ones(config, [7, 30], 12, seed):
+            assert (utterance == utterance[:1]).all()
+            for start, width in runs(utterance[0]):
+                widths.add(width)
+                starts.add(start)
+            assert len(runs(utterance[0])) <= 1
+    assert widths == {1, 2, 3, 4, 5}
+    assert starts == set(range(12))
+
+
+def test_time_masks_are_whole_frames_within_width_share_and_utterance() -> None:
+    config = {"num_frequency_masks": 0, "num_time_masks": 1, "time_width": 6, "time_share": 0.25}
+    widths: dict[int, set[int]] = {40: set(), 12: set(), 3: set()}
+    ends: dict[int, int] = dict.fromkeys(widths, 0)
+    for seed in range(300):
+        for length, utterance in zip(widths, masked_ones(config, list(widths), 5, seed), strict=True):
+            assert (utterance == utterance[:, :1]).all()
+            for start, width in runs(utterance[:, 0]):
+                widths[length].add(width)
+                ends[length] = max(ends[length], start + width)
+    assert widths == {40: {1, 2, 3, 4, 5, 6}, 12: {1, 2, 3}, 3: set()}
+    assert ends == {40: 40, 12: 12, 3: 0}
+
+
+def test_number_of_masks_is_that_of_the_configuration() -> None:
+    config = {"num_frequency_masks": 3, "frequency_width": 1, "num_time_masks": 0}
+    assert max(masked_ones(config, [4], 50, seed)[0, 0].sum() for seed in range(60)) == 3
+
+
+def test_masks_wider_than_the_features_are_cut() -> None:
+    masked = masked_ones({"frequency_width": 27, "num_time_masks": 0, "num_frequency_masks": 1}, [5] * 50, 3, 0)
+    assert {int(utterance[0].sum()) for utterance in masked} == {0, 1, 2, 3}
+
+
+def test_masks_keep_what_they_do_not_cover() -> None:
+    features = torch.randn(4, 30, 10)
+    masked = Augmenter(only(spec_augment={"frequency_width": 3}), 0).features(features, torch.full((4,), 30))
+    assert ((masked == features) | (masked == 0)).all()
+    assert (masked == 0).any()
+    assert (masked == features).any()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"speed": {"factors": []}}, "speed.factors: .*at least 1"),
+        ({"speed": {"factors": [1.0, 0.0]}}, "speed.factors.1: .*greater than or equal to 0.5, found 0"),
+        ({"speed": {"factors": [-1]}}, "speed.factors.0: "),
+        ({"noise": {"probability": 1.5}}, "noise.probability: .*less than or equal to 1, found 1.5"),
+        ({"spec_augment": {"time_share": 2}}, "spec_augment.time_share: "),
+        ({"spec_augment": {"time_widht": 2}}, "spec_augment.time_widht: unknown key, did you mean 'time_width'"),
+        ({"gian": {}}, "gian: unknown key, did you mean 'gain'"),
+        ({"speed": True}, "speed: .* found True"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        validated(AugmentConfig, settings, where="test")

@@ -1,0 +1,195 @@
+"""Batches: limits, padding, ranks, errors. That order and resume are exact is in the properties of the corpus."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from asr.audio import encode_audio, read_audio
+from asr.corpus.ahead import map_ahead
+from asr.corpus.batches import (
+    Batch,
+    BatchesConfig,
+    batches_of_utterances,
+    epoch_batches,
+    num_epoch_batches,
+    sequential_batches,
+)
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+
+RATE = 8000
+CONFIG = BatchesConfig(seconds=1.0, max_utterances=8, shuffle_buffer=20, window_batches=3, num_workers=2, prefetch=2)
+
+
+def clip(name: str, num_samples: int) -> Utterance:
+    noise = np.random.default_rng(num_samples).uniform(-0.5, 0.5, num_samples).astype(np.float32)
+    return Utterance(id=name, audio=encode_audio(noise, RATE, "flac"), text=f"text of {name}", speaker="s")
+
+
+LENGTHS = np.random.default_rng(1).integers(200, 4000, 60).tolist()
+CLIPS = [clip(f"u{n}", length) for n, length in enumerate(LENGTHS)]
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> ShardIndex:
+    folder = tmp_path_factory.mktemp("shards")
+    return write_shards(CLIPS, folder, sample_rate=RATE, config=ShardsConfig(megabytes=0.05))
+
+
+def test_a_batch_holds_what_was_written(index: ShardIndex) -> None:
+    assert len(index.shards) > 2
+    by_id = {utterance.id: utterance for utterance in CLIPS}
+    for batch in epoch_batches(index, CONFIG, seed=0, epoch=0):
+        assert batch.waveforms.dtype == torch.float32
+        assert batch.num_samples.dtype == torch.int64
+        assert batch.waveforms.shape == (len(batch), int(batch.num_samples.max()))
+        for number, name in enumerate(batch.ids):
+            utterance, length = by_id[name], int(batch.num_samples[number])
+            expected = read_audio(utterance.audio, RATE)
+            np.testing.assert_array_equal(batch.waveforms[number, :length].numpy(), expected)
+            assert not batch.waveforms[number, length:].any()
+            assert (batch.texts[number], batch.speakers[number]) == (utterance.text, utterance.speaker)
+
+
+def test_limits_hold_and_padding_is_small(index: ShardIndex) -> None:
+    batches = list(epoch_batches(index, CONFIG, seed=0, epoch=0))
+    for batch in batches:
+        assert len(batch) <= CONFIG.max_utterances
+        assert batch.waveforms.numel() <= CONFIG.seconds * RATE
+    padded = sum(batch.waveforms.numel() for batch in batches)
+    assert padded < 1.25 * sum(LENGTHS)  # without sorting it is 1.6
+
+
+def test_an_utterance_beyond_the_limit_makes_its_own_batch(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    clips = [clip("long", 9000), *(clip(f"s{n}", 500) for n in range(10))]
+    index = write_shards(clips, tmp_path, sample_rate=RATE, config=ShardsConfig())
+    with caplog.at_level(logging.INFO):
+        batches = list(epoch_batches(index, CONFIG, seed=0, epoch=0))
+    assert ("long",) in [batch.ids for batch in batches]
+    assert sum(map(len, batches)) == 11
+    assert "1 utterances are longer than 1 s" in caplog.text
+
+
+def test_only_the_last_window_leaves_a_small_batch(tmp_path: Path) -> None:
+    """Equal lengths: windows whose size is no multiple of the batch's hand their rest on."""
+    index = write_shards([clip(f"u{n}", 1000) for n in range(50)], tmp_path, sample_rate=RATE, config=ShardsConfig())
+    config = CONFIG.model_copy(update={"seconds": 0.9})
+    sizes = [len(batch) for batch in epoch_batches(index, config, seed=3, epoch=0)]
+    assert sorted(sizes) == [1] + [7] * 7
+
+
+def test_one_of_everything_keeps_the_order_of_the_shards(tmp_path: Path) -> None:
+    config = BatchesConfig(seconds=1, max_utterances=1, shuffle_buffer=1, window_batches=1, num_workers=0)
+    index = write_shards(CLIPS, tmp_path, sample_rate=RATE, config=ShardsConfig())
+    ids = [name for batch in epoch_batches(index, config, seed=0, epoch=0) for name in batch.ids]
+    assert sorted(ids) == sorted(utterance.id for utterance in CLIPS)
+    assert [len(batch) for batch in sequential_batches(index, config)] == [1] * 60
+
+
+def test_other_seeds_and_epochs_give_other_orders(index: ShardIndex) -> None:
+    orders = {
+        tuple(batch.ids for batch in epoch_batches(index, CONFIG, seed=seed, epoch=epoch))
+        for seed in (0, 1, 2)
+        for epoch in (0, 1, 2)
+    }
+    assert len(orders) == 9
+
+
+def test_the_order_is_that_of_every_machine_and_version(tmp_path: Path) -> None:
+    """A stored order: a run that is resumed after an update must meet the batches that it expects."""
+    clips = [clip(f"u{n}", 300 + 37 * (n * 7 % 11)) for n in range(11)]
+    index = write_shards(clips, tmp_path, sample_rate=RATE, config=ShardsConfig(megabytes=0.004))
+    config = BatchesConfig(seconds=0.2, max_utterances=3, shuffle_buffer=5, window_batches=2, num_workers=0)
+    batches = ["+".join(batch.ids) for batch in epoch_batches(index, config, seed=7, epoch=3)]
+    assert " ".join(batches) == "u1+u9 u8+u4 u0+u5+u2 u10+u6 u7+u3"
+
+
+def test_evaluation_meets_every_utterance_once(index: ShardIndex) -> None:
+    for batches in (sequential_batches(index, CONFIG), batches_of_utterances(CLIPS, RATE, CONFIG)):
+        ids = [name for batch in batches for name in batch.ids]
+        assert sorted(ids) == sorted(utterance.id for utterance in CLIPS)
+
+
+def test_evaluation_is_the_same_with_and_without_shards(index: ShardIndex) -> None:
+    pairs = zip(sequential_batches(index, CONFIG), batches_of_utterances(CLIPS, RATE, CONFIG), strict=True)
+    for stored, read in pairs:
+        assert stored.ids == read.ids
+        assert torch.equal(stored.waveforms, read.waveforms)
+
+
+def test_evaluation_resamples_and_reads_files(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(encode_audio(np.zeros(4410, dtype=np.float32), 44100, "wav"))
+    (batch,) = batches_of_utterances([Utterance(id="a", audio=path, text="x")], RATE, CONFIG)
+    assert batch.num_samples.tolist() == [800]
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 7])
+def test_ranks_share_the_batches_evenly(index: ShardIndex, world_size: int) -> None:
+    alone = [batch.ids for batch in epoch_batches(index, CONFIG, seed=0, epoch=0)]
+    ranks = [
+        [batch.ids for batch in epoch_batches(index, CONFIG, seed=0, epoch=0, rank=rank, world_size=world_size)]
+        for rank in range(world_size)
+    ]
+    expected = num_epoch_batches(index, CONFIG, seed=0, epoch=0, world_size=world_size)
+    assert [len(batches) for batches in ranks] == [expected] * world_size
+    together = [ids for group in zip(*ranks, strict=True) for ids in group]
+    assert together[: len(alone)] == alone
+    assert set(together) == set(alone)
+
+
+def test_damaged_audio_in_a_shard_names_shard_and_utterance(tmp_path: Path) -> None:
+    index = write_shards(CLIPS[:5], tmp_path, sample_rate=RATE, config=ShardsConfig())
+    shard = tmp_path / index.shards[0].name
+    content = bytearray(shard.read_bytes())
+    place = content.index(b'{"id": "u3"') - 1024 - 40
+    content[place] ^= 0xFF
+    shard.write_bytes(content)
+    with pytest.raises(CorpusError, match=r"shard-000000\.tar: utterance 'u3': truncated or damaged"):
+        list(epoch_batches(index, CONFIG, seed=0, epoch=0))
+
+
+def test_unreadable_audio_in_evaluation_is_named(tmp_path: Path) -> None:
+    bad = Utterance(id="bad", audio=tmp_path / "gone.wav", text="x")
+    with pytest.raises(CorpusError, match=r"utterance 'bad' \(.*gone\.wav\): missing"):
+        list(batches_of_utterances([bad], RATE, CONFIG))
+    whole = CLIPS[0].audio
+    assert isinstance(whole, bytes)
+    cut = Utterance(id="cut", audio=whole[:-100], text="x")
+    with pytest.raises(CorpusError, match="utterance 'cut': truncated or damaged"):
+        list(batches_of_utterances([cut], RATE, CONFIG))
+
+
+def test_moving_keeps_all_else() -> None:
+    batch = Batch(("a",), ("x",), ("s",), torch.ones(1, 5), torch.tensor([5]))
+    moved = batch.to("meta")
+    assert moved.waveforms.device.type == moved.num_samples.device.type == "meta"
+    assert (moved.ids, moved.texts, moved.speakers, len(moved)) == (("a",), ("x",), ("s",), 1)
+
+
+@pytest.mark.parametrize("num_threads", [0, 1, 3])
+def test_working_ahead_keeps_order_bounds_and_errors(num_threads: int) -> None:
+    taken: list[int] = []
+
+    def items() -> object:
+        for number in range(30):
+            taken.append(number)
+            yield number
+
+    def square(number: int) -> int:
+        if number == 20:
+            raise CorpusError("twenty")
+        return number * number
+
+    results = map_ahead(square, items(), num_threads=num_threads, num_ahead=4)  # type: ignore[arg-type]
+    for number in range(20):
+        assert next(results) == number * number
+        assert len(taken) <= number + 1 + 4
+    with pytest.raises(CorpusError, match="twenty"):
+        next(results)

@@ -1,0 +1,228 @@
+"""`asr data check`: one corpus for each kind of trouble, and one without any."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+
+from asr.cli import main
+from asr.corpus import Utterance
+from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, repeated_ids
+
+RATE = 8000
+Line = dict[str, Any]
+Change = Callable[[Path, list[Line]], None]
+
+
+def _noise(seed: int, seconds: float = 1.0, level: float = 0.1) -> np.ndarray:
+    return np.clip(level * np.random.default_rng(seed).standard_normal(round(seconds * RATE)), -1, 1)
+
+
+def _corpus(folder: Path, change: Change = lambda folder, lines: None, size: int = 4) -> Path:
+    """The manifest of a sound corpus in `folder` after `change`; the second utterance is the one to spoil."""
+    texts = ["turn on the light", "open the door", "yes", "it's l'été"]
+    lines = []
+    for number in range(size):
+        soundfile.write(folder / f"{number}.wav", _noise(number), RATE)
+        lines.append(
+            {"id": f"u{number}", "audio": f"{number}.wav", "text": texts[number], "seconds": 1.0, "speaker": "s"}
+        )
+    change(folder, lines)
+    path = folder / "all.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    return path
+
+
+def _checked(path: Path, **settings: Any) -> CorpusCheck:
+    result = CorpusCheck(**settings)
+    check_corpus(path, result, num_threads=0, advance=lambda amount: None)
+    return result
+
+
+def _found(path: Path, **settings: Any) -> dict[str, Finding]:
+    return {finding.kind: finding for finding in _checked(path, **settings).findings()}
+
+
+def test_a_sound_corpus_has_no_findings(tmp_path: Path) -> None:
+    assert _found(_corpus(tmp_path), sample_rate=RATE) == {}
+
+
+def _text(text: str) -> Change:
+    return lambda folder, lines: lines[1].update(text=text)
+
+
+def _sound(waveform: np.ndarray, text: str = "open the door") -> Change:
+    def change(folder: Path, lines: list[Line]) -> None:
+        soundfile.write(folder / "1.wav", waveform, RATE)
+        lines[1].update(seconds=len(waveform) / RATE, text=text)
+
+    return change
+
+
+def _truncate(folder: Path, lines: list[Line]) -> None:
+    (folder / "1.wav").write_bytes((folder / "1.wav").read_bytes()[:5000])
+
+
+def _clipped() -> np.ndarray:
+    return np.clip(_noise(1, level=0.5), -0.9, 0.9) / 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "severity", "kind", "detail"),
+    [
+        (lambda folder, lines: (folder / "1.wav").unlink(), "error", "missing audio", "No such file"),
+        (lambda folder, lines: (folder / "1.wav").write_bytes(b""), "error", "unusable audio", "empty file"),
+        (lambda folder, lines: (folder / "1.wav").write_bytes(b"no sound" * 9), "error", "unusable audio", "not audio"),
+        (_truncate, "error", "unusable audio", "truncated"),
+        (lambda folder, lines: lines[1].update(seconds=1.2), "error", "wrong duration", "stated 1.20 s, found 1.00 s"),
+        (_text("... — !"), "error", "no text left", "'... — !' is empty once normalised"),
+        (_sound(_noise(1, 0.5), "aabb" * 4), "error", "too short for CTC", "24 frames needed, 13 in 0.50 s"),
+        (_sound(_noise(0)), "error", "same audio, other text", "the same samples as u0"),
+        (_sound(_noise(0), "Turn on the light."), "warning", "said twice", "the same samples as u0"),
+        (_sound(0.2 + _noise(1, level=1e-5)), "warning", "silent", "peak 0.000"),
+        (_sound(_clipped()), "warning", "clipped", "% of samples at full scale"),
+        (_text("\u043epen the door"), "warning", "mixed alphabets", "mixes CYRILLIC and LATIN"),
+        (_text("open\x07 the door"), "warning", "control character U+0007", ""),
+        (_text("open 2 doors"), "warning", "digit U+0032 2", ""),
+        (_text("open 50% & go"), "warning", "symbol U+0025 %", ""),
+    ],
+)
+def test_each_trouble_is_found_and_named(tmp_path: Path, change: Change, severity: str, kind: str, detail: str) -> None:
+    finding = _found(_corpus(tmp_path, change))[kind]
+    assert (finding.severity, finding.count) == (severity, 1)
+    ((name, found),) = finding.examples
+    assert name == "u1"
+    assert detail in found
+
+
+def test_one_trouble_is_one_finding(tmp_path: Path) -> None:
+    assert set(_found(_corpus(tmp_path, lambda folder, lines: lines[1].update(seconds=2.0)))) == {"wrong duration"}
+
+
+def test_subsampling_and_rate_decide_what_is_too_short(tmp_path: Path) -> None:
+    path = _corpus(tmp_path, _text("abcdefghij" * 4))
+    assert "too short for CTC" not in _found(path, subsampling=2)
+    assert "too short for CTC" in _found(path, subsampling=4)
+    assert "too short for CTC" not in _found(path, subsampling=4, hop_seconds=0.005)
+
+
+def test_frames_are_those_of_the_model_at_the_limit() -> None:
+    # 1 s at 100 frames/s: 101 frames, 26 after subsampling by 4
+    sound = Sound(sample_rate=RATE, num_samples=RATE, digest=b"x", peak=0.5)
+    for length, short in [(26, False), (27, True)]:
+        result = CorpusCheck(sample_rate=16000)
+        text = ("abcdefghijklmnopqrstuvwxyz" * 2)[:length]
+        result.add(Utterance(id="u", audio=Path("x"), text=text), sound)
+        assert ("too short for CTC" in result.found) is short
+
+
+def test_low_rate_is_found_only_where_a_rate_is_asked_for(tmp_path: Path) -> None:
+    path = _corpus(tmp_path)
+    assert _found(path, sample_rate=16000)["low sample rate"].count == 4
+    assert "low sample rate" not in _found(path, sample_rate=RATE)
+
+
+def test_rare_characters_are_rare_among_many() -> None:
+    result = CorpusCheck()
+    sound = Sound(problem="missing audio")
+    for number in range(300):
+        text = "the quick brown fox jumps over the lazy dog" if number else "straße"
+        result.add(Utterance(id=f"u{number}", audio=Path("x"), text=text), sound)
+    rare = [finding for finding in result.findings() if finding.kind.startswith("rare")]
+    assert rare == [Finding("warning", "rare character U+00DF ß", 1, (("u0", ""),))]
+
+
+def test_characters_are_counted_by_utterance_and_only_some_named(tmp_path: Path) -> None:
+    def digits(folder: Path, lines: list[Line]) -> None:
+        for line in lines:
+            line["text"] = "1 or 1"
+
+    finding = _found(_corpus(tmp_path, digits))["digit U+0031 1"]
+    assert (finding.count, [name for name, _ in finding.examples]) == (4, ["u0", "u1", "u2"])
+
+
+def test_repeated_ids_are_all_listed_and_what_was_not_checked_is_said(tmp_path: Path) -> None:
+    def repeat(folder: Path, lines: list[Line]) -> None:
+        for line in lines:
+            line["id"] = "same"
+
+    path = _corpus(tmp_path, repeat)
+    found = _found(path)
+    assert found["repeated id"].examples == (("same", "lines 1, 2, 3, 4"),)
+    ((_, detail),) = found["unreadable manifest"].examples
+    assert "all.jsonl:2" in detail
+    assert "nothing behind it was checked" in detail
+
+
+def test_ids_are_looked_for_in_damaged_lines_too(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b'{"id": "a"}\n\xff\n[1]\n{"id": 3}\n\n{"id": "a", "x": 1}\n{"id": "b"}\n')
+    assert repeated_ids(path) == {"a": [1, 6]}
+
+
+def test_folder_is_checked_like_a_manifest(tmp_path: Path) -> None:
+    (tmp_path / "anna").mkdir()
+    soundfile.write(tmp_path / "anna" / "a.flac", _noise(0), RATE)
+    (tmp_path / "anna" / "a.txt").write_text("seven 7")
+    result = _checked(tmp_path)
+    assert result.summary()["speakers"] == 1
+    assert [finding.kind for finding in result.findings()] == ["digit U+0037 7"]
+
+
+def test_threads_change_nothing(tmp_path: Path) -> None:
+    path = _corpus(tmp_path, _truncate)
+    result = CorpusCheck()
+    check_corpus(path, result, num_threads=3, advance=lambda amount: None)
+    assert result == _checked(path)
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *args: str) -> tuple[int, str, str]:
+    monkeypatch.setattr(sys, "argv", ["asr", "data", "check", *args])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    return int(stop.value.code or 0), *capsys.readouterr()
+
+
+def test_command_on_a_good_corpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = _run(monkeypatch, capsys, str(_corpus(tmp_path)))
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0].endswith("all.jsonl: 4 utterances, 1 speakers")
+    assert lines[1] == "0.00 h of audio, 1.00 to 1.00 s, median 1.00 s"
+    assert lines[2] == "sample rates: 8000 Hz (4)"
+    assert lines[-1] == "no problems found"
+
+
+@pytest.mark.parametrize(("change", "code"), [(_text("open 2 doors"), 0), (_truncate, 1)])
+def test_errors_give_exit_code_1_and_warnings_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], change: Change, code: int
+) -> None:
+    found, out, _ = _run(monkeypatch, capsys, str(_corpus(tmp_path, change)), "--json", str(tmp_path / "out.json"))
+    assert found == code
+    assert out.splitlines()[-1] == f"errors: {code}, warnings: {1 - code}"
+    record = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
+    assert record["summary"]["utterances"] == 4
+    (finding,) = record["findings"]
+    assert (finding["count"], finding["examples"][0][0]) == (1, "u1")
+
+
+@pytest.mark.parametrize("options", [("absent.jsonl",), (".", "--subsampling", "3"), (".", "--threads", "-1")])
+def test_usage_mistakes_give_exit_code_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = _run(monkeypatch, capsys, *options)
+    assert (code, out) == (2, "")
+    assert err

@@ -1,0 +1,121 @@
+"""The encoder's parts: normalisation over valid frames, reversal by length, settings. Cells: `contract/test_cells.py`."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ragged import encoder_config, ragged_features, shaken
+from torch import nn
+
+from asr.config import validated
+from asr.errors import ConfigError
+from asr.lengths import valid_mask
+from asr.model import Encoder, EncoderConfig
+from asr.model.encoder import make_norm, normalize, reversed_frames
+
+
+def test_reversal_turns_each_utterance_by_its_own_length() -> None:
+    lengths = [5, 1, 3]
+    index = reversed_frames(torch.tensor(lengths), 6)
+    for column, length in zip(index.T.tolist(), lengths, strict=True):
+        assert column == [*reversed(range(length)), *range(length, 6)]
+
+
+def test_reversal_twice_is_nothing() -> None:
+    index = reversed_frames(torch.tensor([5, 1, 6, 0]), 6)
+    assert torch.equal(index.gather(0, index), torch.arange(6)[:, None].expand(6, 4))
+
+
+def test_batch_statistics_are_those_of_the_valid_frames() -> None:
+    norm = shaken(make_norm("batch", 4)).train()
+    mean_before, variance_before = norm.running_mean.clone(), norm.running_var.clone()
+    hidden = torch.randn(6, 3, 4, generator=torch.Generator().manual_seed(0))
+    mask = valid_mask(torch.tensor([6, 2, 3]), 6).T
+    hidden[~mask] = 1e6
+    valid = hidden[mask].numpy()
+    scaled = (valid - valid.mean(0)) / np.sqrt(valid.var(0) + norm.eps)
+    expected = scaled * norm.weight.detach().numpy() + norm.bias.detach().numpy()
+
+    found = normalize(norm, hidden, mask)
+    np.testing.assert_allclose(found[mask].detach().numpy(), expected, atol=1e-5)
+    assert found[~mask].abs().max() == 0
+    np.testing.assert_allclose(norm.running_mean.numpy(), 0.9 * mean_before.numpy() + 0.1 * valid.mean(0), rtol=1e-5)
+    np.testing.assert_allclose(
+        norm.running_var.numpy(), 0.9 * variance_before.numpy() + 0.1 * valid.var(0, ddof=1), rtol=1e-5
+    )
+
+
+def test_batch_norm_uses_its_running_statistics_when_not_training() -> None:
+    norm = shaken(make_norm("batch", 4)).eval()
+    hidden = torch.randn(3, 1, 4, generator=torch.Generator().manual_seed(0))
+    expected = (hidden - norm.running_mean) / (norm.running_var + norm.eps).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(normalize(norm, hidden, torch.ones(3, 1, dtype=torch.bool)), expected)
+
+
+def test_batch_norm_learns_from_a_single_frame() -> None:
+    """One short clip alone in a batch has no variance; training must go on all the same."""
+    norm = make_norm("batch", 4).train()
+    hidden = torch.ones(1, 1, 4)
+    assert torch.isfinite(normalize(norm, hidden, torch.ones(1, 1, dtype=torch.bool))).all()
+
+
+def test_layer_norm_acts_on_each_frame_alone() -> None:
+    norm = make_norm("layer", 4)
+    hidden = torch.randn(5, 2, 4, generator=torch.Generator().manual_seed(0))
+    found = normalize(norm, hidden, torch.ones(5, 2, dtype=torch.bool)).detach()
+    torch.testing.assert_close(found.mean(-1), torch.zeros(5, 2), atol=1e-5, rtol=0)
+    torch.testing.assert_close(found.std(-1, correction=0), torch.ones(5, 2), atol=1e-3, rtol=0)
+
+
+def test_no_norm_changes_nothing() -> None:
+    hidden = torch.randn(5, 2, 4)
+    assert normalize(make_norm("none", 4), hidden, torch.ones(5, 2, dtype=torch.bool)) is hidden
+
+
+@pytest.mark.parametrize(("bidirectional", "width"), [(True, 12), (False, 6)])
+def test_width_counts_both_directions(bidirectional: bool, width: int) -> None:
+    config = encoder_config(bidirectional=bidirectional, factor=4)
+    hidden, frames = Encoder(config, num_features=8)(*ragged_features([9, 5], 8))
+    assert config.output_size == width
+    assert hidden.shape == (2, 3, width)
+    assert frames.tolist() == [3, 2]
+
+
+def test_number_of_layers_and_directions_is_that_of_the_configuration() -> None:
+    encoder = Encoder(encoder_config(num_layers=3), num_features=8)
+    assert [len(layer.directions) for layer in encoder.layers] == [2, 2, 2]
+    assert len({id(part) for layer in encoder.layers for part in layer.directions}) == 6
+
+
+def test_residual_stream_passes_a_stack_that_says_nothing() -> None:
+    encoder = Encoder(encoder_config(norm="none", num_layers=3, factor=1), num_features=8).eval()
+    for layer in encoder.layers:
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
+    features, num_frames = ragged_features([6], 8)
+    torch.testing.assert_close(encoder(features, num_frames)[0], encoder.subsampling.projection(features))
+
+
+def test_lengths_may_stay_on_another_device_than_features() -> None:
+    features, num_frames = ragged_features([6, 4], 8)
+    hidden, frames = Encoder(encoder_config(), num_features=8).to("meta")(features.to("meta"), num_frames)
+    assert hidden.device.type == "meta"
+    assert frames.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"cell": "gruu"}, "cell: unknown cell 'gruu', did you mean 'gru'"),
+        ({"cell": "transformer"}, "cell: unknown cell 'transformer'; known: gru, lstm, rnn"),
+        ({"norm": "instance"}, "norm: input should be 'layer', 'batch' or 'none', found 'instance'"),
+        ({"dropout": 1.0}, "dropout: .*less than 1, found 1.0"),
+        ({"hidden_size": 0}, "hidden_size: .*found 0"),
+        ({"num_layers": 0}, "num_layers: .*found 0"),
+        ({"subsampling": {"factors": 2}}, "subsampling.factors: unknown key, did you mean 'factor'"),
+    ],
+)
+def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        validated(EncoderConfig, settings, where="test")

@@ -1,0 +1,151 @@
+"""The training loop: what is kept, when it stops, and what it says when learning is impossible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from test_update import WORDS, make_batch, make_updater, part_of
+
+from asr.corpus.batches import Batch
+from asr.decoding import GreedyDecoderConfig, build_decoder
+from asr.errors import TrainingError
+from asr.model.checkpoint import Checkpoint, load_checkpoint
+from asr.recognizer.recognizer import Recognizer
+from asr.training.loop import Trainer, TrainingConfig, TrainingData, average_weights
+from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
+from asr.training.run_log import RunLog, read_metrics
+
+
+def make_trainer(folder: Path, texts: tuple[str, ...] = WORDS, **changes: object) -> Trainer:
+    updater = make_updater()
+    batch = make_batch(texts)
+
+    def epoch(number: int, skip: int) -> Iterator[Batch]:
+        yield from [part_of(batch, at, at + 2) for at in range(0, len(texts), 2)][skip:]
+
+    recognizer = Recognizer(
+        updater.model, updater.tokenizer, build_decoder(GreedyDecoderConfig(), updater.tokenizer), torch.device("cpu")
+    )
+    arguments: dict[str, object] = {
+        "config": TrainingConfig(epochs=4, keep_best=2),
+        "optimizer": SgdConfig(lr=0.05),
+        "schedule": CosineConfig(warmup_updates=0),
+        "template": Checkpoint(experiment={}, tokenizer=updater.tokenizer.state(), model={}),
+        "folder": folder,
+    }
+    data = TrainingData(num_utterances=len(texts), epoch=epoch, dev=lambda: iter([make_batch()]))
+    return Trainer(recognizer, updater, data, **(arguments | changes))
+
+
+def run(trainer: Trainer, folder: Path) -> None:
+    with RunLog(folder, resume_at_update=trainer.progress.update) as log:
+        trainer.run(log)
+
+
+def test_best_epochs_are_kept_and_others_removed(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    run(trainer, tmp_path)
+    best = [epoch for _, _, epoch in trainer.progress.best]
+    assert len(best) == 2
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == sorted(["best.pt", "last.pt", *(f"epoch-{epoch:04d}.pt" for epoch in best)])
+    expected = load_checkpoint(tmp_path / "checkpoints" / f"epoch-{best[0]:04d}.pt").model
+    found = load_checkpoint(tmp_path / "checkpoints" / "best.pt").model
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_best_is_lowest_error_then_lowest_loss(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    run(trainer, tmp_path)
+    validations = [record for record in read_metrics(tmp_path) if record["kind"] == "validation"]
+    expected = sorted((record["wer"], record["loss"], record["epoch"]) for record in validations)[:2]
+    assert trainer.progress.best == expected
+
+
+def test_four_updates_equal_two_and_two(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole", config=TrainingConfig(epochs=1))
+    run(whole, tmp_path / "whole")
+    half = make_trainer(tmp_path / "half", config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
+    batches = half.data.epoch
+
+    def cut_off(number: int, skip: int) -> Iterator[Batch]:
+        stream = batches(number, skip)
+        yield next(stream)
+        yield next(stream)
+        raise RuntimeError("power failure")
+
+    object.__setattr__(half.data, "epoch", cut_off)
+    with pytest.raises(RuntimeError, match="power failure"):
+        run(half, tmp_path / "half")
+    checkpoint = load_checkpoint(tmp_path / "half" / "checkpoints" / "last.pt")
+    assert checkpoint.training is not None
+    resumed = make_trainer(tmp_path / "half", config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
+    resumed.recognizer.model.load_state_dict(checkpoint.model)
+    resumed.resume(checkpoint.training)
+    assert resumed.progress.update == 2
+    run(resumed, tmp_path / "half")
+    expected, found = whole.recognizer.model.state_dict(), resumed.recognizer.model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_patience_ends_a_training_that_does_not_improve(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path, config=TrainingConfig(epochs=50, patience=2), optimizer=SgdConfig(lr=1e-30, momentum=0.0, l2=0.0)
+    )
+    run(trainer, tmp_path)
+    assert trainer.progress.epoch == 3
+
+
+def test_plateau_reduces_the_rate(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        config=TrainingConfig(epochs=6, log_every_updates=1),
+        optimizer=SgdConfig(lr=1e-30, momentum=0.0, l2=0.0),
+        schedule=PlateauConfig(warmup_updates=0, patience=1, factor=0.1),
+    )
+    run(trainer, tmp_path)
+    rates = {record["epoch"]: record["lr"] for record in read_metrics(tmp_path) if record["kind"] == "train"}
+    assert [round(rates[epoch] / 1e-30, 4) for epoch in range(1, 7)] == [1, 1, 1, 0.1, 0.1, 0.01]
+
+
+def test_persistent_non_finite_gradients_stop_with_advice(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=4, max_skipped_updates=3))
+    with torch.no_grad():
+        trainer.recognizer.model.head.bias[0] = float("nan")
+    with pytest.raises(TrainingError, match=r"3 updates in a row .* utterance.* half of optimizer\.lr"):
+        run(trainer, tmp_path)
+    assert trainer.progress.skipped == 3
+    assert [record["kind"] for record in read_metrics(tmp_path)] == ["event"] * 3
+
+
+def test_texts_too_long_for_their_audio_stop_with_advice(tmp_path: Path) -> None:
+    long_texts = tuple("abc" * 60 for _ in WORDS)
+    trainer = make_trainer(tmp_path, long_texts)
+    with pytest.raises(TrainingError, match=r"8 of 8 utterances .*subsampling\.factor"):
+        run(trainer, tmp_path)
+    messages = [record["message"] for record in read_metrics(tmp_path) if record["kind"] == "event"]
+    assert any("utterance0" in message for message in messages)
+
+
+def test_impossible_utterances_are_named_once(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, (*WORDS[:7], "abc" * 60))
+    run(trainer, tmp_path)
+    assert trainer.progress.impossible == ["utterance7"]
+    assert sum(record["kind"] == "event" for record in read_metrics(tmp_path)) == 1
+
+
+def test_average_of_weights_is_their_mean() -> None:
+    checkpoints = [
+        Checkpoint(
+            experiment={}, tokenizer={}, model={"weight": torch.full((2,), value), "count": torch.tensor(int(value))}
+        )
+        for value in (1.0, 2.0, 6.0)
+    ]
+    average = average_weights(checkpoints)
+    assert average["weight"].tolist() == [3.0, 3.0]
+    assert average["count"].tolist() == 1
+    with pytest.raises(TrainingError):
+        average_weights([])

@@ -1,0 +1,138 @@
+"""Which stages run, which are skipped, and what stops a run before something is lost."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from asr import pipeline
+from asr.errors import ConfigError, CorpusError
+from asr.experiment import Run, load_experiment
+from asr.pipeline import STAGES, Stage, check_not_begun, read_marks, run_stages
+from asr.recipe import Recipe
+
+
+@pytest.fixture
+def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the stages in the order in which their work was done, the work itself being replaced."""
+    names: list[str] = []
+    real = pipeline._stages()
+
+    def fake(name: str) -> Stage:
+        def work(run: Run) -> None:
+            names.append(name)
+            for output in real[name].outputs:
+                (run.folder / output).write_text(name)
+
+        return replace(real[name], work=work)
+
+    monkeypatch.setattr(pipeline, "_stages", lambda: {name: fake(name) for name in STAGES})
+    return names
+
+
+def make_run(folder: Path, *overrides: str, root: Path | None = None) -> Run:
+    recipe = Recipe(
+        name="toy",
+        title="",
+        hours=0,
+        speakers=0,
+        licence="",
+        source="",
+        read=lambda root, split: iter(()),
+        imitate=lambda root: None,
+        config="",
+    )
+    return Run(folder=folder, recipe=recipe, root=root, experiment=load_experiment(None, overrides))
+
+
+def test_all_stages_run_in_order_and_then_none(
+    tmp_path: Path, done: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages(make_run(tmp_path), list(reversed(STAGES)))
+    assert done == list(STAGES)
+    capsys.readouterr()
+    run_stages(make_run(tmp_path), STAGES)
+    assert done == list(STAGES)
+    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(STAGES)
+
+
+@pytest.mark.parametrize(
+    ("override", "repeated"),
+    [
+        ("decoders=[{kind: greedy}]", ["evaluate"]),
+        ("device=cpu", []),
+    ],
+)
+def test_only_what_depends_on_a_change_is_done_again(
+    tmp_path: Path, done: list[str], override: str, repeated: list[str]
+) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    done.clear()
+    run_stages(make_run(tmp_path, override), STAGES)
+    assert done == repeated
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimizer.lr=0.5", r"'train' was begun here with other settings \(optimizer.lr was 0.002, is 0.5\)"),
+        ("seed=7", r"seed was 0, is 7"),
+        ("features.sample_rate=8000", r"'prepare' .*sample_rate was 16000, is 8000"),
+        ("tokenizer.kind=bpe", r"tokenizer"),
+        ("encoder.cell=lstm", r'encoder.cell was "gru", is "lstm"'),
+    ],
+)
+def test_a_change_that_would_overwrite_work_is_refused(
+    tmp_path: Path, done: list[str], override: str, message: str
+) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    done.clear()
+    with pytest.raises(ConfigError, match=message):
+        run_stages(make_run(tmp_path, override), STAGES)
+    assert done == []
+
+
+def test_fresh_forgets_only_the_stages_that_run(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    done.clear()
+    run_stages(make_run(tmp_path, "optimizer.lr=0.5"), ["train", "average"], fresh=True)
+    assert done == ["train", "average"]
+    assert (tmp_path / "shards").read_text() == "prepare"
+    run_stages(make_run(tmp_path, "optimizer.lr=0.5"), STAGES)
+    assert done == ["train", "average", "evaluate"]
+
+
+def test_stage_without_its_predecessor_is_refused(tmp_path: Path, done: list[str]) -> None:
+    with pytest.raises(ConfigError, match="'train' needs the stage 'prepare' first"):
+        run_stages(make_run(tmp_path), ["train"])
+    assert done == []
+
+
+def test_stage_that_fails_is_not_marked_and_continues(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pipeline._stages()
+
+    def fail(run: Run) -> None:
+        raise CorpusError("no room")
+
+    broken = {**table, "train": replace(table["train"], work=fail)}
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_stages", lambda: broken)
+        with pytest.raises(CorpusError, match="no room"):
+            run_stages(make_run(tmp_path), STAGES)
+    assert not read_marks(tmp_path)["train"]["done"]
+    with pytest.raises(ConfigError, match="--resume continues"):
+        check_not_begun(make_run(tmp_path))
+    capsys.readouterr()
+    run_stages(make_run(tmp_path), STAGES)
+    assert done == list(STAGES)
+    assert "train: continuing" in capsys.readouterr().out
+
+
+def test_damaged_record_of_stages_is_one_clear_error(tmp_path: Path, done: list[str]) -> None:
+    (tmp_path / "stages.json").write_text("{half", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"stages\.json: damaged"):
+        run_stages(make_run(tmp_path), STAGES)

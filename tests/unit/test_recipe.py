@@ -1,0 +1,73 @@
+"""Finding recipes, and making one from the user's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from tones import write_tone_corpus
+
+from asr.errors import CorpusError
+from asr.recipe import find_recipe, find_recipes, load_recipe, recipe_of_files
+
+
+def test_recipes_are_found_by_name() -> None:
+    for recipe in find_recipes():
+        assert find_recipe(recipe.name).title == recipe.title
+
+
+def test_misspelt_recipe_gets_a_suggestion() -> None:
+    with pytest.raises(CorpusError, match="did you mean 'fsdd'"):
+        find_recipe("fsd")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import nothing_of_that_name", "ModuleNotFoundError"),
+        ("1 +", "SyntaxError"),
+        ("x = 1", "expected a module-level RECIPE"),
+        ("RECIPE = 'fsdd'", "found str"),
+    ],
+)
+def test_broken_recipe_file_is_one_clear_error(tmp_path: Path, code: str, message: str) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(code, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        load_recipe(path)
+
+
+def test_missing_recipe_file(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no such recipe file"):
+        find_recipe(str(tmp_path / "none.py"))
+
+
+def test_development_set_is_held_out_of_training(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 60, seed=1)
+    test = write_tone_corpus(tmp_path / "quiet", 5, seed=2, prefix="t")
+    recipe = recipe_of_files(train, (test,))
+    ids = {split: [utterance.id for utterance in recipe.read(Path(), split)] for split in ("train", "dev", "quiet")}
+    assert recipe.splits.test == ("quiet",)
+    assert sorted(ids["train"] + ids["dev"]) == [f"u{number:03d}" for number in range(60)]
+    assert len(ids["dev"]) == 3
+    assert ids["quiet"] == [f"t{number:03d}" for number in range(5)]
+
+
+def test_given_development_set_is_used_whole(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 30, seed=1)
+    dev = write_tone_corpus(tmp_path / "dev", 4, seed=2, prefix="d")
+    recipe = recipe_of_files(train, (), dev)
+    assert len(list(recipe.read(Path(), "train"))) == 30
+    assert len(list(recipe.read(Path(), "dev"))) == 4
+
+
+def test_test_sets_of_one_name_are_refused(tmp_path: Path) -> None:
+    first = write_tone_corpus(tmp_path / "a" / "same", 2, seed=1)
+    second = write_tone_corpus(tmp_path / "b" / "same", 2, seed=2)
+    with pytest.raises(CorpusError, match="different names"):
+        recipe_of_files(first, (first, second))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"nowhere\.jsonl: no such"):
+        recipe_of_files(tmp_path / "nowhere.jsonl", ())

@@ -1,0 +1,102 @@
+"""The bootstrap interval against closed forms, and the cases in which the bootstrap is blind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asr.scoring import ErrorCounts, Interval, rate_interval
+from asr.scoring.significance import FEWEST_SPEAKERS, resampling_unit
+
+
+def _interval(counts: list[ErrorCounts], blocks: list[str] | None = None, seed: int = 0) -> Interval:
+    names = blocks or [str(index) for index in range(len(counts))]
+    return rate_interval(counts, names, np.random.default_rng(seed))
+
+
+def _words(errors: int, length: int) -> ErrorCounts:
+    return ErrorCounts(hits=length - errors, substitutions=errors)
+
+
+def test_independent_words_give_the_binomial_interval() -> None:
+    rate, num_words = 0.2, 1000
+    counts = [_words(int(index < rate * num_words), 1) for index in range(num_words)]
+    interval = _interval(counts)
+    half = 1.96 * (rate * (1 - rate) / num_words) ** 0.5
+    assert interval.low == pytest.approx(rate - half, abs=0.1 * half)
+    assert interval.high == pytest.approx(rate + half, abs=0.1 * half)
+
+
+def test_utterances_are_weighted_by_their_words() -> None:
+    # A ratio of sums: its linearised variance is the closed form to compare with.
+    generator = np.random.default_rng(1)
+    lengths = generator.integers(1, 40, size=400)
+    errors = generator.binomial(lengths, 0.15)
+    interval = _interval([_words(int(e), int(n)) for e, n in zip(errors, lengths, strict=True)])
+    rate = errors.sum() / lengths.sum()
+    deviation = np.sqrt(((errors - rate * lengths) ** 2).sum()) / lengths.sum()
+    assert interval.low == pytest.approx(rate - 1.96 * deviation, abs=0.15 * deviation)
+    assert interval.high == pytest.approx(rate + 1.96 * deviation, abs=0.15 * deviation)
+
+
+def test_blocks_that_err_together_widen_the_interval() -> None:
+    # 20 speakers of 20 utterances; a speaker errs always or never, so that 20 coins were thrown and not 400.
+    counts = [_words(int(index // 20 % 2 == 0), 1) for index in range(400)]
+    alone = _interval(counts)
+    together = _interval(counts, [str(index // 20) for index in range(400)])
+    # Resamples of 20 coins come in steps of 5 %.
+    assert together.high - together.low == pytest.approx(20**0.5 * (alone.high - alone.low), abs=0.1)
+
+
+def test_a_block_is_the_sum_of_its_utterances() -> None:
+    parts = [_words(index % 3, 3 + index % 7) for index in range(60)]
+    whole = [sum(parts[start : start + 3], start=ErrorCounts()) for start in range(0, 60, 3)]
+    assert _interval(parts, [str(index // 3) for index in range(60)]) == _interval(whole)
+
+
+def test_no_error_is_not_certainty() -> None:
+    interval = _interval([_words(0, 3)] * 100)
+    assert interval.low == 0.0
+    # Wilson: z^2 / (n + z^2) for no error in n words
+    assert interval.high == pytest.approx(1.959964**2 / (300 + 1.959964**2))
+
+
+def test_one_utterance_is_not_certainty() -> None:
+    interval = _interval([_words(3, 10)])
+    assert 0.05 < interval.low < 0.15
+    assert 0.5 < interval.high < 0.7
+
+
+@pytest.mark.parametrize("insertions", [0, 25])
+def test_everything_wrong_and_more(insertions: int) -> None:
+    interval = _interval([ErrorCounts(substitutions=5, insertions=insertions)] * 4)
+    assert interval.low < 1.0
+    assert interval.high == pytest.approx((5 + insertions) / 5)
+
+
+def test_utterances_without_reference_leave_the_interval_finite() -> None:
+    interval = _interval([ErrorCounts(insertions=2), _words(1, 4)])
+    assert np.isfinite([interval.low, interval.high]).all()
+
+
+def test_no_reference_at_all_has_no_rate() -> None:
+    with pytest.raises(ValueError, match="no error rate"):
+        _interval([ErrorCounts(insertions=2)])
+
+
+def test_one_seed_one_interval() -> None:
+    counts = [_words(index % 4, 5 + index) for index in range(60)]
+    assert _interval(counts, seed=5) == _interval(counts, seed=5) != _interval(counts, seed=6)
+
+
+@pytest.mark.parametrize(
+    ("speakers", "unit"),
+    [
+        ([str(index) for index in range(FEWEST_SPEAKERS)] * 2, "speakers"),
+        ([str(index) for index in range(FEWEST_SPEAKERS - 1)] * 2, "utterances"),
+        ([str(index) for index in range(50)] + [""], "utterances"),
+        ([""] * 50, "utterances"),
+    ],
+)
+def test_what_is_resampled(speakers: list[str], unit: str) -> None:
+    assert resampling_unit(speakers) == unit

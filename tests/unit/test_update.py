@@ -1,0 +1,165 @@
+"""One update: its gradient, its loss, and what it does with utterances that cannot be learnt."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from asr.corpus.batches import Batch
+from asr.features import AugmentConfig, LogMelConfig
+from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
+from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
+from asr.training.optimizer import SgdConfig, make_optimizer
+from asr.training.update import CtcTargets, Updater, gradient_norms
+
+WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
+
+
+def make_updater(dtype: torch.dtype = torch.float32, **changes: object) -> Updater:
+    torch.manual_seed(1)
+    tokenizer = train_tokenizer(WORDS, CharacterTokenizerConfig())
+    config = AcousticConfig(
+        features=LogMelConfig(sample_rate=8000, n_mels=8),
+        encoder=EncoderConfig(
+            hidden_size=6, num_layers=1, dropout=0.0, subsampling=SubsamplingConfig(factor=2, channels=2)
+        ),
+    )
+    model = AcousticModel(config, tokenizer.size)
+    arguments: dict[str, object] = {
+        "augment": AugmentConfig(spec_augment=None),
+        "max_gradient_norm": 0.0,
+        "l1": 0.0,
+        "dtype": dtype,
+        "seed": 3,
+    }
+    return Updater(model, tokenizer, make_optimizer(SgdConfig(momentum=0.0, l2=0.0), model), **(arguments | changes))
+
+
+def make_batch(texts: tuple[str, ...] = WORDS, num_samples: int = 4000) -> Batch:
+    generator = torch.Generator().manual_seed(5)
+    lengths = torch.tensor([num_samples - 100 * index for index in range(len(texts))])
+    waveforms = 0.1 * torch.randn(len(texts), num_samples, generator=generator)
+    for row, length in zip(waveforms, lengths.tolist(), strict=True):
+        row[length:] = 0
+    ids = tuple(f"utterance{index}" for index in range(len(texts)))
+    return Batch(ids=ids, texts=texts, speakers=("",) * len(texts), waveforms=waveforms, num_samples=lengths)
+
+
+def part_of(batch: Batch, start: int, stop: int) -> Batch:
+    longest = int(batch.num_samples[start:stop].max())
+    return Batch(
+        ids=batch.ids[start:stop],
+        texts=batch.texts[start:stop],
+        speakers=batch.speakers[start:stop],
+        waveforms=batch.waveforms[start:stop, :longest],
+        num_samples=batch.num_samples[start:stop],
+    )
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_gradient_of_one_batch_equals_that_of_its_parts(size: int) -> None:
+    batch = make_batch()
+    whole, parts = make_updater(), make_updater()
+    loss = whole.accumulate([batch], 0).loss
+    assert parts.accumulate([part_of(batch, at, at + size) for at in range(0, 8, size)], 0).loss == pytest.approx(loss)
+    for expected, found in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5)
+
+
+def brute_force_ctc(log_probs: torch.Tensor, tokens: list[int]) -> float:
+    """Negative log of the summed probability of every path that collapses to `tokens`."""
+    total = 0.0
+    for path in itertools.product(range(log_probs.shape[1]), repeat=len(log_probs)):
+        collapsed = [token for token, _ in itertools.groupby(path) if token]
+        if collapsed == tokens:
+            total += math.exp(sum(float(frame[token]) for frame, token in zip(log_probs, path, strict=True)))
+    return -math.log(total)
+
+
+@pytest.mark.parametrize("text", ["ab", "aa", "c", "cab"])
+def test_loss_equals_the_sum_over_all_paths(text: str) -> None:
+    updater = make_updater()
+    log_probs = torch.randn(1, 5, updater.tokenizer.size, generator=torch.Generator().manual_seed(2)).log_softmax(-1)
+    targets = CtcTargets([text], updater.tokenizer, torch.device("cpu"))
+    losses, impossible = targets.losses(log_probs, torch.tensor([4]))
+    assert not impossible.any()
+    assert float(losses) == pytest.approx(brute_force_ctc(log_probs[0, :4], updater.tokenizer.encode(text)), rel=1e-4)
+
+
+def test_utterance_too_short_for_its_text_is_named_and_teaches_nothing() -> None:
+    long_text = "abcabcabcabcabcabc" * 10
+    with_long, without = make_batch((*WORDS[:7], long_text)), part_of(make_batch(), 0, 7)
+    updater, reference = make_updater(), make_updater()
+    result = updater.accumulate([with_long], 0)
+    assert result.impossible == ["utterance7"]
+    num_tokens = sum(len(text) for text in WORDS[:7])
+    expected = reference.accumulate([without], 0)
+    assert result.loss == pytest.approx(expected.loss * num_tokens / (num_tokens + len(long_text)), rel=1e-4)
+    scale = num_tokens / (num_tokens + len(long_text))
+    for found, alone in zip(updater.model.parameters(), reference.model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, alone.grad * scale, rtol=1e-3, atol=1e-5)
+
+
+def test_double_letters_need_a_blank_between() -> None:
+    updater = make_updater()
+    log_probs = torch.zeros(2, 2, updater.tokenizer.size).log_softmax(-1)
+    targets = CtcTargets(["ab", "bb"], updater.tokenizer, torch.device("cpu"))
+    _, impossible = targets.losses(log_probs, torch.tensor([2, 2]))
+    assert impossible.tolist() == [False, True]
+
+
+def test_non_finite_gradient_leaves_the_weights_alone() -> None:
+    updater = make_updater()
+    with torch.no_grad():
+        updater.model.head.weight[0, 0] = float("nan")
+    before = {name: value.clone() for name, value in updater.model.state_dict().items()}
+    result = updater.update([make_batch()], 0, lr=0.1)
+    assert result.skipped
+    for name, value in updater.model.state_dict().items():
+        assert torch.equal(value.nan_to_num(), before[name].nan_to_num()), name
+
+
+def test_update_follows_the_gradient_by_the_given_rate() -> None:
+    updater = make_updater()
+    before = [parameter.detach().clone() for parameter in updater.model.parameters()]
+    updater.update([make_batch()], 0, lr=0.25)
+    for old, new in zip(before, updater.model.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old - 0.25 * new.grad)
+
+
+def test_long_gradients_are_scaled_down() -> None:
+    updater = make_updater(max_gradient_norm=0.01)
+    result = updater.update([make_batch()], 0, lr=0.1)
+    assert result.gradient_norm > 0.01
+    norm = torch.linalg.vector_norm(torch.stack([parameter.grad.norm() for parameter in updater.model.parameters()]))
+    assert float(norm) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_randomness_follows_from_seed_and_number() -> None:
+    noisy = AugmentConfig.model_validate({"noise": {"probability": 1.0}, "gain": {}})
+    losses = [
+        make_updater(augment=noisy, seed=seed).accumulate([make_batch()], number).loss
+        for seed, number in [(1, 1), (1, 1), (2, 1), (1, 2)]
+    ]
+    assert losses[0] == losses[1]
+    assert len(set(losses)) == 3
+
+
+def test_bfloat16_gives_nearly_the_same_loss_and_gradient() -> None:
+    exact, half = make_updater(), make_updater(torch.bfloat16)
+    loss = exact.accumulate([make_batch()], 0).loss
+    assert half.accumulate([make_batch()], 0).loss == pytest.approx(loss, rel=0.05)
+    assert half.model.head.weight.grad.dtype == torch.float32
+    expected, found = exact.model.head.weight.grad.flatten(), half.model.head.weight.grad.flatten()
+    assert float(torch.cosine_similarity(expected, found, dim=0)) > 0.98
+
+
+def test_gradient_norms_name_every_part_and_add_up() -> None:
+    updater = make_updater()
+    updater.accumulate([make_batch()], 0)
+    norms = gradient_norms(updater.model)
+    assert list(norms) == ["subsampling", "layer1", "head"]
+    assert all(value > 0 for value in norms.values())

@@ -1,0 +1,213 @@
+"""Manifests and folders: each mistake has its line or file in the message."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from asr.corpus.utterance import Utterance, check_id, read_folder, read_manifest, write_manifest
+from asr.errors import CorpusError
+
+CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
+GOOD = '{"id": "a", "audio": "a.wav", "text": "hello"}'
+
+
+def manifest(tmp_path: Path, *lines: str | bytes) -> Path:
+    path = tmp_path / "m.jsonl"
+    path.write_bytes(b"".join((line.encode() if isinstance(line, str) else line) + b"\n" for line in lines))
+    return path
+
+
+def test_all_columns_are_read(tmp_path: Path) -> None:
+    record = {"id": "a", "audio": "x/a.wav", "text": "hi", "seconds": 2, "speaker": "s", "room": "ü"}
+    record |= {"take": 3, "loud": True, "level": 0.5, "tags": ["x"], "none": None}
+    (utterance,) = read_manifest(manifest(tmp_path, json.dumps(record)))
+    metadata = {"room": "ü", "take": "3", "loud": "true", "level": "0.5", "tags": '["x"]', "none": "null"}
+    assert utterance == Utterance(
+        id="a", audio=tmp_path / "x/a.wav", text="hi", seconds=2.0, speaker="s", metadata=metadata
+    )
+
+
+def test_optional_columns_may_be_null_and_paths_absolute(tmp_path: Path) -> None:
+    line = '{"id": "a", "audio": "/far/a.wav", "text": "hi", "seconds": null, "speaker": null}'
+    (utterance,) = read_manifest(manifest(tmp_path, line))
+    assert utterance == Utterance(id="a", audio=Path("/far/a.wav"), text="hi")
+
+
+def test_blank_lines_byte_order_mark_and_carriage_returns_are_passed_over(tmp_path: Path) -> None:
+    path = manifest(tmp_path, b"\xef\xbb\xbf" + GOOD.encode() + b"\r", "", "  ", GOOD.replace('"a"', '"b"'))
+    assert [utterance.id for utterance in read_manifest(path)] == ["a", "b"]
+
+
+def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path: Path) -> None:
+    path = manifest(tmp_path, '{"id": "a", "audio": "a.wav", "text": "one\u2028two\u0085three"}')
+    assert next(read_manifest(path)).text == "one\u2028two\u0085three"
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("not json", "not JSON"),
+        ('{"id": "b", "audio": "b.wav"', "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ('{"id": ' + "9" * 5000 + "}", "not JSON"),
+        (b"\xff\xfe{", "not UTF-8"),
+        ("[1, 2]", r"expected a JSON object, found \[1, 2\]"),
+        ('"text"', "expected a JSON object"),
+        ('{"id": "b", "text": "x"}', "key 'audio' is missing; found 'text'"),
+        ('{"audio_filepath": "b.wav", "text": "x"}', "key 'id' is missing; found 'audio_filepath', 'text'"),
+        ('{"id": "b", "audio": "b.wav"}', "key 'text' is missing"),
+        ('{"id": 7, "audio": "b.wav", "text": "x"}', "expected text in 'id', found 7"),
+        ('{"id": "b", "audio": null, "text": "x"}', "expected text in 'audio', found null"),
+        ('{"id": "b", "audio": "b.wav", "text": ["x"]}', r"expected text in 'text', found \[\"x\"\]"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "speaker": 3}', "expected text in 'speaker', found 3"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": "3"}', "expected a number in 'seconds', found \"3\""),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": true}', "expected a number in 'seconds', found true"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": 0}', "duration above 0 in 'seconds', found 0"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": NaN}', "duration above 0 in 'seconds', found NaN"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": 1e400}', "duration above 0 in 'seconds', found Inf"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": 1' + "0" * 400 + "}", "duration above 0"),
+        ('{"id": "", "audio": "b.wav", "text": "x"}', "the id is empty"),
+        ('{"id": "b\\nc", "audio": "b.wav", "text": "x"}', "line break"),
+        ('{"id": "b\\u0000", "audio": "b.wav", "text": "x"}', "NUL"),
+        ('{"id": "b\\ud800", "audio": "b.wav", "text": "x"}', "not valid Unicode"),
+        ('{"id": "b", "audio": "", "text": "x"}', "'audio' of 'b' is not a path"),
+        ('{"id": "b", "audio": "b\\u0000.wav", "text": "x"}', "'audio' of 'b' is not a path"),
+        ('{"id": "b", "audio": "b.wav", "text": " "}', "'b' has no text"),
+        ('{"id": "b", "audio": "b.wav", "text": "\\udfff"}', "not valid Unicode"),
+        (GOOD, "id 'a' stands already in line 1"),
+    ],
+)
+def test_a_bad_line_is_named(line: str | bytes, message: str, tmp_path: Path) -> None:
+    utterances = read_manifest(manifest(tmp_path, GOOD, line))
+    assert next(utterances).id == "a"
+    with pytest.raises(CorpusError, match=message) as caught:
+        next(utterances)
+    assert str(caught.value).startswith(f"{tmp_path}/m.jsonl:2: ")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", b"\xef\xbb\xbf\n"])
+def test_an_empty_manifest_is_an_error(content: bytes, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"m\.jsonl: the manifest holds no utterance"):
+        list(read_manifest(manifest(tmp_path, content)))
+
+
+def test_a_missing_manifest_or_a_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot read the manifest: No such file"):
+        list(read_manifest(tmp_path / "gone.jsonl"))
+    with pytest.raises(CorpusError, match="cannot read the manifest: Is a directory"):
+        list(read_manifest(tmp_path))
+
+
+def test_reading_streams(tmp_path: Path) -> None:
+    """The first utterance is there before a later line is looked at."""
+    assert next(read_manifest(manifest(tmp_path, GOOD, "broken"))).id == "a"
+
+
+def test_written_paths_are_relative_below_the_manifest_only(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    inside, outside = tmp_path / "wav" / "a.wav", tmp_path.parent / "b.wav"
+    utterances = [Utterance(id="a", audio=inside, text="x"), Utterance(id="b", audio=outside, text="y")]
+    assert write_manifest(path, utterances) == 2
+    assert [json.loads(line)["audio"] for line in path.read_text().splitlines()] == ["wav/a.wav", str(outside)]
+    assert list(read_manifest(path)) == utterances
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (Utterance(id="b", audio=b"RIFF", text="x"), "'b' holds its audio as bytes"),
+        (Utterance(id="a", audio=Path("a"), text="x"), "id 'a' occurs twice"),
+        (Utterance(id="b\n", audio=Path("a"), text="x"), "line break"),
+        (Utterance(id="b", audio=Path("a"), text=""), "no text"),
+        (Utterance(id="b", audio=Path("a"), text="x", metadata={"text": "y"}), "metadata named"),
+    ],
+)
+def test_a_failed_write_leaves_the_old_manifest(bad: Utterance, message: str, tmp_path: Path) -> None:
+    path = manifest(tmp_path, GOOD)
+    before = path.read_bytes()
+    with pytest.raises(CorpusError, match=message):
+        write_manifest(path, [Utterance(id="a", audio=Path("a"), text="x"), bad])
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_an_unwritable_place_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="cannot write the manifest"):
+        write_manifest(tmp_path / "gone" / "m.jsonl", [])
+
+
+@pytest.mark.parametrize("good", ["a", "a b", "ä/ö.1", "a:b", "%41", "x" * 300, "日本", "👍🏽", ".", "__a__"])
+def test_odd_ids_are_accepted(good: str) -> None:
+    check_id(good, where="here")
+
+
+@pytest.mark.parametrize("bad", ["", "\n", "a\r", "a\u2028b", "a\x85b", "a\x0cb", "\0", "\ud800"])
+def test_impossible_ids_are_refused(bad: str) -> None:
+    with pytest.raises(CorpusError, match=r"^here: the id"):
+        check_id(bad, where="here")
+
+
+def fill(folder: Path, files: dict[str, bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def test_a_folder_gives_ids_texts_and_speakers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    files = {"b.WAV": b"", "b.txt": b"two\n words\r\n", "ann/x/1.flac": b"", "ann/x/1.txt": "\ufeffgrüße".encode()}
+    files |= {".hidden/c.wav": b"", "ann/._1.flac": b"", "notes.md": b"", "a.b.opus": b"", "a.b.txt": b"dots"}
+    with caplog.at_level(logging.WARNING):
+        utterances = list(read_folder(fill(tmp_path, files)))
+    assert utterances == [
+        Utterance(id="a.b", audio=tmp_path / "a.b.opus", text="dots"),
+        Utterance(id="ann/x/1", audio=tmp_path / "ann/x/1.flac", text="grüße", speaker="ann"),
+        Utterance(id="b", audio=tmp_path / "b.WAV", text="two words"),
+    ]
+    assert not caplog.records
+
+
+def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, {"a.wav": b"", "a.txt": b"a", "s/only.txt": b"x"} | {f"lonely{n}.wav": b"" for n in range(7)})
+    with caplog.at_level(logging.WARNING):
+        assert len(list(read_folder(tmp_path))) == 1
+    first, second = (record.getMessage() for record in caplog.records)
+    assert "left out 7 sound files without text: lonely0.wav, lonely1.wav" in first
+    assert first.endswith("and 2 more")
+    assert second.endswith("left out 1 texts without sound file: s/only.txt")
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({}, "no sound file with a .txt .* found 0 sound files and 0 texts"),
+        ({"a.wav": b"", "b.txt": b"x"}, "found 1 sound files and 1 texts"),
+        ({"a.wav": b"", "a.txt": b"\xff\xfeh\0"}, r"a\.txt: not UTF-8"),
+        ({"a.wav": b"", "a.txt": b" \n"}, r"a\.txt has no text"),
+        ({"a.wav": b"", "a.flac": b"", "a.txt": b"x"}, r"a\.wav: a\.flac lies beside it .* same id 'a'"),
+    ],
+)
+def test_an_unusable_folder_is_named(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=message):
+        list(read_folder(fill(tmp_path, files)))
+
+
+def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match="no such folder"):
+        list(read_folder(tmp_path / "gone"))
+
+
+def test_a_real_manifest_reads_as_it_is() -> None:
+    path = CORPORA / "speechocean762" / "manifest.jsonl"
+    if not path.is_file():
+        pytest.skip(f"the corpora are not here: {path}")
+    utterances = list(read_manifest(path))
+    assert len(utterances) == 3000
+    assert {utterance.metadata["split"] for utterance in utterances} == {"train", "test"}
+    assert isinstance(utterances[0].audio, Path)
+    assert utterances[0].audio.is_file()
