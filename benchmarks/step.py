@@ -4,7 +4,7 @@ Claim: features, augmentation, CTC, clipping and optimiser together add at most 
 
     OMP_NUM_THREADS=1 python benchmarks/step.py
 
-Both run in turn on the same batch, many times; each bare pass takes the very features that the step before it computed,
+Both run in turn on the same batch, many times; each bare pass takes the very features that the step beside it computes,
 since speed perturbation changes their number. The parts are then timed alone, to tell where the rest goes.
 """
 
@@ -17,10 +17,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
-from record import record
+from record import record, spread
 from torch import Tensor, nn
 
 from asr.corpus.batches import Batch
@@ -29,7 +28,7 @@ from asr.features.augment import Augmenter
 from asr.model import AcousticModel
 from asr.text.tokenizer import train_tokenizer
 from asr.training.optimizer import make_optimizer
-from asr.training.update import CtcTargets, Updater, gradient_norms
+from asr.training.update import CtcTargets, Updater, derived_seed, gradient_norms
 
 CONFIG = "spoken_commands"
 BATCH_SECONDS = 40.0
@@ -56,7 +55,6 @@ def main() -> None:
             "audio_seconds": round(float(batch.num_samples.sum()) / experiment.features.sample_rate, 1),
             "padded_seconds": round(batch.waveforms.numel() / experiment.features.sample_rate, 1),
             "parameters": sum(parameter.numel() for parameter in updater.model.parameters()),
-            "runs": NUM_RUNS,
             "seed": SEED,
             "threads": torch.get_num_threads(),
             "omp_threads": os.environ.get("OMP_NUM_THREADS", "not set"),
@@ -110,14 +108,16 @@ def make_updater(batch: Batch) -> Updater:
 
 def interleaved(updater: Updater, batch: Batch) -> dict[str, list[float]]:
     """Seconds of step, bare encoder and each part, in every run, warm-ups left out."""
-    seen: list[Any] = []
-    updater.model.encoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs))
     seconds: dict[str, list[float]] = defaultdict(list)
     for number in range(NUM_WARM_UPS + NUM_RUNS):
-        seen.clear()
-        step = timed(partial(updater.update, [batch], number, 1e-4))
-        features, num_frames = seen[0]
-        runs = {"step": step, "encoder": bare_encoder(updater.model.encoder, features, num_frames)}
+        features, num_frames = encoder_inputs(updater, batch, number)
+        pair: dict[str, Callable[[], object]] = {
+            "step": partial(updater.update, [batch], number, 1e-4),
+            "encoder": partial(bare_encoder, updater.model.encoder, features, num_frames),
+        }
+        # The second of two finds memory and caches warmed by the first, so they take turns.
+        order = ("step", "encoder") if number % 2 else ("encoder", "step")
+        runs = {name: timed(pair[name]) for name in order}
         runs |= parts(updater, batch, number, features, num_frames)
         if number >= NUM_WARM_UPS:
             for name, value in runs.items():
@@ -125,16 +125,18 @@ def interleaved(updater: Updater, batch: Batch) -> dict[str, list[float]]:
     return seconds
 
 
-def bare_encoder(encoder: nn.Module, features: Tensor, num_frames: Tensor) -> float:
-    """Seconds of forward and backward pass of `encoder` alone, the loss's gradient given."""
+def encoder_inputs(updater: Updater, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
+    """The features that update `number` gives to the encoder, and the frames of each utterance."""
+    augmenter = Augmenter(updater.augment, derived_seed(updater.seed, number, 0))
+    features, num_frames = updater.model.features(*augmenter.waveforms(batch.waveforms, batch.num_samples))
+    return augmenter.features(features, num_frames), num_frames
+
+
+def bare_encoder(encoder: nn.Module, features: Tensor, num_frames: Tensor) -> None:
+    """Forward and backward pass of `encoder` alone, the gradient of its output given."""
     encoder.zero_grad(set_to_none=True)
-    gradient = torch.full((), 1e-3)
-
-    def run() -> None:
-        hidden, _ = encoder(features, num_frames)
-        hidden.backward(gradient.expand_as(hidden).contiguous())
-
-    return timed(run)
+    hidden, _ = encoder(features, num_frames)
+    hidden.backward(torch.full_like(hidden, 1e-3))
 
 
 def parts(updater: Updater, batch: Batch, number: int, features: Tensor, num_frames: Tensor) -> dict[str, float]:
@@ -170,15 +172,6 @@ def timed(action: Callable[[], object]) -> float:
     start = time.process_time()
     action()
     return time.process_time() - start
-
-
-def spread(values: list[float]) -> dict[str, float]:
-    """Least, middle and largest of `values`."""
-    return {
-        "min": round(min(values), 4),
-        "median": round(statistics.median(values), 4),
-        "max": round(max(values), 4),
-    }
 
 
 if __name__ == "__main__":

@@ -4,12 +4,13 @@ Home control, numbers up to a million, times and dates, spoken by espeak-ng and 
 and room. Voices of the test parts never occur in training; `test-unseen-synthesiser` is spoken by festival, which occurs
 nowhere else. `data/README.md` tells where each voice comes from, `data/spoken_commands/generate.py` makes it again.
 
-Layout: `SPLIT-000.tar`, ... with `ID.opus` and `ID.json` (id, text, speaker, seconds, and how it was spoken) for each
-utterance, and `index.json` with the SHA-256 of each tar.
+Layout: `index.json` names the shards of each split with their SHA-256; a shard, `SPLIT-000.tar`, holds `ID.opus` and
+`ID.json` (id, text, speaker, seconds, and how it was spoken) for each utterance.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import tarfile
@@ -20,45 +21,56 @@ from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 from asr.recipe import Recipe, Splits
 
-SPLITS = ("train", "dev", "test", "test-unseen-synthesiser")
+SPLITS = Splits(train="train", dev="dev", test=("test", "test-unseen-synthesiser"))
 OWN_KEYS = ("id", "text", "speaker", "seconds")
+ADVICE = "take a fresh copy of data/spoken_commands, or make it again with its generate.py"
 
 
 def read(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of `split` in the shards below `root`, with their audio as bytes.
 
     Raises:
-        CorpusError: no such split, no shards of it, or a shard that cannot be read.
+        CorpusError: no such split, or an index or shard that is missing or not what it was.
     """
-    if split not in SPLITS:
-        raise CorpusError(f"spoken_commands: no split '{split}'; known: {', '.join(SPLITS)}")
-    shards = sorted(root.glob(f"{split}-[0-9][0-9][0-9].tar"))
-    if not shards:
-        raise CorpusError(f"{root}: no {split}-000.tar; expected the folder data/spoken_commands")
-    for shard in shards:
+    known = (SPLITS.train, SPLITS.dev, *SPLITS.test)
+    if split not in known:
+        raise CorpusError(f"spoken_commands: no split '{split}'; known: {', '.join(known)}")
+    for name, sha256 in _shards(root / "index.json", split).items():
+        path = root / name
         try:
-            yield from _read_shard(shard)
-        except (OSError, tarfile.TarError, ValueError, KeyError) as error:
-            raise CorpusError(f"{shard}: damaged shard, take a fresh copy of it: {error}") from error
+            content = path.read_bytes()
+        except OSError as error:
+            raise CorpusError(f"{path}: cannot read the shard ({error.strerror}); {ADVICE}") from error
+        if hashlib.sha256(content).hexdigest() != sha256:
+            raise CorpusError(f"{path}: the shard is not the one that index.json describes; {ADVICE}")
+        yield from _utterances(content)
 
 
-def _read_shard(shard: Path) -> Iterator[Utterance]:
-    with tarfile.open(shard) as tar:
-        audio = b""
-        for member in tar:
-            file = tar.extractfile(member)
-            content = b"" if file is None else file.read()
-            if member.name.endswith(".opus"):
-                audio = content
+def _shards(index: Path, split: str) -> dict[str, str]:
+    """SHA-256 of the shards of `split`, by name."""
+    try:
+        shards: dict[str, str] = json.loads(index.read_bytes())["splits"][split]["shards"]
+    except OSError as error:
+        raise CorpusError(f"{index}: cannot read the index ({error.strerror}); {ADVICE}, or say --root") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorpusError(
+            f"{index}: not the index of this corpus, '{split}' cannot be found in it; {ADVICE}"
+        ) from error
+    return shards
+
+
+def _utterances(shard: bytes) -> Iterator[Utterance]:
+    with tarfile.open(fileobj=io.BytesIO(shard)) as tar:
+        content = {member.name: tar.extractfile(member) for member in tar}
+        for name, file in content.items():
+            audio = content[name.replace(".json", ".opus")]
+            if file is None or audio is None or not name.endswith(".json"):
                 continue
-            row = json.loads(content)
+            row = json.load(file)
             yield Utterance(
-                id=row["id"],
-                audio=audio,
-                text=row["text"],
-                speaker=row["speaker"],
-                seconds=row["seconds"],
-                metadata={key: str(value) for key, value in row.items() if key not in OWN_KEYS},
+                **{key: row.pop(key) for key in OWN_KEYS},
+                audio=audio.read(),
+                metadata=row,
             )
 
 
@@ -68,32 +80,38 @@ def imitate(root: Path) -> None:
 
     from asr.audio import encode_audio
 
-    for number, split in enumerate(SPLITS):
-        with tarfile.open(root / f"{split}-000.tar", "w") as tar:
-            for index in range(3):
-                times = np.arange(8000 + 800 * index, dtype=np.float32) / 16000
-                tone = np.sin(2 * np.pi * (300 + 100 * index) * times).astype(np.float32)
-                audio = encode_audio(0.1 * tone, 16000, "opus")
+    root.mkdir(parents=True, exist_ok=True)
+    index = {}
+    for number, split in enumerate((SPLITS.train, SPLITS.dev, *SPLITS.test)):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w") as tar:
+            for take, text in enumerate(("turn on the light", "seven", "half past nine")):
+                times = np.arange(8000 + 800 * take) / 16000
+                tone = (0.1 * np.sin(2 * np.pi * (300 + 100 * take + 10 * number) * times)).astype(np.float32)
                 row = {
-                    "id": f"{split}-{index:04d}",
-                    "text": ("turn on the light", "seven", "half past nine")[index],
+                    "id": f"{split}-{take:04d}",
+                    "text": text,
                     "speaker": f"tone{number}",
-                    "seconds": round(len(times) / 16000, 3),
+                    "seconds": times.size / 16000,
                 }
-                for suffix, data in (("opus", audio), ("json", json.dumps(row).encode())):
-                    member = tarfile.TarInfo(f"{row['id']}.{suffix}")
+                audio = encode_audio(tone, 16000, "opus")
+                for name, data in ((f"{row['id']}.opus", audio), (f"{row['id']}.json", json.dumps(row).encode())):
+                    member = tarfile.TarInfo(name)
                     member.size = len(data)
                     tar.addfile(member, io.BytesIO(data))
+        (root / f"{split}-000.tar").write_bytes(content.getvalue())
+        index[split] = {"shards": {f"{split}-000.tar": hashlib.sha256(content.getvalue()).hexdigest()}}
+    (root / "index.json").write_text(json.dumps({"splits": index}), encoding="utf-8")
 
 
 RECIPE = Recipe(
     name="spoken_commands",
-    title="synthetic home commands, numbers, times and dates, with voices and a synthesiser that are held out",
-    hours=0.8,
-    speakers=335,
+    title="home commands, numbers, times and dates by speech synthesisers; test voices are held out, and one synthesiser",
+    hours=1.02,
+    speakers=103,
     licence="Apache-2.0",
-    source="comes with this package",
-    splits=Splits(train="train", dev="dev", test=("test", "test-unseen-synthesiser")),
+    source="made by this project, comes with it",
+    splits=SPLITS,
     read=read,
     imitate=imitate,
     config="spoken_commands.yaml",

@@ -53,9 +53,6 @@ def surest_frames(log_probs: Floats, path: Integers) -> Integers:
         path: token, first and last frame in the beam (1 + U, 3) of the empty prefix (0, -1, ...) and each longer one, the
             last of them alive to the end; the score of the last is above -inf.
     """
-    path = path.copy()
-    for place in range(len(path) - 2, -1, -1):
-        path[place, 2] = min(path[place, 2], path[place + 1, 2])  # whoever stays longer is left behind
     table, cell_of = _viterbi(log_probs, path)
     frames = np.empty(len(path) - 1, np.int64)
     place, peak = len(path) - 1, -math.inf

@@ -156,8 +156,12 @@ class Augmenter:
 
 
 def _coloured(noise: Tensor, slope: Tensor) -> Tensor:
-    """White `noise` (B, M) with its spectrum multiplied by frequency ** -slope: 0 stays white, 1 is brown."""
+    """White `noise` (B, M) with its spectrum multiplied by frequency ** -slope: 0 stays white, 1 is brown.
+
+    The slope begins above the lowest 256th of the band: else nearly all of brown noise would lie where nobody hears it.
+    """
     spectrum = torch.fft.rfft(noise)
-    bins = torch.arange(1, spectrum.shape[-1] + 1, device=noise.device, dtype=noise.dtype)
+    size = spectrum.shape[-1]
+    bins = torch.arange(1, size + 1, device=noise.device, dtype=noise.dtype).clamp(min=size / 256)
     coloured: Tensor = torch.fft.irfft(spectrum * bins[None, :] ** -slope[:, None], n=noise.shape[-1])
     return coloured

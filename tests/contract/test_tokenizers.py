@@ -11,7 +11,7 @@ from asr.config import Section, sections_in
 from asr.errors import TextError
 from asr.text import Tokenizer, TokenizerConfig, tokenizer_from_state, train_tokenizer
 
-SCRIPTS = ["abcdefghij'", "абвгґ'", "αβγδς", "نمی‌خواهم", "नमस्ते", "ไทยภาษา", "한국어", "日本語", "é̂ñ"]
+SCRIPTS = ["abcdefghij'", "абвгґ'", "αβγδσς", "نمی‌خواهم", "नमस्ते", "ไทยภาษา", "한국어", "日本語", "é̂ñ"]
 
 
 def make_texts(seed: int = 0) -> list[str]:
