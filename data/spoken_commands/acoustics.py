@@ -83,12 +83,10 @@ def record(speech: Waveform, rate: float, scene: Scene, generator: np.random.Gen
 def _trimmed(samples: Waveform, threshold_db: float = -45.0) -> Waveform:
     """`samples` without the silence that the synthesiser put around them."""
     loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (threshold_db / 20))
-    return samples[max(0, loud[0] - 160) : loud[-1] + 160]
+    return np.asarray(samples[max(0, loud[0] - 160) : loud[-1] + 160])
 
 
-def _reverberant(
-    samples: Waveform, decay_seconds: float, direct_db: float, generator: np.random.Generator
-) -> Waveform:
+def _reverberant(samples: Waveform, decay_seconds: float, direct_db: float, generator: np.random.Generator) -> Waveform:
     """`samples` in a room: the direct sound, then noise that falls by 60 dB in `decay_seconds`.
 
     Source: Polack 1988, the statistical model of late reverberation.
@@ -129,7 +127,7 @@ def _noise(kind: str, size: int, generator: np.random.Generator) -> Waveform:
 def _murmur(size: int, generator: np.random.Generator) -> Waveform:
     """One voice of a babble: noise with the long-term spectrum of speech that comes and goes like syllables."""
     times = np.arange(size) / SAMPLE_RATE
-    syllables = np.sin(np.pi * (generator.uniform(2.5, 5.0) * times + generator.random())) ** 2
+    syllables: Waveform = np.sin(np.pi * (generator.uniform(2.5, 5.0) * times + generator.random())) ** 2
     return _shaped(generator.standard_normal(size), 1.0, flat_below_hz=500.0) * syllables
 
 

@@ -1,6 +1,6 @@
 """Makes the corpus again: `python data/spoken_commands/generate.py --out FOLDER`.
 
-Needs espeak-ng, flite and festival with two voices (Debian: espeak-ng flite festival festvox-kdlpc16k festvox-us-slt-hts).
+Needs espeak-ng, flite and festival with a voice (Debian: espeak-ng flite festival festvox-kdlpc16k).
 Every utterance follows from the seed, its split and its number alone: the same versions of the synthesisers and of
 libsndfile give the same bytes, on any number of processors.
 """
@@ -20,18 +20,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from acoustics import SAMPLE_RATE, draw_scene, record
+from acoustics import SAMPLE_RATE, Scene, draw_scene, record
 from sentences import draw
 from shards import encode_opus, write_shards
-from voices import FESTIVAL_VOICES, UNSEEN, draw_voice, speak
+from voices import FESTIVAL_VOICES, UNSEEN, Voice, draw_voice, speak
 
 SEED = 20261121
-NUM_UTTERANCES = {"train": 1450, "dev": 70, "test": 150, UNSEEN: 120}
+NUM_UTTERANCES = {"train": 1110, "dev": 70, "test": 150, UNSEEN: 120}
 SENTENCE_WORDS = range(3, 12)
 LEAST_EACH_WORD = 14
 MOST_REPEATS = 3
 PROGRAMS = ("espeak-ng", "flite", "festival", "text2wave")
-PACKAGES = "espeak-ng flite festival festvox-kdlpc16k festvox-us-slt-hts"
+PACKAGES = "espeak-ng flite festival festvox-kdlpc16k"
 
 
 def texts(seed: int) -> dict[str, list[str]]:
@@ -50,12 +50,21 @@ def texts(seed: int) -> dict[str, list[str]]:
     return result
 
 
+def _digest(seed: int, split: str, number: int) -> bytes:
+    return hashlib.blake2b(f"{seed} {split} {number}".encode(), digest_size=8).digest()
+
+
+def plan(seed: int, split: str, number: int) -> tuple[Voice, Scene, np.random.Generator]:
+    """Who speaks utterance `number` of `split`, what stands between them and us, and the chance that is left for noise."""
+    digest = _digest(seed, split, number)
+    numbers = np.random.default_rng(int.from_bytes(digest))
+    return draw_voice(split, random.Random(digest)), draw_scene(split, numbers), numbers
+
+
 def make_utterance(job: tuple[int, str, int, str]) -> tuple[dict[str, object], bytes]:
     """The description and the Opus file of one utterance; a job is seed, split, number and text."""
     seed, split, number, text = job
-    digest = hashlib.blake2b(f"{seed} {split} {number}".encode(), digest_size=8).digest()
-    choices, numbers = random.Random(digest), np.random.default_rng(int.from_bytes(digest))
-    voice, scene = draw_voice(split, choices), draw_scene(split, numbers)
+    voice, scene, numbers = plan(seed, split, number)
     samples, rate = speak(text, voice)
     waveform = record(samples, rate, scene, numbers)
     description = {
@@ -63,13 +72,10 @@ def make_utterance(job: tuple[int, str, int, str]) -> tuple[dict[str, object], b
         "text": text,
         "speaker": voice.speaker,
         "seconds": round(len(waveform) / SAMPLE_RATE, 3),
-        "synthesiser": voice.synthesiser,
-        "speed": f"{voice.speed:.2f}",
-        "pitch": f"{voice.pitch:.2f}",
-        "formants": f"{voice.formants:.2f}",
+        **voice.described(),
         **scene.described(),
     }
-    return description, encode_opus(waveform, SAMPLE_RATE, int.from_bytes(digest[:4]))
+    return description, encode_opus(waveform, SAMPLE_RATE, int.from_bytes(_digest(seed, split, number)[:4]))
 
 
 def summary(rows: Sequence[dict[str, object]], train_texts: Sequence[str]) -> dict[str, object]:
@@ -92,13 +98,15 @@ def missing_programs() -> list[str]:
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         return missing
-    known = subprocess.run(["festival", "--pipe"], input=b"(print (voice.list))", capture_output=True, check=True).stdout
+    known = subprocess.run(
+        ["festival", "--pipe"], input=b"(print (voice.list))", capture_output=True, check=True
+    ).stdout
     voices = known.decode().replace("(", " ").replace(")", " ").split()
     return [f"festival's voice {voice}" for voice in FESTIVAL_VOICES.values() if voice not in voices]
 
 
 def main() -> None:
-    """Make all splits, write shards and index, print what they hold."""
+    """Make all splits, write shards, index and a clip to try things on, print what the splits hold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards and index.json")
     parser.add_argument("--seed", type=int, default=SEED, help="another seed, another corpus (default: %(default)s)")
@@ -111,7 +119,7 @@ def main() -> None:
     for old in arguments.out.glob("*-[0-9][0-9][0-9].tar"):
         old.unlink()
     text_of = texts(arguments.seed)
-    index: dict[str, object] = {}
+    splits: dict[str, object] = {}
     with multiprocessing.Pool(arguments.processes) as pool:
         for split, sentences in text_of.items():
             jobs = [(arguments.seed, split, number, text) for number, text in enumerate(sentences)]
@@ -119,7 +127,15 @@ def main() -> None:
             shards = write_shards(samples, split, arguments.out)
             told = summary([row for row, _ in samples], text_of["train"])
             print(split, json.dumps(told), flush=True)
-            index[split] = told | {"shards": shards}
+            splits[split] = told | {"shards": shards}
+            if split == "test":
+                clip, audio = samples[0]
+                (arguments.out / "clip.opus").write_bytes(audio)
+    index = {
+        "seed": arguments.seed,
+        "splits": splits,
+        "clip": {"file": "clip.opus", "id": clip["id"], "text": clip["text"]},
+    }
     (arguments.out / "index.json").write_text(json.dumps(index, indent=1) + "\n", encoding="utf-8")
 
 

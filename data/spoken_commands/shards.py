@@ -14,8 +14,8 @@ import numpy.typing as npt
 import soundfile
 
 SHARD_BYTES = 3_000_000
-# libsndfile maps 0 to 1 onto 256 to 6 kbit/s: this is about 14 kbit/s, at which 16 kHz speech still sounds clean.
-OPUS_COMPRESSION = 0.968
+# libsndfile maps 0 to 1 onto 256 to 6 kbit/s: this is 12 kbit/s, the least at which Opus still codes all of 16 kHz speech.
+OPUS_COMPRESSION = 0.976
 OGG_POLYNOMIAL = 0x04C11DB7
 
 
