@@ -29,7 +29,6 @@ SEED = 20261121
 NUM_UTTERANCES = {"train": 1110, "dev": 70, "test": 150, UNSEEN: 120}
 SENTENCE_WORDS = range(3, 12)
 LEAST_EACH_WORD = 14
-MOST_REPEATS = 3
 PROGRAMS = ("espeak-ng", "flite", "festival", "text2wave")
 PACKAGES = "espeak-ng flite festival festvox-kdlpc16k"
 
@@ -44,7 +43,6 @@ def texts(seed: int) -> dict[str, list[str]]:
             random.Random(f"{seed} {split} texts"),
             words=SENTENCE_WORDS,
             each_word=LEAST_EACH_WORD if train else 0,
-            repeats=MOST_REPEATS if train else 1,
             unlike=[text for before in result.values() for text in before],
         )
     return result

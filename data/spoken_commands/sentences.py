@@ -29,7 +29,6 @@ CHOICES = {
     "day": "monday|tuesday|wednesday|thursday|friday|saturday|sunday",
     "month": "january|february|march|april|may|june|july|august|september|october|november|december",
     "when": "today|tomorrow|on {day}",
-    "later": "tomorrow|on {day}",
     "part": "in the morning|in the evening",
     "on or off": "on|off",
     "open or close": "open|close|lock",
@@ -52,7 +51,7 @@ TEMPLATES = (
     (1.0, "stop the {sound} in the {room}"),
     (2.5, "set a timer for {duration}"),
     (2.5, "set an alarm for {time}"),
-    (2.0, "wake me up {later} at {time}"),
+    (2.0, "wake me up {when} at {time}"),
     (1.0, "what is the weather {when}"),
     (0.5, "what is the temperature in the {room}"),
     (2.0, "it is {time}"),
@@ -61,6 +60,7 @@ TEMPLATES = (
     (1.5, "{month} the {ordinal} {year}"),
     (3.0, "the number is {number}"),
     (2.0, "{number}"),
+    (1.0, "add {number} and {number}"),
     (1.5, "call the number {digits}"),
 )
 
@@ -166,13 +166,7 @@ def vocabulary(num_draws: int = 40_000) -> frozenset[str]:
 
 
 def draw(
-    number: int,
-    generator: random.Random,
-    *,
-    words: range,
-    each_word: int = 0,
-    repeats: int = 1,
-    unlike: Collection[str] = (),
+    number: int, generator: random.Random, *, words: range, each_word: int = 0, unlike: Collection[str] = ()
 ) -> list[str]:
     """`number` sentences whose counts of words lie in `words`, in random order.
 
@@ -180,21 +174,29 @@ def draw(
         number: how many.
         generator: the source of chance.
         words: which lengths are wanted.
-        each_word: how often each word of the vocabulary must occur; of several sentences drawn, the one with most of the
-            words that are still missing is taken.
-        repeats: how often the same sentence may come; the longer ones hardly ever come twice by chance.
+        each_word: how often each word of the vocabulary must occur. As long as some are missing, the best of several
+            sentences is taken, and a sentence may come again for a missing word's sake; else all sentences differ.
         unlike: sentences that must not come.
+
+    Raises:
+        ValueError: so many sentences of these lengths do not say each word so often.
     """
     found: list[str] = []
+    taken = set(unlike)
     missing = Counter(dict.fromkeys(sorted(vocabulary()), each_word))
-    times = Counter(dict.fromkeys(unlike, repeats))
+
+    def need(text: str) -> int:
+        return sum(max(missing[word], 0) for word in text.split())
+
     while len(found) < number:
         drawn = [sentence(generator) for _ in range(NUM_DRAWN if +missing else 1)]
-        usable = [text for text in drawn if len(text.split()) in words and times[text] < repeats]
+        usable = [text for text in drawn if len(text.split()) in words and (text not in taken or need(text))]
         if usable:
-            text = max(usable, key=lambda text: sum(max(missing[word], 0) for word in text.split()))
-            missing.subtract(text.split())
-            times[text] += 1
-            found.append(text)
+            best = max(usable, key=need)
+            missing.subtract(best.split())
+            taken.add(best)
+            found.append(best)
+    if +missing:
+        raise ValueError(f"{number} sentences do not say each of {sorted(+missing)} {each_word} times")
     generator.shuffle(found)
     return found

@@ -190,16 +190,26 @@ def test_the_examples_of_the_grammar_are_true() -> None:
 
 def test_drawn_sentences_keep_what_was_asked() -> None:
     sentences = generator("sentences")
-    asked = {"words": range(4, 9), "each_word": 3, "repeats": 2, "unlike": ["set a timer for ten minutes"]}
-    drawn = sentences.draw(400, random.Random(5), **asked)
-    assert len(drawn) == 400
-    assert {len(text.split()) for text in drawn} <= set(range(4, 9))
-    assert max(Counter(drawn).values()) <= 2
+    asked = {"words": range(3, 11), "each_word": 3, "unlike": ["set a timer for ten minutes"]}
+    drawn = sentences.draw(500, random.Random(5), **asked)
+    assert len(drawn) == 500
+    assert {len(text.split()) for text in drawn} <= set(range(3, 11))
     assert "set a timer for ten minutes" not in drawn
     said = Counter(word for text in drawn for word in text.split())
     assert min(said[word] for word in sentences.vocabulary()) >= 3
-    assert drawn == sentences.draw(400, random.Random(5), **asked)
-    assert drawn != sentences.draw(400, random.Random(6), **asked)
+    assert drawn == sentences.draw(500, random.Random(5), **asked)
+    assert drawn != sentences.draw(500, random.Random(6), **asked)
+
+
+def test_sentences_differ_when_no_word_is_asked_for() -> None:
+    drawn = generator("sentences").draw(300, random.Random(1), words=range(3, 12))
+    assert len(set(drawn)) == 300
+
+
+def test_words_that_cannot_be_said_often_enough_are_named() -> None:
+    """`all` stands in sentences of nine words only: once, all sentences were chosen for a word that never came."""
+    with pytest.raises(ValueError, match=r"\['all'\] 3 times"):
+        generator("sentences").draw(600, random.Random(1), words=range(3, 9), each_word=3)
 
 
 def test_no_voice_speaks_in_two_parts() -> None:
