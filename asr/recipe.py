@@ -120,7 +120,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
     Raises:
         CorpusError: a path does not exist, or two test sets have the same name.
     """
-    names = tuple(path.stem if path.is_file() else path.name for path in test)
+    names = tuple(_test_name(path.stem if path.is_file() else path.name) for path in test)
     if len(set(names)) < len(names):
         raise CorpusError(f"test sets need different names, found {', '.join(names)}: rename one file or folder")
     sources = {
@@ -146,6 +146,11 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
                 yield utterance
 
     return replace(_OWN_FILES, name=train.stem if train.is_file() else train.name, read=read, splits=Splits(test=names))
+
+
+def _test_name(name: str) -> str:
+    """`name`, or another where that is the name of the part to learn from or to choose by."""
+    return f"test-{name}" if name in ("train", "dev") else name
 
 
 def read_files(path: Path) -> Iterator[Utterance]:

@@ -65,7 +65,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     arguments = ["run", "--manifest", str(train), "--test", str(test), "--out", str(folder / "run"), *SETTINGS]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["asr", *arguments])
-        main()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
     return folder
 
 
