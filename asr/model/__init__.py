@@ -1,7 +1,7 @@
 """Features (B, T, F) in, log-probabilities (B, S, V) and their lengths out.
 
 Decided here: subsampling, recurrent cells, what stands around them, the CTC head. No result depends on the batch that an
-utterance is in: padding is masked before every convolution and does not exist inside the recurrent stack.
+utterance is in: padding is masked before every convolution, and lies behind the last frame of whatever a cell reads.
 """
 
 from asr.model.acoustic import AcousticConfig, AcousticModel

@@ -2,7 +2,7 @@
 
 Cells run forward only. For the backward direction each utterance is reversed by its own length, so it starts at its own
 last frame and the padding stays behind it, where a causal cell cannot feel it. Packed sequences would do the same, but cost
-cuDNN its persistent kernels, and a fifth more time on a CPU (`benchmarks/gru.py`).
+cuDNN its persistent kernels, and time on a CPU (`benchmarks/gru.py`).
 """
 
 from __future__ import annotations
