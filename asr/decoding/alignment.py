@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from asr.decoding.compiled import Floats, Integers, compiled
+from asr.compiled import Floats, Integers, compiled
 
 BLANK, SPOKEN = range(2)
 

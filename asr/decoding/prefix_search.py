@@ -18,7 +18,7 @@ import math
 
 import numpy as np
 
-from asr.decoding.compiled import Floats, Integers, compiled
+from asr.compiled import Floats, Integers, compiled
 
 PARENT, TOKEN, CHILD, SIBLING, FIRST, LAST, PLACE = range(7)
 BLANK, SPOKEN, TOTAL = range(3)

@@ -18,6 +18,7 @@ LAYERS = (
     "errors",
     "lengths",
     "atomic",
+    "compiled",
     "terminal",
     "config",
     "resources",

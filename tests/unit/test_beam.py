@@ -10,9 +10,9 @@ import torch
 from numba.core import caching
 from spellers import grid, grid_of, letters
 
+from asr.compiled import compiled
 from asr.config import validated
 from asr.decoding import BeamDecoderConfig, Hypothesis, build_decoder
-from asr.decoding.compiled import compiled
 from asr.decoding.prefix_search import search, spell
 from asr.errors import ConfigError
 

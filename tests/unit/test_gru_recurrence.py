@@ -1,0 +1,81 @@
+"""The compiled recurrence of the GRU against numpy and against torch's own GRU."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from asr.model import gru_kernel
+from asr.model.gru_recurrence import gru_directions
+
+SIZES = [(7, 1, 1), (5, 3, 5), (9, 4, 8), (12, 9, 33), (3, 18, 16)]
+
+
+def test_tanh_is_that_of_numpy_within_a_few_units_in_the_last_place() -> None:
+    x = np.concatenate([np.linspace(-12, 12, 20_001), [0, 1e-30, -1e-6, 1e30, np.inf, -np.inf]]).astype(np.float32)
+    found = np.array([gru_kernel.tanh(value) for value in x])
+    np.testing.assert_allclose(found, np.tanh(x.astype(np.float64)), rtol=6e-7, atol=1e-30)
+    assert np.isnan(gru_kernel.tanh(np.float32("nan")))
+
+
+@pytest.mark.parametrize("num_rows", range(1, 10))
+@pytest.mark.parametrize("num_columns", [1, 2, 3, 8])
+def test_products_of_any_size_are_those_of_numpy(num_rows: int, num_columns: int) -> None:
+    random = np.random.default_rng(num_rows)
+    rows = random.standard_normal((num_rows, 13), dtype=np.float32)
+    columns = random.standard_normal((num_columns, 13), dtype=np.float32)
+    result = np.full((num_rows, num_columns), np.nan, dtype=np.float32)
+    gru_kernel.products(rows, columns, result)
+    np.testing.assert_allclose(result, rows @ columns.T, rtol=1e-5, atol=1e-5)
+
+
+def gradients(outputs: list[Tensor], cells: list[nn.GRU], inputs: Tensor) -> list[Tensor]:
+    """Gradients of a sum in which every output frame and direction has a weight of its own."""
+    generator = torch.Generator().manual_seed(1)
+    total = sum((output * torch.randn(output.shape, generator=generator)).sum() for output in outputs)
+    parameters = [parameter for cell in cells for parameter in cell.parameters()]
+    return list(torch.autograd.grad(total, [inputs, *parameters]))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("num_directions", [1, 2])
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+@pytest.mark.parametrize(("num_steps", "batch", "hidden"), SIZES)
+def test_outputs_and_gradients_are_those_of_torch(
+    num_steps: int, batch: int, hidden: int, num_threads: int, num_directions: int
+) -> None:
+    torch.manual_seed(0)
+    cells = [nn.GRU(6, hidden) for _ in range(num_directions)]
+    inputs = torch.randn(num_steps, batch, 6, requires_grad=True)
+    of_each = [inputs, inputs.flip(0)][:num_directions]
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        found = gru_directions(cells, of_each)
+        found_gradients = gradients(found, cells, inputs)
+    finally:
+        torch.set_num_threads(before)
+    expected = [cell(frames)[0] for cell, frames in zip(cells, of_each, strict=True)]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found_gradients, gradients(expected, cells, inputs), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    # A clamp that swallowed it would hide a broken batch from the count of skipped updates.
+    cell = nn.GRU(4, 8)
+    frames = torch.randn(5, 6, 4)
+    frames[2, 3] = float("nan")
+    (output,) = gru_directions([cell], [frames])
+    assert output[2:, 3].isnan().all()
+    assert output[:2].isfinite().all()
+    assert output[:, [0, 1, 2, 4, 5]].isfinite().all()
+
+
+def test_half_precision_inputs_leave_the_sum_over_time_in_full_precision() -> None:
+    cell = nn.GRU(6, 8)
+    frames = torch.randn(40, 3, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        (output,) = gru_directions([cell], [frames])
+    assert output.dtype == torch.float32
+    torch.testing.assert_close(output, cell(frames)[0], rtol=0.05, atol=0.02)
