@@ -6,34 +6,65 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from asr.config import Section, Tree, dump_yaml, merged, overrides_tree, read_yaml, validated
 from asr.corpus.batches import BatchesConfig
-from asr.corpus.shards import ShardsConfig
+from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index
 from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
 from asr.errors import ConfigError, did_you_mean
 from asr.features.augment import AugmentConfig
 from asr.features.spectral import FeatureConfig, LogMelConfig
 from asr.model.acoustic import AcousticConfig
 from asr.model.encoder import EncoderConfig
-from asr.recipe import Recipe, Splits
+from asr.recipe import Part, Recipe, find_part
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.loop import TrainingConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
+from asr.training.update import LossConfig
+
+
+class TrainPartConfig(Section):
+    """One part to learn from."""
+
+    data: str = Field(min_length=1, description="SPLIT, or RECIPE:SPLIT of another corpus")
+    weight: float = Field(default=1.0, gt=0, le=100, description="how often an epoch hears each utterance, on average")
 
 
 class SplitsConfig(Section):
-    """Which parts of the corpus are used for what; null takes the recipe's."""
+    """Which parts of the corpora are used for what; null takes the recipe's.
 
-    train: str | None = Field(default=None, description="part to learn from")
+    With parts of several corpora (`RECIPE:SPLIT`), `--root` is the folder that holds one folder per recipe.
+    """
+
+    train: tuple[TrainPartConfig, ...] | None = Field(
+        default=None, min_length=1, description="parts to learn from: a name, or a list of names or {data, weight}"
+    )
     dev: str | None = Field(default=None, description="part to choose epochs by")
     test: tuple[str, ...] | None = Field(default=None, description="parts to measure on")
 
-    def over(self, splits: Splits) -> Splits:
-        """`splits` with the names that are given here."""
-        return Splits(train=self.train or splits.train, dev=self.dev or splits.dev, test=self.test or splits.test)
+    @field_validator("train", mode="before")
+    @classmethod
+    def _from_names(cls, value: object) -> object:
+        parts = [value] if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            return parts
+        return tuple({"data": part} if isinstance(part, str) else part for part in parts)
+
+    def train_parts(self, recipe: Recipe) -> list[Part]:
+        """The parts to learn from."""
+        if self.train is None:
+            return [find_part(name, recipe) for name in recipe.splits.train]
+        return [find_part(part.data, recipe, part.weight) for part in self.train]
+
+    def dev_part(self, recipe: Recipe) -> Part:
+        """The part to choose epochs by."""
+        return find_part(self.dev or recipe.splits.dev, recipe)
+
+    def test_parts(self, recipe: Recipe) -> list[Part]:
+        """The parts to measure on."""
+        return [find_part(name, recipe) for name in self.test or recipe.splits.test]
 
 
 class Experiment(Section):
@@ -48,6 +79,7 @@ class Experiment(Section):
     features: FeatureConfig = LogMelConfig()
     augment: AugmentConfig = AugmentConfig()
     encoder: EncoderConfig = EncoderConfig()
+    loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineConfig()
     training: TrainingConfig = TrainingConfig()
@@ -65,6 +97,12 @@ class Experiment(Section):
         kinds = [decoder.kind for decoder in self.decoders]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"decoders: each kind may stand once, found {', '.join(kinds)}")
+        intermediate = self.loss.intermediate_ctc
+        if intermediate is not None and max(intermediate.layers) >= self.encoder.num_layers:
+            raise ValueError(
+                f"loss.intermediate_ctc.layers={list(intermediate.layers)} must lie below the last of "
+                f"{self.encoder.num_layers} layers, which has its own loss"
+            )
         mask = self.augment.spec_augment
         num_features = self.features.num_static * (1 + self.features.deltas)
         if mask is not None and mask.num_frequency_masks and mask.frequency_width >= num_features:
@@ -112,6 +150,11 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
     return validated(Experiment, merged(tree, overrides_tree(overrides)), where="configuration")
 
 
+def folder_name(part: Part) -> str:
+    """Name of the folder with the shards of `part`."""
+    return part.name.replace(":", "-")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One recipe with one configuration in one folder.
@@ -121,22 +164,39 @@ class Run:
         recipe: the corpus.
         root: where the corpus lies, None to take what comes along or to download it.
         experiment: the resolved configuration.
+        mirror: base URL to download from instead of the publisher's.
     """
 
     folder: Path
     recipe: Recipe
     root: Path | None
     experiment: Experiment
+    mirror: str | None = None
 
     @property
-    def splits(self) -> Splits:
-        """The parts of the corpus by use."""
-        return self.experiment.splits.over(self.recipe.splits)
+    def train_parts(self) -> list[Part]:
+        """The parts to learn from."""
+        return self.experiment.splits.train_parts(self.recipe)
 
     @property
-    def shards(self) -> Path:
-        """Folder with one folder of shards per part of the corpus."""
-        return self.folder / "shards"
+    def dev_part(self) -> Part:
+        """The part to choose epochs by."""
+        return self.experiment.splits.dev_part(self.recipe)
+
+    @property
+    def test_parts(self) -> list[Part]:
+        """The parts to measure on."""
+        return self.experiment.splits.test_parts(self.recipe)
+
+    @property
+    def train_index(self) -> ShardIndex:
+        """The shards to learn from, all parts together."""
+        weights = {folder_name(part): part.weight for part in self.train_parts}
+        return combined_index(self.folder / "shards", weights)
+
+    def shards(self, part: Part) -> Path:
+        """Folder with the shards of `part`."""
+        return self.folder / "shards" / folder_name(part)
 
     @property
     def tokenizer_file(self) -> Path:

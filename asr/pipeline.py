@@ -52,7 +52,7 @@ def _stages() -> dict[str, Stage]:
         "train": Stage(
             work=stages.train,
             sections=(
-                "seed", "batches", "features", "augment", "encoder", "optimizer", "schedule", "training",
+                "seed", "batches", "features", "augment", "encoder", "loss", "optimizer", "schedule", "training",
             ),
             redo=False,
             outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),

@@ -9,8 +9,8 @@ from __future__ import annotations
 import functools
 import importlib.util
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.corpus.download import Download
@@ -25,9 +25,9 @@ _HELD_OUT_SHARE = 0.05
 
 @dataclass(frozen=True, kw_only=True)
 class Splits:
-    """The names of the parts of a corpus: one to learn from, one to choose by, and those that are only measured."""
+    """The names of the parts of a corpus: those to learn from, one to choose by, and those that are only measured."""
 
-    train: str = "train"
+    train: tuple[str, ...] = ("train",)
     dev: str = "dev"
     test: tuple[str, ...] = ("test",)
 
@@ -45,6 +45,7 @@ class Recipe:
         splits: names that `read` understands, by use.
         default_root: folder below the package's resources that holds the corpus, "" when the user must say `--root`.
         downloads: what `asr run` fetches when there is no `--root`.
+        sizes: utterances in each split of the whole corpus, by the split's name, where that is known.
         speakers_disjoint: whether no speaker occurs in two splits.
     """
 
@@ -60,7 +61,51 @@ class Recipe:
     splits: Splits = Splits()
     default_root: str = ""
     downloads: tuple[Download, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
     speakers_disjoint: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One split of one corpus.
+
+    Attributes:
+        name: "SPLIT", or "RECIPE:SPLIT" where several corpora take part.
+        weight: how many times an epoch hears each utterance, on average.
+    """
+
+    name: str
+    recipe: Recipe
+    split: str
+    weight: float = 1.0
+
+    def read(self, root: Path) -> Iterator[Utterance]:
+        """The utterances of this part, in the corpus's order, below the corpus's folder `root`."""
+        return self.recipe.read(root, self.split)
+
+
+def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
+    """The part that `name` means: a split of `recipe`, or of another recipe when it is "RECIPE:SPLIT".
+
+    Raises:
+        CorpusError: no such recipe.
+    """
+    other, colon, split = name.rpartition(":")
+    return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
+
+
+def folder_of_corpus(root: Path, recipe: Recipe) -> Path:
+    """Where the corpus of `recipe` lies when the user says `--root root`: in the folder of its name there, or in `root`.
+
+    So one `--root` can hold several corpora.
+
+    Raises:
+        CorpusError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise CorpusError(f"--root {root}: no such folder")
+    named = root / recipe.name
+    return named if named.is_dir() else root
 
 
 def recipe_files() -> list[Path]:

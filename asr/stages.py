@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from asr.experiment import Run
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device, select_dtype
+from asr.recipe import Part, Recipe, folder_of_corpus
 from asr.recognizer.recognizer import Recognizer
 from asr.resources import resource
 from asr.scoring import results_table, write_results
@@ -38,25 +39,23 @@ _NORMALIZATION_BATCHES = 100
 _DOWNLOADS = Path("corpora")
 
 
-def corpus_root(run: Run) -> Path:
-    """The folder that holds the corpus of `run`: given, embedded, or downloaded below the run folder now.
+def corpus_root(run: Run, recipe: Recipe, splits: Collection[str]) -> Path:
+    """The folder that holds `splits` of the corpus of `recipe`: given, embedded, or downloaded below the folder of runs now.
 
     Raises:
         CorpusError: a given folder does not exist, or there is none and nothing to download.
     """
     if run.root is not None:
-        if not run.root.is_dir():
-            raise CorpusError(f"--root {run.root}: no such folder")
-        return run.root
-    recipe = run.recipe
+        return folder_of_corpus(run.root, recipe)
     if recipe.default_root:
         return resource(recipe.default_root)
     if not recipe.downloads:
         return run.folder
     # Beside the runs, not in one of them: the next run of this recipe finds it there.
     folder = _DOWNLOADS / recipe.name
+    needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
     with progress_bar(f"downloading {recipe.name}", None) as advance:
-        obtain(recipe.downloads, folder, progress=_increments(advance))
+        obtain(needed, folder, mirror=run.mirror, progress=_increments(advance))
     return folder
 
 
@@ -72,45 +71,59 @@ def _increments(advance: Advance) -> Callable[[str, int, int | None], None]:
 
 
 def prepare(run: Run) -> None:
-    """Write shards of every split and train the tokenizer on the training texts.
+    """Write shards of every part and train the tokenizer on the training texts.
 
     Raises:
-        CorpusError: the corpus is missing or damaged, or an utterance stands in the training part and in another.
+        CorpusError: a corpus is missing or damaged, or an utterance stands in a training part and in another.
     """
-    root, splits = corpus_root(run), run.splits
-    train_ids: set[str] = set()
-    for split in (splits.train, splits.dev, *splits.test):
-        index = _prepare_split(run, root, split, train_ids)
+    train_names = {part.name for part in run.train_parts}
+    # A part may be both the one to choose by and one to measure on, so each name comes once, those to learn from first.
+    parts = list({part.name: part for part in (*run.train_parts, run.dev_part, *run.test_parts)}.values())
+    recipes = {part.recipe.name: part.recipe for part in parts}
+    roots = {
+        name: corpus_root(run, recipe, {part.split for part in parts if part.recipe.name == name})
+        for name, recipe in recipes.items()
+    }
+    train_ids: dict[tuple[str, str], str] = {}
+    for part in parts:
+        index = _prepare_part(run, part, roots[part.recipe.name], train_ids, is_train=part.name in train_names)
         skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
+        whole = part.recipe.sizes.get(part.split, 0)
+        found = index.num_utterances + index.num_skipped
+        partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
         print(
-            f"  {split}: {index.num_utterances} utterances, {index.seconds / 3600:.2f} h, "
-            f"{index.num_speakers} speakers{skipped}",
+            f"  {part.name}: {index.num_utterances} utterances, {index.seconds / 3600:.2f} h, "
+            f"{index.num_speakers} speakers{skipped}{partial}",
             flush=True,
         )
-    train_index = ShardIndex.load(run.shards / splits.train)
     tokenizer = train_tokenizer(
-        (utterance.text for utterance in shard_utterances(train_index)), run.experiment.tokenizer
+        (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer
     )
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
 
 
-def _prepare_split(run: Run, root: Path, split: str, train_ids: set[str]) -> ShardIndex:
+def _prepare_part(
+    run: Run, part: Part, root: Path, train_ids: dict[tuple[str, str], str], *, is_train: bool
+) -> ShardIndex:
+    """The index of the shards of `part`; `train_ids` gives the part of each (recipe, id) that is learnt from."""
+
     def checked() -> Iterator[Utterance]:
-        for utterance in run.recipe.read(root, split):
-            if split == run.splits.train:
-                train_ids.add(utterance.id)
-            elif utterance.id in train_ids:
+        for utterance in part.read(root):
+            key = (part.recipe.name, utterance.id)
+            if not is_train and key in train_ids:
                 raise CorpusError(
-                    f"utterance '{utterance.id}' is in '{split}' and in '{run.splits.train}': a model must not be measured "
-                    "on what it learnt from"
+                    f"utterance '{utterance.id}' is in '{part.name}' and in '{train_ids[key]}': a model must not be "
+                    "measured on what it learnt from"
                 )
+            if is_train:
+                train_ids[key] = part.name
             yield utterance
 
-    with progress_bar(f"shards of {split}", None) as advance:
+    with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
             checked(),
-            run.shards / split,
+            run.shards(part),
             sample_rate=run.experiment.features.sample_rate,
             config=run.experiment.shards,
             progress=lambda count, seconds: advance(1),
@@ -135,7 +148,7 @@ def train(run: Run) -> None:
     device = select_device(experiment.device)
     tree = experiment.tree()
     write_text(run.folder / "config.yaml", experiment.yaml())
-    index = ShardIndex.load(run.shards / run.splits.train)
+    index = run.train_index
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
     state = None
     if last.is_file():
@@ -172,7 +185,7 @@ def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> AcousticMod
 
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
     experiment = run.experiment
-    dev_index = ShardIndex.load(run.shards / run.splits.dev)
+    dev_index = ShardIndex.load(run.shards(run.dev_part))
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
         return epoch_batches(index, experiment.batches, seed=experiment.seed, epoch=number, skip_batches=skip)
@@ -182,6 +195,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         recognizer.tokenizer,
         make_optimizer(experiment.optimizer, recognizer.model),
         augment=experiment.augment,
+        loss=experiment.loss,
         max_gradient_norm=experiment.training.max_gradient_norm,
         l1=experiment.optimizer.l1,
         dtype=select_dtype(experiment.training.precision, recognizer.device),
@@ -191,7 +205,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         recognizer,
         updater,
         TrainingData(
-            num_utterances=index.num_utterances,
+            num_utterances=index.utterances_per_epoch,
             epoch=epoch,
             dev=lambda: sequential_batches(dev_index, experiment.batches),
         ),
@@ -222,13 +236,13 @@ def _dev_rate(run: Run, checkpoint: Checkpoint) -> float:
     model, tokenizer = restore_model(checkpoint, where=checkpoint.note)
     decoder = build_decoder(GreedyDecoderConfig(), tokenizer)
     recognizer = Recognizer(model, tokenizer, decoder, select_device(run.experiment.device))
-    index = ShardIndex.load(run.shards / run.splits.dev)
+    index = ShardIndex.load(run.shards(run.dev_part))
     return validate(recognizer, sequential_batches(index, run.experiment.batches)).words.rate
 
 
 def evaluate(run: Run) -> None:
     """Measure every test split with every decoder; leaves `results.json` and hypotheses, prints the table."""
-    subsets = [Subset.of_shards(split, ShardIndex.load(run.shards / split)) for split in run.splits.test]
+    subsets = [Subset.of_shards(part.name, ShardIndex.load(run.shards(part))) for part in run.test_parts]
     results = evaluate_subsets(
         run.model_file,
         subsets,

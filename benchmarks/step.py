@@ -99,6 +99,7 @@ def make_updater(batch: Batch) -> Updater:
         tokenizer,
         make_optimizer(experiment.optimizer, model),
         augment=experiment.augment,
+        loss=experiment.loss,
         max_gradient_norm=experiment.training.max_gradient_norm,
         l1=experiment.optimizer.l1,
         dtype=torch.float32,

@@ -21,7 +21,7 @@ from pathlib import Path
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
-from asr.recipe import Recipe, Splits
+from asr.recipe import Recipe
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -93,7 +93,6 @@ RECIPE = Recipe(
     speakers=6,
     licence="CC BY-SA 4.0",
     source="https://github.com/Jakobovski/free-spoken-digit-dataset",
-    splits=Splits(train="train", dev="dev", test=("test",)),
     read=read,
     imitate=imitate,
     config="fsdd.yaml",

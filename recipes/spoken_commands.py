@@ -21,7 +21,7 @@ from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 from asr.recipe import Recipe, Splits
 
-SPLITS = Splits(train="train", dev="dev", test=("test", "test-unseen-synthesiser"))
+SPLITS = Splits(test=("test", "test-unseen-synthesiser"))
 OWN_KEYS = ("id", "text", "speaker", "seconds")
 ADVICE = "take a fresh copy of data/spoken_commands, or make it again with its generate.py"
 
@@ -32,7 +32,7 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     Raises:
         CorpusError: no such split, or an index or shard that is missing or not what it was.
     """
-    known = (SPLITS.train, SPLITS.dev, *SPLITS.test)
+    known = (*SPLITS.train, SPLITS.dev, *SPLITS.test)
     if split not in known:
         raise CorpusError(f"spoken_commands: no split '{split}'; known: {', '.join(known)}")
     for name, sha256 in _shards(root / "index.json", split).items():
@@ -82,7 +82,7 @@ def imitate(root: Path) -> None:
 
     root.mkdir(parents=True, exist_ok=True)
     index = {}
-    for number, split in enumerate((SPLITS.train, SPLITS.dev, *SPLITS.test)):
+    for number, split in enumerate((*SPLITS.train, SPLITS.dev, *SPLITS.test)):
         content = io.BytesIO()
         with tarfile.open(fileobj=content, mode="w") as tar:
             for take, text in enumerate(("turn on the light", "seven", "half past nine")):

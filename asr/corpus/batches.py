@@ -26,6 +26,7 @@ from asr.audio import audio_info, read_audio
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
 from asr.corpus.shards import ShardIndex, StoredUtterance, read_shard
+from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError
 
@@ -94,7 +95,7 @@ def epoch_batches(
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
-    """The batches of one epoch of training: every utterance once, in random order.
+    """The batches of one epoch of training: every utterance as often as its shard's weight says, in random order.
 
     The same (index, config but for its threads, seed, epoch) gives the same batches. Of several processes, each reads
     all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
@@ -115,7 +116,13 @@ def epoch_batches(
     """
     _report_long(index, config)
     order = _Order(seed, epoch)
-    batches = _shuffled_batches(_samples(index, order.shards(index)), config, index.sample_rate, order)
+    samples = (
+        sample
+        for shard in order.shards(index)
+        for sample, copies in zip(read_shard(index, shard), order.copies(shard), strict=True)
+        for _ in range(copies)
+    )
+    batches = _shuffled_batches(samples, config, index.sample_rate, order)
     mine = islice(_of_rank(batches, rank, world_size), skip_batches, None)
     yield from _decoded(mine, config, index.sample_rate, pin_memory=pin_memory)
 
@@ -123,7 +130,12 @@ def epoch_batches(
 def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, epoch: int, world_size: int = 1) -> int:
     """Number of batches that `epoch_batches` yields to each rank, exactly and without reading a shard."""
     order = _Order(seed, epoch)
-    lengths = (_Length(length) for shard in order.shards(index) for length in index.shards[shard].num_samples)
+    lengths = (
+        _Length(length)
+        for shard in order.shards(index)
+        for length, copies in zip(shard.num_samples, order.copies(shard), strict=True)
+        for _ in range(copies)
+    )
     num_batches = sum(1 for _ in _shuffled_batches(lengths, config, index.sample_rate, order))
     return -(-num_batches // world_size)
 
@@ -134,7 +146,7 @@ def sequential_batches(index: ShardIndex, config: BatchesConfig, *, pin_memory: 
     Raises:
         CorpusError: a shard cannot be read, or its audio cannot be decoded.
     """
-    samples = _samples(index, range(len(index.shards)))
+    samples = (sample for shard in index.shards for sample in read_shard(index, shard))
     batches = (batch for window in _windows(samples, config, index.sample_rate) for batch in window)
     yield from _decoded(batches, config, index.sample_rate, pin_memory=pin_memory)
 
@@ -179,13 +191,19 @@ class _Order:
     """The random numbers of one epoch; text seeds `random.Random` by SHA-512, the same everywhere."""
 
     def __init__(self, seed: int, epoch: int) -> None:
-        self.random = random.Random(f"order of seed {seed}, epoch {epoch}")
+        self.name = f"order of seed {seed}, epoch {epoch}"
+        self.random = random.Random(self.name)
 
-    def shards(self, index: ShardIndex) -> list[int]:
-        """Positions of the shards of `index`, permuted; to be called before anything else is drawn."""
-        positions = list(range(len(index.shards)))
-        self.random.shuffle(positions)
-        return positions
+    def shards(self, index: ShardIndex) -> list[Shard]:
+        """The shards of `index`, permuted; to be called before anything else is drawn."""
+        shards = list(index.shards)
+        self.random.shuffle(shards)
+        return shards
+
+    def copies(self, shard: Shard) -> Iterator[int]:
+        """How often each utterance of `shard` comes: its weight, rounded up or down at random so that the mean is right."""
+        drawn = random.Random(f"{self.name}, {shard.name}")
+        return (int(shard.weight + drawn.random()) for _ in shard.num_samples)
 
 
 def _shuffled_batches(
@@ -255,12 +273,6 @@ def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator
         if len(group) < world_size:
             _LOG.info("the last %d batches of the epoch are repeated to serve %d processes", len(group), world_size)
         yield group[rank % len(group)]
-
-
-def _samples(index: ShardIndex, order: Iterable[int]) -> Iterator[StoredUtterance]:
-    """The utterances of the shards of `index` at the positions `order`, one after another, still compressed."""
-    for position in order:
-        yield from read_shard(index, index.shards[position])
 
 
 def _sample_of_utterance(utterance: Utterance, sample_rate: int) -> StoredUtterance:

@@ -39,6 +39,7 @@ class Download:
         sha256, md5: hexadecimal sums, "" where the publisher states none; one of them is enough.
         size: in bytes, None when unknown.
         name: name of the file on disk; the last part of the URL by default.
+        splits: the parts of the corpus that it holds; none named: every part needs it.
     """
 
     url: str
@@ -46,6 +47,7 @@ class Download:
     md5: str = ""
     size: int | None = None
     name: str = ""
+    splits: tuple[str, ...] = ()
 
     @property
     def file_name(self) -> str:
@@ -74,7 +76,10 @@ def obtain(
         mark = root / f".{download.file_name}.extracted"
         if mark.exists():
             continue
-        extract(fetch(download, root, mirror=mirror, progress=progress), root)
+        archive = fetch(download, root, mirror=mirror, progress=progress)
+        # Sound is compressed already, so what comes out of an archive is about as large as the archive.
+        _check_space(archive, archive.stat().st_size, "unpacking it")
+        extract(archive, root)
         mark.touch()
 
 
@@ -186,10 +191,10 @@ def _transfer(url: str, part: Path, download: Download, progress: Progress | Non
         raise _BrokenOffError(f"the connection ended after {have} of {total} bytes")
 
 
-def _check_space(path: Path, needed: int) -> None:
+def _check_space(path: Path, needed: int, what: str = "the download") -> None:
     free = shutil.disk_usage(path.parent).free
     if needed > free:
-        raise CorpusError(f"{path.parent}: the download needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
+        raise CorpusError(f"{path}: {what} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
 
 
 def _verifiable(download: Download) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +81,11 @@ class ShardIndex(Section):
         return sum(sum(shard.num_samples) for shard in self.shards) / self.sample_rate
 
     @property
+    def utterances_per_epoch(self) -> int:
+        """Number of utterances that an epoch of training hears, on average."""
+        return round(sum(shard.weight * len(shard.num_samples) for shard in self.shards))
+
+    @property
     def num_skipped(self) -> int:
         """Number of utterances that were left out because their audio is unusable."""
         return sum(map(len, self.skipped.values()))
@@ -119,6 +124,28 @@ class ShardIndex(Section):
             raise CorpusError(f"{path}: shard is missing; prepare the shards again") from error
         if found != shard.bytes:
             raise CorpusError(f"{path}: shard has {found} bytes, expected {shard.bytes}; prepare the shards again")
+
+
+def combined_index(folder: Path, parts: Mapping[str, float]) -> ShardIndex:
+    """The index of several folders of shards below `folder` as one, each with its weight in an epoch of training.
+
+    Raises:
+        CorpusError: as `ShardIndex.load`, or the parts differ in sample rate or codec.
+    """
+    indices = {name: ShardIndex.load(folder / name) for name in parts}
+    first = next(iter(indices.values()))
+    shards: list[Shard] = []
+    skipped: dict[str, tuple[str, ...]] = {}
+    for name, index in indices.items():
+        if (index.sample_rate, index.codec) != (first.sample_rate, first.codec):
+            raise CorpusError(f"{index.folder}: other sample rate or codec than {first.folder}; prepare both again")
+        for shard in index.shards:
+            shards.append(shard.model_copy(update={"name": f"{name}/{shard.name}", "weight": parts[name]}))
+        for reason, ids in index.skipped.items():
+            skipped[reason] = skipped.get(reason, ()) + ids
+    num_speakers = sum(index.num_speakers for index in indices.values())
+    update = {"folder": folder, "shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers}
+    return first.model_copy(update=update)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,19 @@ from asr.corpus.utterance import Utterance
 
 
 class Shard(Section):
-    """One tar file of an index: its name, its size in bytes, and the number of samples of each of its utterances."""
+    """One tar file of an index.
+
+    Attributes:
+        name: below the index's folder.
+        bytes: its size.
+        num_samples: of each of its utterances.
+        weight: how many times an epoch of training hears each of them, on average.
+    """
 
     name: str
     bytes: int
     num_samples: tuple[int, ...]
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

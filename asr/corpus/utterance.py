@@ -87,7 +87,7 @@ def _utterances_of(lines: Iterable[bytes], path: Path) -> Iterator[Utterance]:
         record = _record(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
         if record is None:
             continue
-        utterance = _utterance(record, path.parent, where)
+        utterance = utterance_of_record(record, path.parent, where)
         if utterance.id in line_of_id:
             raise CorpusError(
                 f"{where}: id '{utterance.id}' stands already in line {line_of_id[utterance.id]}; ids must be unique"
@@ -113,7 +113,12 @@ def _record(line: bytes, where: str) -> dict[str, Any] | None:
     return record
 
 
-def _utterance(record: dict[str, Any], folder: Path, where: str) -> Utterance:
+def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utterance:
+    """The utterance that one line of a manifest in `folder` describes; `where` goes into messages.
+
+    Raises:
+        CorpusError: a key missing or of the wrong type, an unusable id, an empty text.
+    """
     utterance_id = _text(record, "id", where)
     check_id(utterance_id, where=where)
     audio, text = _text(record, "audio", where), _text(record, "text", where)

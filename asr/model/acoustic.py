@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -66,14 +67,25 @@ class AcousticModel(nn.Module):
 
         `num_samples` (B,) may stay on the CPU: then nothing here waits for the device.
         """
+        (log_probs,), num_frames = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
+        return log_probs, num_frames
+
+    def after_layers(
+        self,
+        waveforms: Tensor,
+        num_samples: Tensor,
+        numbers: Sequence[int],
+        augmentation: Augmentation | None = None,
+    ) -> tuple[list[Tensor], Tensor]:
+        """What `forward` gives if the head stood on recurrent layer 1, 2, ...: for each of `numbers`, in rising order."""
         if augmentation is not None:
             waveforms, num_samples = augmentation.waveforms(waveforms, num_samples)
         features, num_frames = self.features(waveforms, num_samples)
         if augmentation is not None:
             features = augmentation.features(features, num_frames)
-        hidden, num_frames = self.encoder(features, num_frames)
+        outputs, num_frames = self.encoder.after_layers(features, num_frames, numbers)
         # A probability near 1 has a logarithm near 0, which half precision rounds away: the softmax stays in float32.
-        return torch.log_softmax(self.head(hidden).float(), dim=-1), num_frames
+        return [torch.log_softmax(self.head(hidden).float(), dim=-1) for hidden in outputs], num_frames
 
     def describe(self) -> list[LayerInfo]:
         """One row per part of the model, from the waveform to the tokens."""

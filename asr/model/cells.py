@@ -39,9 +39,9 @@ CELLS: dict[str, Callable[[int, int], nn.Module]] = {
 def run_cells(cells: Sequence[nn.Module], inputs: Sequence[Tensor]) -> list[Tensor]:
     """The outputs (S, B, H) of each of `cells`, one per direction, for its own `inputs` (S, B, I).
 
-    In training on a CPU, GRUs in full precision take the compiled recurrence, which is faster; elsewhere torch's own.
+    On a CPU, GRUs in full precision take the compiled recurrence, which is faster; elsewhere torch's own.
     """
-    if inputs[0].device.type == "cpu" and torch.is_grad_enabled():
+    if inputs[0].device.type == "cpu":
         grus = [cell for cell in cells if isinstance(cell, nn.GRU) and cell.weight_hh_l0.dtype == torch.float32]
         if len(grus) == len(cells):
             return gru_directions(grus, inputs)

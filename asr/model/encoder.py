@@ -7,6 +7,7 @@ cuDNN its persistent kernels, and time on a CPU (`benchmarks/gru.py`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -33,6 +34,9 @@ class EncoderConfig(Section):
     norm: Norm = Field(default="layer", description="normalisation before each recurrent layer and before the head")
     residual: bool = Field(default=True, description="add each recurrent layer's input to its output")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="after each recurrent layer, in training")
+    dropout_over: Literal["frame", "utterance"] = Field(
+        default="frame", description="draw for each frame anew, or once for all frames of an utterance"
+    )
 
     @field_validator("cell")
     @classmethod
@@ -47,6 +51,23 @@ class EncoderConfig(Section):
         return self.hidden_size * (2 if self.bidirectional else 1)
 
 
+class UtteranceDropout(nn.Module):
+    """Dropout of frames (S, B, D) that leaves out the same units in all frames of an utterance, in training.
+
+    Source: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks".
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """`frames` with some units zero, the others scaled so that the mean stays."""
+        if not self.training or self.share == 0:
+            return frames
+        return frames * nn.functional.dropout(torch.ones_like(frames[:1]), self.share)
+
+
 class RecurrentLayer(nn.Module):
     """One recurrent layer: x + dropout(cell(norm(x))), the cell in one direction or both."""
 
@@ -56,7 +77,8 @@ class RecurrentLayer(nn.Module):
         num_directions = 2 if config.bidirectional else 1
         cell = CELLS[config.cell]
         self.directions = nn.ModuleList(cell(config.output_size, config.hidden_size) for _ in range(num_directions))
-        self.dropout = nn.Dropout(config.dropout)
+        dropout = UtteranceDropout if config.dropout_over == "utterance" else nn.Dropout
+        self.dropout = dropout(config.dropout)
         self.residual = config.residual
 
     def forward(self, hidden: Tensor, mask: Tensor, reversal: Tensor) -> Tensor:
@@ -89,16 +111,24 @@ class Encoder(nn.Module):
 
         `features` must be zero behind `num_frames` (B,); the result is zero there too.
         """
+        (hidden,), num_frames = self.after_layers(features, num_frames, (len(self.layers),))
+        return hidden, num_frames
+
+    def after_layers(self, features: Tensor, num_frames: Tensor, numbers: Sequence[int]) -> tuple[list[Tensor], Tensor]:
+        """What `forward` gives if the encoder ended after layer 1, 2, ...: for each of `numbers`, in rising order."""
         hidden, num_frames = self.subsampling(features, num_frames)
         lengths = num_frames.to(hidden.device)
         mask = valid_mask(lengths, hidden.shape[1]).T
         reversal = reversed_frames(lengths, hidden.shape[1])
         # Time first from here on: the layout in which recurrent kernels read.
         hidden = hidden.transpose(0, 1).contiguous()
-        for layer in self.layers:
+        outputs: list[Tensor] = []
+        for number, layer in enumerate(self.layers, start=1):
             hidden = layer(hidden, mask, reversal)
-        hidden = normalize(self.norm, hidden, mask) * mask[..., None]
-        return hidden.transpose(0, 1), num_frames
+            if number in numbers:
+                normed = normalize(self.norm, hidden, mask) * mask[..., None]
+                outputs.append(normed.transpose(0, 1))
+        return outputs, num_frames
 
 
 def reversed_frames(lengths: Tensor, max_length: int) -> Tensor:

@@ -33,14 +33,19 @@ def gru_directions(cells: Sequence[nn.GRU], inputs: Sequence[Tensor]) -> list[Te
         input_weight, weight, input_bias, bias = cell.parameters()
         # Under autocast the product is in half precision, the sum over time never.
         arguments += [nn.functional.linear(frames, input_weight, input_bias).float(), weight, bias]
-    return list(_GruRecurrence.apply(*arguments))
+    half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    return list(_GruRecurrence.apply(half, *arguments))
 
 
 class _GruRecurrence(torch.autograd.Function):
-    """For each direction the states (S, B, H) of inputs (S, B, 3H), weight (3H, H) and bias (3H)."""
+    """For each direction the states (S, B, H) of inputs (S, B, 3H), weight (3H, H) and bias (3H).
+
+    The product that gives the weights' gradient is in the type of the first argument.
+    """
 
     @staticmethod
-    def forward(ctx: Any, *arguments: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, product_type: torch.dtype, *arguments: Tensor) -> tuple[Tensor, ...]:
+        ctx.product_type = product_type
         directions = []
         for inputs, weight, bias in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
             num_steps, batch, triple = inputs.shape
@@ -53,7 +58,7 @@ class _GruRecurrence(torch.autograd.Function):
         return tuple(direction[3][1:] for direction in directions)
 
     @staticmethod
-    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         directions = []
         for position, d_states in enumerate(d_outputs):
@@ -62,15 +67,12 @@ class _GruRecurrence(torch.autograd.Function):
             weight_t = weight.t().contiguous()
             directions.append((d_states.contiguous(), weight_t, states, gates, recurrent_n, d_inputs, d_recurrent_n))
         _run(gru_kernel.backward, directions)
-        gradients: list[Tensor] = []
+        gradients: list[Tensor | None] = [None]
         for _, _, states, _, _, d_inputs, d_recurrent_n in directions:
             size = d_recurrent_n.shape[-1]
-            before, d_rz, d_n = (
-                states[:-1].flatten(0, 1),
-                d_inputs[..., : 2 * size].flatten(0, 1),
-                d_recurrent_n.flatten(0, 1),
-            )
-            d_weight = torch.cat([d_rz.t() @ before, d_n.t() @ before])
+            d_rz, d_n = d_inputs[..., : 2 * size].flatten(0, 1), d_recurrent_n.flatten(0, 1)
+            before = states[:-1].flatten(0, 1).to(ctx.product_type)
+            d_weight = torch.cat([part.to(ctx.product_type).t() @ before for part in (d_rz, d_n)]).float()
             gradients += [d_inputs, d_weight, torch.cat([d_rz.sum(0), d_n.sum(0)])]
         return tuple(gradients)
 

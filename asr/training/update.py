@@ -8,11 +8,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
+from asr.config import Section
 from asr.corpus.batches import Batch
 from asr.features.augment import AugmentConfig, Augmenter
 from asr.lengths import frames_needed_by_ctc
@@ -21,12 +24,30 @@ from asr.text.tokenizer import Tokenizer
 from asr.training.optimizer import add_l1_gradient
 
 
+class IntermediateCtcConfig(Section):
+    """A CTC loss on lower layers too, through the same head: they learn earlier, and the top layers refine.
+
+    Source: Lee & Watanabe 2021, "Intermediate Loss Regularization for CTC-based Speech Recognition".
+    """
+
+    layers: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        min_length=1, description="recurrent layers, counted from 1, below the last"
+    )
+    weight: float = Field(default=0.3, gt=0, lt=1, description="their share of the loss, together")
+
+
+class LossConfig(Section):
+    """What is learnt besides CTC at the top; null switches it off."""
+
+    intermediate_ctc: IntermediateCtcConfig | None = None
+
+
 @dataclass
 class UpdateResult:
     """What one update did.
 
     Attributes:
-        loss: CTC loss in nats per token, of the utterances that have one.
+        loss: CTC loss in nats per token at the top of the model, of the utterances that have one.
         gradient_norm: before clipping; not finite when the update was left out.
         seconds: audio in the update.
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
@@ -91,6 +112,7 @@ class Updater:
         optimizer: torch.optim.Optimizer,
         *,
         augment: AugmentConfig,
+        loss: LossConfig,
         max_gradient_norm: float,
         l1: float,
         dtype: torch.dtype,
@@ -100,6 +122,10 @@ class Updater:
         self.tokenizer = tokenizer
         self.optimizer = optimizer
         self.augment = augment
+        intermediate = loss.intermediate_ctc
+        lower = () if intermediate is None else tuple(sorted(set(intermediate.layers)))
+        self.layers = (*lower, len(model.encoder.layers))
+        self.lower_weight = 0.0 if intermediate is None else intermediate.weight / len(lower)
         self.max_gradient_norm = max_gradient_norm
         self.l1 = l1
         self.dtype = dtype
@@ -136,11 +162,15 @@ class Updater:
             torch.manual_seed(seed)
             waveforms = batch.waveforms.to(self.device, non_blocking=True)
             with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                log_probs, num_frames = self.model(waveforms, batch.num_samples, Augmenter(self.augment, seed))
-            losses, impossible = target.losses(log_probs, num_frames)
-            loss = losses.sum() / num_tokens
-            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach()
+                (*lower, top), num_frames = self.model.after_layers(
+                    waveforms, batch.num_samples, self.layers, Augmenter(self.augment, seed)
+                )
+            losses, impossible = target.losses(top, num_frames)
+            total += losses.detach().sum() / num_tokens
+            loss = (1 - self.lower_weight * len(lower)) * losses.sum()
+            for log_probs in lower:
+                loss = loss + self.lower_weight * target.losses(log_probs, num_frames)[0].sum()
+            self.scaler.scale(loss / num_tokens).backward()  # type: ignore[no-untyped-call]
             result.seconds += float(batch.num_samples.sum()) / self.model.config.features.sample_rate
             result.impossible += [batch.ids[index] for index in impossible.nonzero()[:, 0].tolist()]
         result.loss = float(total)

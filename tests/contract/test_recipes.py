@@ -30,7 +30,7 @@ def root(recipe: Recipe, tmp_path: Path) -> Path:
 
 
 def splits_of(recipe: Recipe) -> list[str]:
-    return [recipe.splits.train, recipe.splits.dev, *recipe.splits.test]
+    return [*recipe.splits.train, recipe.splits.dev, *recipe.splits.test]
 
 
 def read(recipe: Recipe, root: Path) -> dict[str, list[Utterance]]:
@@ -89,7 +89,7 @@ def test_an_unknown_split_and_an_empty_root_are_named(recipe: Recipe, root: Path
         list(recipe.read(root, "no-such-split"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(CorpusError, match="empty"):
-        list(recipe.read(tmp_path / "empty", recipe.splits.train))
+        list(recipe.read(tmp_path / "empty", recipe.splits.train[0]))
 
 
 def test_fsdd_is_found_where_its_archive_unpacks_to(tmp_path: Path) -> None:

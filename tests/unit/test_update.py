@@ -13,7 +13,7 @@ from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 from asr.training.optimizer import SgdConfig, make_optimizer
-from asr.training.update import CtcTargets, Updater, gradient_norms
+from asr.training.update import CtcTargets, LossConfig, Updater, gradient_norms
 
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
@@ -30,6 +30,7 @@ def make_updater(dtype: torch.dtype = torch.float32, **changes: object) -> Updat
     model = AcousticModel(config, tokenizer.size)
     arguments: dict[str, object] = {
         "augment": AugmentConfig(spec_augment=None),
+        "loss": LossConfig(),
         "max_gradient_norm": 0.0,
         "l1": 0.0,
         "dtype": dtype,

@@ -1,0 +1,146 @@
+"""LibriSpeech: a thousand hours of English read aloud from public-domain books, 16 kHz.
+
+Origin: https://www.openslr.org/12 and, for train-clean-5 and dev-clean-2, https://www.openslr.org/31 ("mini LibriSpeech");
+V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "LibriSpeech: an ASR corpus based on public domain audio books", ICASSP
+2015; CC BY 4.0.
+
+Layout, at the root or in `LibriSpeech/`, where the archives unpack to: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`
+(or .wav, .mp3, .opus, .ogg) with `SPEAKER-CHAPTER.trans.txt` beside, lines of `ID TEXT`; `SPEAKERS.TXT` tells the sex of
+each reader. A subset may be there in part: lines without a file are counted and named, and so are absent chapters, by
+their number.
+
+The configurations: `librispeech_mini` (5 h, 28 readers), `librispeech_100h`, `librispeech_460h`, `librispeech_960h`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.corpus.download import Download
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+from asr.recipe import Recipe, Splits
+
+# Subset: utterances, OpenSLR's number of the resource, MD5 sum of the archive as OpenSLR states it.
+SUBSETS = {
+    "train-clean-5": (1519, 31, "5df7d4e78065366204ca6845bb08f490"),
+    "dev-clean-2": (1089, 31, "6d7ab67ac6a1d2c993d050e16d61080d"),
+    "train-clean-100": (28539, 12, "2a93770f6d5c6c964bc36631d331a522"),
+    "train-clean-360": (104014, 12, "c0e676e450a7ff2f54aeade5171606fa"),
+    "train-other-500": (148688, 12, "d1a0fd59409feb2c614ce4d30c387708"),
+    "dev-clean": (2703, 12, "42e2234ba48799c1f50f24a7926300a1"),
+    "dev-other": (2864, 12, "c8d0bcc9cca99d4f8b62fcc847357931"),
+    "test-clean": (2620, 12, "32fa31d27d2e1cad72775fee3f4849a9"),
+    "test-other": (2939, 12, "fb5a50374b501bb3bac4815ee91d3135"),
+}
+SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
+NUM_NAMED = 5
+
+
+def read(root: Path, split: str) -> Iterator[Utterance]:
+    """The utterances of the subset `split`, by speaker, chapter and number."""
+    if split not in SUBSETS:
+        raise CorpusError(f"librispeech: no split '{split}'; known: {', '.join(SUBSETS)}")
+    folder = next((each / split for each in (root / "LibriSpeech", root) if (each / split).is_dir()), None)
+    if folder is None:
+        raise CorpusError(f"{root}: no {split}; expected {split}/SPEAKER/CHAPTER/ there or in LibriSpeech/")
+    sexes = read_sexes(folder.parent / "SPEAKERS.TXT")
+    without_file: list[str] = []
+    num_found = 0
+    for transcript in sorted(folder.glob("*/*/*.trans.txt"), key=order_of):
+        files = {path.stem: path for path in transcript.parent.iterdir() if path.suffix in SUFFIXES}
+        speaker, chapter = transcript.parent.parent.name, transcript.parent.name
+        metadata = {"chapter": chapter} | ({"sex": sexes[speaker]} if speaker in sexes else {})
+        for utterance_id, text in read_transcript(transcript):
+            if utterance_id not in files:
+                without_file.append(utterance_id)
+                continue
+            num_found += 1
+            yield Utterance(id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata)
+    if num_found == 0:
+        raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
+    report_missing(folder, num_found, without_file)
+
+
+def order_of(transcript: Path) -> tuple[str, ...]:
+    """What transcripts are sorted by: speaker and chapter as numbers, so that 84 comes before 174."""
+    return tuple(part.zfill(8) for part in transcript.parts[-3:-1])
+
+
+def read_transcript(path: Path) -> Iterator[tuple[str, str]]:
+    """Id and text of each line of a `.trans.txt`."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CorpusError(f"{path}: cannot read the transcripts: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        utterance_id, _, text = line.strip().partition(" ")
+        if not utterance_id:
+            continue
+        if not text.strip():
+            raise CorpusError(f"{path}:{number}: expected 'ID TEXT', found {line!r}")
+        yield utterance_id, text.strip()
+
+
+def read_sexes(path: Path) -> dict[str, str]:
+    """M or F for each reader that SPEAKERS.TXT names; empty where the file is missing, as in partial copies."""
+    if not path.is_file():
+        return {}
+    rows = (line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";"))
+    return {row[0].strip(): row[1].strip() for row in rows if len(row) > 2}
+
+
+def report_missing(folder: Path, num_found: int, without_file: list[str]) -> None:
+    """Says what a partial copy lacks."""
+    log = logging.getLogger(__name__)
+    whole = SUBSETS[folder.name][0]
+    if without_file:
+        named = ", ".join(without_file[:NUM_NAMED]) + (", ..." if len(without_file) > NUM_NAMED else "")
+        log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), named)
+    if num_found != whole:
+        log.warning("%s: %d utterances, the whole subset has %d", folder, num_found, whole)
+
+
+def imitate(root: Path) -> None:
+    """Three utterances by one reader for each subset: tones instead of voices."""
+    import numpy as np
+
+    from asr.audio import encode_audio
+
+    seconds = np.arange(6400) / 16000
+    for speaker, split in enumerate(SUBSETS, start=1000):
+        folder = root / "LibriSpeech" / split / str(speaker) / "7"
+        folder.mkdir(parents=True)
+        lines = []
+        for number, text in enumerate(("ONE TONE", "A SECOND TONE", "THE THIRD")):
+            utterance_id = f"{speaker}-7-{number:04d}"
+            tone = (0.3 * np.sin(2 * np.pi * (200 + 100 * number) * seconds)).astype(np.float32)
+            (folder / f"{utterance_id}.flac").write_bytes(encode_audio(tone, 16000, "flac"))
+            lines.append(f"{utterance_id} {text}\n")
+        (folder / f"{speaker}-7.trans.txt").write_text("".join(lines), encoding="utf-8")
+    rows = "".join(f"{1000 + number} | F | {split} | 25.0 | Tone\n" for number, split in enumerate(SUBSETS))
+    (root / "LibriSpeech" / "SPEAKERS.TXT").write_text(f"; readers\n{rows}", encoding="utf-8")
+
+
+RECIPE = Recipe(
+    name="librispeech",
+    title="LibriSpeech: English read aloud, with the mini sets",
+    hours=960.9,
+    speakers=2338,
+    licence="CC BY 4.0",
+    source="https://www.openslr.org/12",
+    splits=Splits(
+        train=("train-clean-100",), dev="dev-clean", test=("dev-clean", "dev-other", "test-clean", "test-other")
+    ),
+    read=read,
+    imitate=imitate,
+    config="librispeech_100h.yaml",
+    downloads=tuple(
+        Download(url=f"https://www.openslr.org/resources/{resource}/{name}.tar.gz", md5=md5, splits=(name,))
+        for name, (_, resource, md5) in SUBSETS.items()
+    ),
+    sizes={name: size for name, (size, _, _) in SUBSETS.items()},
+    speakers_disjoint=True,
+)

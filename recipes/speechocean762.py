@@ -1,0 +1,113 @@
+"""speechocean762: English sentences read by native speakers of Mandarin, half of them children, 16 kHz.
+
+Origin: https://www.openslr.org/101; J. Zhang et al., "speechocean762: An Open-Source Non-native English Speech Corpus For
+Pronunciation Assessment", Interspeech 2021; CC BY 4.0, free for any use.
+
+Layout, at the root or in `speechocean762/`, where the archive unpacks to: `train/` and `test/` with Kaldi's `text`,
+`wav.scp`, `utt2spk`, `spk2gender` and `spk2age`; or a `manifest.jsonl` whose column `split` says train or test.
+
+The publisher has no development part: `dev` is a tenth of the 125 training speakers, those with the lowest CRC of their
+name, `train` the others, `train-all` both together.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from asr.corpus.download import Download
+from asr.corpus.utterance import Utterance, read_manifest, write_manifest
+from asr.errors import CorpusError
+from asr.recipe import Recipe
+
+SPLITS = ("train", "dev", "test", "train-all")
+HELD_OUT_SHARE = 0.1
+CHILD_AGE = 16
+
+
+def read(root: Path, split: str) -> Iterator[Utterance]:
+    """The utterances of `split`, in the order of the corpus's own lists."""
+    if split not in SPLITS:
+        raise CorpusError(f"speechocean762: no split '{split}'; known: {', '.join(SPLITS)}")
+    published = list(read_published(root, "test" if split == "test" else "train"))
+    if split in ("test", "train-all"):
+        yield from published
+        return
+    speakers = sorted({each.speaker for each in published}, key=lambda name: (zlib.crc32(name.encode()), name))
+    held_out = set(speakers[: max(1, round(HELD_OUT_SHARE * len(speakers)))])
+    yield from (each for each in published if (each.speaker in held_out) == (split == "dev"))
+
+
+def read_published(root: Path, split: str) -> Iterator[Utterance]:
+    """The utterances of the publisher's own part `split`, train or test."""
+    for folder in (root / "speechocean762", root):
+        if (folder / "manifest.jsonl").is_file():
+            utterances = read_manifest(folder / "manifest.jsonl")
+            yield from (utterance for utterance in utterances if utterance.metadata["split"] == split)
+            return
+        if (folder / split / "wav.scp").is_file():
+            yield from read_kaldi(folder, split)
+            return
+    raise CorpusError(f"{root}: expected {split}/wav.scp or manifest.jsonl, there or in speechocean762/")
+
+
+def read_kaldi(folder: Path, split: str) -> Iterator[Utterance]:
+    """The utterances of `split` by Kaldi's lists; readers below sixteen are the group "child", the others "adult"."""
+    texts, speakers, ages, sexes = (
+        table(folder / split / name) for name in ("text", "utt2spk", "spk2age", "spk2gender")
+    )
+    for utterance_id, audio in table(folder / split / "wav.scp").items():
+        if utterance_id not in texts or utterance_id not in speakers:
+            raise CorpusError(f"{folder / split}: '{utterance_id}' is in wav.scp but not in text and utt2spk")
+        speaker = speakers[utterance_id]
+        metadata = {"sex": sexes.get(speaker, "")}
+        if speaker in ages:
+            metadata |= {"age": ages[speaker], "group": "child" if int(ages[speaker]) < CHILD_AGE else "adult"}
+        yield Utterance(
+            id=utterance_id, audio=folder / audio, text=texts[utterance_id], speaker=speaker, metadata=metadata
+        )
+
+
+def table(path: Path) -> dict[str, str]:
+    """First word to the rest of each line of a list of Kaldi's; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    rows = (line.split(maxsplit=1) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row[0]: row[1].strip() for row in rows if len(row) == 2}
+
+
+def imitate(root: Path) -> None:
+    """Two training speakers and one test speaker with three utterances each: tones instead of voices."""
+    import numpy as np
+
+    from asr.audio import encode_audio
+
+    seconds = np.arange(6400) / 16000
+    utterances = []
+    for number, (speaker, split) in enumerate((("0001", "train"), ("0002", "train"), ("0003", "test"))):
+        for count, text in enumerate(("WE CALL IT BEAR", "MARK IS GOING", "A TONE")):
+            path = root / "audio" / f"{speaker}{count}.flac"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tone = (0.3 * np.sin(2 * np.pi * (200 + 100 * number + 30 * count) * seconds)).astype(np.float32)
+            path.write_bytes(encode_audio(tone, 16000, "flac"))
+            utterances.append(
+                Utterance(id=path.stem, audio=path, text=text, speaker=speaker, metadata={"split": split})
+            )
+    write_manifest(root / "manifest.jsonl", utterances)
+
+
+RECIPE = Recipe(
+    name="speechocean762",
+    title="English read by native speakers of Mandarin, half of them children",
+    hours=2.9,
+    speakers=125,
+    licence="CC BY 4.0",
+    source="https://www.openslr.org/101",
+    read=read,
+    imitate=imitate,
+    config="own_files.yaml",
+    downloads=(Download(url="https://www.openslr.org/resources/101/speechocean762.tar.gz"),),
+    sizes={"train-all": 2500, "test": 2500},
+    speakers_disjoint=True,
+)
