@@ -28,7 +28,7 @@ from asr.training.update import LossConfig
 class TrainPartConfig(Section):
     """One part to learn from."""
 
-    data: str = Field(min_length=1, description="SPLIT, or RECIPE:SPLIT of another corpus")
+    data: str = Field(description="SPLIT, or RECIPE:SPLIT of another corpus")
     weight: float = Field(default=1.0, gt=0, le=100, description="how often an epoch hears each utterance, on average")
 
 

@@ -158,7 +158,7 @@ def test_misspelt_key_is_named_and_mended_at_every_depth(path: tuple[str, ...], 
             validated(Experiment, _tree_with(Experiment, path, kind | {wrong: 1}), where="test")
         message = str(raised.value)
         assert len(message.splitlines()) == 1
-        steps = ".".join(path).replace("decoders", "decoders.0")
+        steps = ".".join(path).replace("decoders", "decoders.0").replace("splits.train", "splits.train.0")
         assert f"{steps}.{wrong}: unknown key".lstrip(".") in message
         assert name in message.split("unknown key")[1]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -193,3 +194,31 @@ def test_working_ahead_keeps_order_bounds_and_errors(num_threads: int) -> None:
         assert len(taken) <= number + 1 + 4
     with pytest.raises(CorpusError, match="twenty"):
         next(results)
+
+
+def weighted(index: ShardIndex, *weights: float) -> ShardIndex:
+    shards = [shard.model_copy(update={"weight": weight}) for shard, weight in zip(index.shards, weights, strict=False)]
+    return index.model_copy(update={"shards": tuple(shards)})
+
+
+def test_weights_say_how_often_an_epoch_hears_an_utterance(index: ShardIndex) -> None:
+    parts = weighted(index, 2.0, 0.5, 1.0)
+    sizes = [len(shard.num_samples) for shard in parts.shards]
+    counts: Counter[str] = Counter()
+    num_epochs = 200
+    for epoch in range(num_epochs):
+        batches = list(epoch_batches(parts, CONFIG, seed=0, epoch=epoch))
+        assert num_epoch_batches(parts, CONFIG, seed=0, epoch=epoch) == len(batches)
+        counts.update(name for batch in batches for name in batch.ids)
+    first, second, third = sizes[0], sizes[0] + sizes[1], sum(sizes[:3])
+    assert {counts[f"u{n}"] for n in range(first)} == {2 * num_epochs}
+    assert {counts[f"u{n}"] for n in range(second, third)} == {num_epochs}
+    halves = [counts[f"u{n}"] for n in range(first, second)]
+    assert len(set(halves)) > 1
+    assert sum(halves) == pytest.approx(len(halves) * num_epochs / 2, rel=0.1)
+
+
+def test_weighted_order_resumes_where_it_broke_off(index: ShardIndex) -> None:
+    parts = weighted(index, 1.5, 0.7, 2.2)
+    whole = [batch.ids for batch in epoch_batches(parts, CONFIG, seed=1, epoch=4)]
+    assert [batch.ids for batch in epoch_batches(parts, CONFIG, seed=1, epoch=4, skip_batches=3)] == whole[3:]

@@ -12,7 +12,7 @@ from asr.config import validated
 from asr.errors import ConfigError
 from asr.lengths import valid_mask
 from asr.model import Encoder, EncoderConfig
-from asr.model.encoder import make_norm, normalize, reversed_frames
+from asr.model.encoder import UtteranceDropout, make_norm, normalize, reversed_frames
 
 
 def test_reversal_turns_each_utterance_by_its_own_length() -> None:
@@ -119,3 +119,25 @@ def test_lengths_may_stay_on_another_device_than_features() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         validated(EncoderConfig, settings, where="test")
+
+
+def test_a_lower_layer_gives_what_a_shorter_encoder_would() -> None:
+    deep = shaken(Encoder(encoder_config(num_layers=3), 12)).eval()
+    shallow = Encoder(encoder_config(num_layers=2), 12).eval()
+    shallow.load_state_dict({name: value for name, value in deep.state_dict().items() if "layers.2" not in name})
+    features, num_frames = ragged_features([40, 17, 9], 12)
+    (second, third), _ = deep.after_layers(features, num_frames, (2, 3))
+    assert torch.equal(second, shallow(features, num_frames)[0])
+    assert torch.equal(third, deep(features, num_frames)[0])
+
+
+def test_utterance_dropout_leaves_out_the_same_units_in_all_frames() -> None:
+    torch.manual_seed(0)
+    dropout = UtteranceDropout(0.25).train()
+    frames = torch.rand(50, 40, 30) + 1
+    ratio = dropout(frames) / frames
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    assert sorted({round(value, 4) for value in ratio[0].flatten().tolist()}) == [0.0, 1.3333]
+    assert float((ratio[0] == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
+    assert (ratio[0] != ratio[0, :1]).any()
+    assert torch.equal(dropout.eval()(frames), frames)

@@ -18,13 +18,13 @@ from asr.training.update import CtcTargets, LossConfig, Updater, gradient_norms
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
 
-def make_updater(dtype: torch.dtype = torch.float32, **changes: object) -> Updater:
+def make_updater(dtype: torch.dtype = torch.float32, num_layers: int = 1, **changes: object) -> Updater:
     torch.manual_seed(1)
     tokenizer = train_tokenizer(WORDS, CharacterTokenizerConfig())
     config = AcousticConfig(
         features=LogMelConfig(sample_rate=8000, n_mels=8),
         encoder=EncoderConfig(
-            hidden_size=6, num_layers=1, dropout=0.0, subsampling=SubsamplingConfig(factor=2, channels=2)
+            hidden_size=6, num_layers=num_layers, dropout=0.0, subsampling=SubsamplingConfig(factor=2, channels=2)
         ),
     )
     model = AcousticModel(config, tokenizer.size)
@@ -164,3 +164,17 @@ def test_gradient_norms_name_every_part_and_add_up() -> None:
     norms = gradient_norms(updater.model)
     assert list(norms) == ["subsampling", "layer1", "head"]
     assert all(value > 0 for value in norms.values())
+
+
+def test_intermediate_loss_is_that_of_the_model_without_its_top() -> None:
+    two_layers = {"intermediate_ctc": {"layers": [1], "weight": 0.25}}
+    plain, mixed = make_updater(num_layers=2), make_updater(num_layers=2, loss=LossConfig.model_validate(two_layers))
+    lower = make_updater(num_layers=1)
+    states = {name: value for name, value in plain.model.state_dict().items() if "layers.1" not in name}
+    lower.model.load_state_dict(states)
+    losses = [updater.accumulate([make_batch()], 0).loss for updater in (plain, mixed, lower)]
+    assert losses[0] == losses[1] != losses[2]
+    expected = 0.75 * plain.model.head.weight.grad + 0.25 * lower.model.head.weight.grad
+    torch.testing.assert_close(mixed.model.head.weight.grad, expected)
+    first = lambda updater: next(updater.model.encoder.layers[0].parameters()).grad  # noqa: E731
+    torch.testing.assert_close(first(mixed), 0.75 * first(plain) + 0.25 * first(lower))
