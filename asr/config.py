@@ -90,8 +90,8 @@ def parse_yaml(text: str, *, where: str) -> Any:
     except yaml.MarkedYAMLError as error:
         line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
         raise ConfigError(f"{where}{line}: not valid YAML: {error.problem}") from error
-    # PyYAML lets pass what Python says about a number of 5000 digits, `!!timestamp x` or a thousand brackets.
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+    # PyYAML lets pass what Python says about a number of 5000 digits, `!!timestamp x`, `!!int ` or a thousand brackets.
+    except (yaml.YAMLError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise ConfigError(f"{where}: not valid YAML: {' '.join(str(error).split())}") from error
 
 

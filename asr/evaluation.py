@@ -12,9 +12,10 @@ from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError
+from asr.model.acoustic import AcousticConfig
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
-from asr.recipe import find_recipe, read_files
+from asr.recipe import find_recipe, folder_of_corpus, read_files
 from asr.recognizer.recognizer import Recognizer
 from asr.resources import resource
 from asr.scoring import Result, UtteranceScore, score_utterance, summarize, write_hypotheses
@@ -25,29 +26,51 @@ DecoderChoice = GreedyDecoderConfig | BeamDecoderConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
-    """Speech with references under one name; `batches` gives all of it, at a sample rate, each time it is called."""
+    """Speech with references under one name.
+
+    Attributes:
+        name: as the results call it.
+        batches: gives all of it, as a model of that configuration hears it, each time it is called.
+        whole: utterances in all of the published subset, 0 when that is not known.
+    """
 
     name: str
-    batches: Callable[[int, BatchesConfig], Iterator[Batch]]
+    batches: Callable[[AcousticConfig, BatchesConfig], Iterator[Batch]]
+    whole: int = 0
 
     @classmethod
-    def of_shards(cls, name: str, index: ShardIndex) -> Subset:
+    def of_shards(cls, name: str, index: ShardIndex, whole: int = 0) -> Subset:
         """The subset in the shards of `index`."""
 
-        def batches(sample_rate: int, config: BatchesConfig) -> Iterator[Batch]:
-            if index.sample_rate != sample_rate:
+        def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
+            if index.num_features != model.num_stored_features:
                 raise CorpusError(
-                    f"{index.folder}: these shards have {index.sample_rate} Hz, the model hears {sample_rate} Hz; evaluate "
-                    "on the manifest or recipe instead, which resamples"
+                    f"{index.folder}: these shards hold {_contents(index.num_features)}, the model takes "
+                    f"{_contents(model.num_stored_features)}"
+                )
+            if index.sample_rate != model.features.sample_rate:
+                raise CorpusError(
+                    f"{index.folder}: these shards have {index.sample_rate} Hz, the model hears "
+                    f"{model.features.sample_rate} Hz; evaluate on the manifest or recipe instead, which resamples"
                 )
             return sequential_batches(index, config)
 
-        return cls(name=name, batches=batches)
+        return cls(name=name, batches=batches, whole=whole)
 
     @classmethod
-    def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]]) -> Subset:
+    def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]], whole: int = 0) -> Subset:
         """The subset of the utterances that `read` yields."""
-        return cls(name=name, batches=lambda sample_rate, config: batches_of_utterances(read(), sample_rate, config))
+
+        def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
+            return batches_of_utterances(
+                read(), model.features.sample_rate, config, num_features=model.num_stored_features
+            )
+
+        return cls(name=name, batches=batches, whole=whole)
+
+
+def _contents(num_features: int) -> str:
+    return f"stored frames of {num_features} values" if num_features else "audio"
 
 
 def open_subsets(data: str, root: Path | None) -> list[Subset]:
@@ -69,10 +92,12 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
     recipe = find_recipe(name)
     if root is None and not recipe.default_root:
         raise CorpusError(f"--data {data}: say with --root where the corpus '{recipe.name}' lies")
-    folder = root or resource(recipe.default_root)
+    folder = folder_of_corpus(root, recipe) if root else resource(recipe.default_root)
 
     def subset(split: str) -> Subset:
-        return Subset.of_utterances(f"{recipe.name}:{split}", lambda: recipe.read(folder, split))
+        return Subset.of_utterances(
+            f"{recipe.name}:{split}", lambda: recipe.read(folder, split), recipe.sizes.get(split, 0)
+        )
 
     return [subset(split.strip()) for split in splits.split(",")]
 
@@ -101,11 +126,15 @@ def evaluate_subsets(
             recognizer = Recognizer(acoustic, tokenizer, build_decoder(choice, tokenizer), at_device)
             with progress_bar(f"{subset.name}, {choice.kind}", None) as advance:
                 scores, seconds = _recognize_and_score(
-                    recognizer, subset.batches(recognizer.sample_rate, batches or BatchesConfig()), advance
+                    recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance
                 )
             if not scores:
                 raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
-            results.append(summarize(scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds))
+            results.append(
+                summarize(
+                    scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds, whole=subset.whole
+                )
+            )
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
                 write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)

@@ -13,8 +13,8 @@ from asr.corpus.batches import BatchesConfig
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index
 from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
 from asr.errors import ConfigError, did_you_mean
+from asr.features import FeatureConfig, LogMelConfig, StoredConfig
 from asr.features.augment import AugmentConfig
-from asr.features.spectral import FeatureConfig, LogMelConfig
 from asr.model.acoustic import AcousticConfig
 from asr.model.encoder import EncoderConfig
 from asr.recipe import Part, Recipe, find_part
@@ -102,6 +102,10 @@ class Experiment(Section):
             raise ValueError(
                 f"loss.intermediate_ctc.layers={list(intermediate.layers)} must lie below the last of "
                 f"{self.encoder.num_layers} layers, which has its own loss"
+            )
+        if isinstance(self.features, StoredConfig) and (self.augment.gain or self.augment.noise):
+            raise ValueError(
+                "augment.gain and augment.noise change sound, but features.kind=stored has none: null them"
             )
         mask = self.augment.spec_augment
         num_features = self.features.num_static * (1 + self.features.deltas)

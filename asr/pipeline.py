@@ -143,7 +143,12 @@ def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
     tree = run.experiment.tree()
     sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
     root = "" if run.root is None else str(run.root.resolve())
-    own = {"recipe": run.recipe.name, "root": root, "sample_rate": tree["features"]["sample_rate"]}
+    own = {
+        "recipe": run.recipe.name,
+        "root": root,
+        "sample_rate": run.experiment.features.sample_rate,
+        "num_stored_features": run.experiment.acoustic.num_stored_features,
+    }
     return own | {section: tree[section] for section in sections}
 
 

@@ -125,6 +125,7 @@ def _prepare_part(
             checked(),
             run.shards(part),
             sample_rate=run.experiment.features.sample_rate,
+            num_features=run.experiment.acoustic.num_stored_features,
             config=run.experiment.shards,
             progress=lambda count, seconds: advance(1),
         )
@@ -242,7 +243,10 @@ def _dev_rate(run: Run, checkpoint: Checkpoint) -> float:
 
 def evaluate(run: Run) -> None:
     """Measure every test split with every decoder; leaves `results.json` and hypotheses, prints the table."""
-    subsets = [Subset.of_shards(part.name, ShardIndex.load(run.shards(part))) for part in run.test_parts]
+    subsets = [
+        Subset.of_shards(part.name, ShardIndex.load(run.shards(part)), part.recipe.sizes.get(part.split, 0))
+        for part in run.test_parts
+    ]
     results = evaluate_subsets(
         run.model_file,
         subsets,

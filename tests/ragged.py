@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from asr.features import LogMelConfig
+from asr.features import LogMelConfig, StoredConfig
+from asr.features.frames import FrameConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 
 SAMPLE_RATE = 8000
@@ -38,6 +40,21 @@ def ragged_features(
     for row, length in zip(features, lengths, strict=True):
         row[length:] = 0
     return features, torch.tensor(lengths)
+
+
+def feature_config(kind: type[FrameConfig], **common: object) -> Any:
+    """Settings of any kind of features, small, at `SAMPLE_RATE` where it hears samples."""
+    own = {"num_features": 20} if kind is StoredConfig else {"sample_rate": SAMPLE_RATE, "n_mels": 20}
+    return kind.model_validate(own | common)
+
+
+def ragged_signals(
+    config: FrameConfig, lengths: Sequence[int], *, seed: int = 0, extra: int = 0
+) -> tuple[Tensor, Tensor]:
+    """What a model with features of `config` hears: waveforms, or stored frames, of `lengths` samples or frames."""
+    if isinstance(config, StoredConfig):
+        return ragged_features(lengths, config.num_features, seed=seed, extra=extra)
+    return ragged_batch(lengths, seed=seed, extra=extra)
 
 
 def encoder_config(
@@ -78,7 +95,7 @@ def shaken(module: torch.nn.Module, *, seed: int = 0) -> torch.nn.Module:
 
 
 def small_model(
-    encoder: EncoderConfig | None = None, features: LogMelConfig = SMALL_FEATURES, *, seed: int = 0
+    encoder: EncoderConfig | None = None, features: Any = SMALL_FEATURES, *, seed: int = 0
 ) -> AcousticModel:
     """A small model, shaken, in evaluation mode."""
     torch.manual_seed(seed)

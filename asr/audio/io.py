@@ -28,6 +28,7 @@ _UNKNOWN_FRAMES = 1 << 36
 # FLAC counts samples in 36 bits; libsndfile gives a larger number where the header leaves the count open.
 _LARGEST_SAMPLE = 100.0
 # Float files hold samples within ±1, loud ones a little more; 16-bit integers saved as floats reach 32767.
+_STORED_FEATURES = {".mfc", ".npy", ".ark"}
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
 
@@ -152,6 +153,8 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
     except soundfile.LibsndfileError as error:
+        if isinstance(source, Path) and source.suffix in _STORED_FEATURES:
+            raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
         raise UnusableAudioError(name, "not audio", f"libsndfile says: {error.error_string}") from error
     except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
         raise UnusableAudioError(name, "not audio", str(error)) from error

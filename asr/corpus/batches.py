@@ -20,9 +20,9 @@ from typing import Protocol, TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
-from asr.audio import audio_info, read_audio
+from asr.audio import audio_info, read_frames, read_signal
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
 from asr.corpus.shards import ShardIndex, StoredUtterance, read_shard
@@ -56,8 +56,8 @@ class Batch:
 
     Attributes:
         ids, texts, speakers: one each per utterance.
-        waveforms: (B, N) float32, zero after the end of each utterance.
-        num_samples: (B,) int64, lengths without padding.
+        waveforms: (B, N) float32, zero after the end of each utterance; or stored frames (B, T, F).
+        num_samples: (B,) int64, lengths without padding, in samples or stored frames.
     """
 
     ids: tuple[str, ...]
@@ -124,7 +124,7 @@ def epoch_batches(
     )
     batches = _shuffled_batches(samples, config, index.sample_rate, order)
     mine = islice(_of_rank(batches, rank, world_size), skip_batches, None)
-    yield from _decoded(mine, config, index.sample_rate, pin_memory=pin_memory)
+    yield from _decoded(mine, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
 
 
 def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, epoch: int, world_size: int = 1) -> int:
@@ -148,20 +148,27 @@ def sequential_batches(index: ShardIndex, config: BatchesConfig, *, pin_memory: 
     """
     samples = (sample for shard in index.shards for sample in read_shard(index, shard))
     batches = (batch for window in _windows(samples, config, index.sample_rate) for batch in window)
-    yield from _decoded(batches, config, index.sample_rate, pin_memory=pin_memory)
+    yield from _decoded(batches, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
 
 
 def batches_of_utterances(
-    utterances: Iterable[Utterance], sample_rate: int, config: BatchesConfig, *, pin_memory: bool = False
+    utterances: Iterable[Utterance],
+    sample_rate: int,
+    config: BatchesConfig,
+    *,
+    num_features: int = 0,
+    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Batches of utterances that are not in shards: each once, as `sequential_batches` would order them.
+
+    With `num_features`, they are stored frames of so many values.
 
     Raises:
         CorpusError: the audio of an utterance cannot be read.
     """
-    samples = (_sample_of_utterance(utterance, sample_rate) for utterance in utterances)
+    samples = (_sample_of_utterance(utterance, sample_rate, num_features) for utterance in utterances)
     batches = (batch for window in _windows(samples, config, sample_rate) for batch in window)
-    yield from _decoded(batches, config, sample_rate, pin_memory=pin_memory)
+    yield from _decoded(batches, config, sample_rate, num_features, pin_memory=pin_memory)
 
 
 def _report_long(index: ShardIndex, config: BatchesConfig) -> None:
@@ -275,40 +282,48 @@ def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator
         yield group[rank % len(group)]
 
 
-def _sample_of_utterance(utterance: Utterance, sample_rate: int) -> StoredUtterance:
+def _sample_of_utterance(utterance: Utterance, sample_rate: int, num_features: int) -> StoredUtterance:
     file = f" ({utterance.audio})" if isinstance(utterance.audio, Path) else ""
     name = f"utterance '{utterance.id}'{file}"
     try:
         # A header may be a little wrong; this length only decides in which batch the utterance goes.
-        num_samples = round(audio_info(utterance.audio, name=name).seconds * sample_rate)
+        num_samples = (
+            len(read_frames(utterance.audio, num_features, name=name))
+            if num_features
+            else round(audio_info(utterance.audio, name=name).seconds * sample_rate)
+        )
     except AudioError as error:
         raise CorpusError(str(error)) from error
     return StoredUtterance(utterance, num_samples, name)
 
 
 def _decoded(
-    batches: Iterable[list[StoredUtterance]], config: BatchesConfig, sample_rate: int, *, pin_memory: bool
+    batches: Iterable[list[StoredUtterance]],
+    config: BatchesConfig,
+    sample_rate: int,
+    num_features: int,
+    *,
+    pin_memory: bool,
 ) -> Iterator[Batch]:
     """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
 
     def decode(samples: list[StoredUtterance]) -> Batch:
-        batch = _decode(samples, sample_rate)
+        batch = _decode(samples, sample_rate, num_features)
         return batch.pin_memory() if pin_memory else batch
 
     return map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
 
 
-def _decode(samples: list[StoredUtterance], sample_rate: int) -> Batch:
+def _decode(samples: list[StoredUtterance], sample_rate: int, num_features: int) -> Batch:
     try:
         decoded = [
-            torch.from_numpy(read_audio(sample.utterance.audio, sample_rate, name=sample.name)) for sample in samples
+            torch.from_numpy(read_signal(sample.utterance.audio, sample_rate, num_features, name=sample.name))
+            for sample in samples
         ]
     except AudioError as error:
         raise CorpusError(str(error)) from error
-    lengths = [len(waveform) for waveform in decoded]
-    waveforms = torch.zeros(len(decoded), max(lengths))
-    for row, waveform in zip(waveforms, decoded, strict=True):
-        row[: len(waveform)] = waveform
+    lengths = [len(signal) for signal in decoded]
+    waveforms = nn.utils.rnn.pad_sequence(decoded, batch_first=True)
     return Batch(
         ids=tuple(sample.utterance.id for sample in samples),
         texts=tuple(sample.utterance.text for sample in samples),

@@ -19,7 +19,7 @@ import webdataset
 from pydantic import Field, ValidationError
 
 from asr.atomic import write_text
-from asr.audio import UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.audio import UnusableAudioError, audio_info, encode_audio, encode_frames, read_signal
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
 from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
@@ -55,8 +55,10 @@ class ShardIndex(Section):
 
     Attributes:
         folder: where the shards lie.
-        sample_rate: of the audio, in hertz (with codec "original": of the samples that are read from it).
-        codec: how the audio is stored.
+        sample_rate: of the audio, in hertz (with codec "original": of the samples that are read from it), or stored frames
+            per second.
+        num_features: values in a stored frame, 0 when the shards hold audio.
+        codec: how the audio is stored; stored frames are always `.npy`.
         num_speakers: different speakers named, 0 when none is.
         skipped: ids of utterances that are not in the shards, by reason.
         shards: in the order in which they were written.
@@ -65,6 +67,7 @@ class ShardIndex(Section):
     folder: Path = Field(exclude=True)
     version: Literal[1] = 1
     sample_rate: int = Field(gt=0)
+    num_features: int = Field(default=0, ge=0)
     codec: Literal["flac", "opus", "original"]
     num_speakers: int
     skipped: dict[str, tuple[str, ...]]
@@ -137,8 +140,11 @@ def combined_index(folder: Path, parts: Mapping[str, float]) -> ShardIndex:
     shards: list[Shard] = []
     skipped: dict[str, tuple[str, ...]] = {}
     for name, index in indices.items():
-        if (index.sample_rate, index.codec) != (first.sample_rate, first.codec):
-            raise CorpusError(f"{index.folder}: other sample rate or codec than {first.folder}; prepare both again")
+        kinds = [(each.sample_rate, each.num_features, each.codec) for each in (index, first)]
+        if kinds[0] != kinds[1]:
+            raise CorpusError(
+                f"{index.folder}: other sample rate, features or codec than {first.folder}; prepare both again"
+            )
         for shard in index.shards:
             shards.append(shard.model_copy(update={"name": f"{name}/{shard.name}", "weight": parts[name]}))
         for reason, ids in index.skipped.items():
@@ -162,12 +168,15 @@ def write_shards(
     *,
     sample_rate: int,
     config: ShardsConfig,
+    num_features: int = 0,
     progress: Progress | None = None,
 ) -> ShardIndex:
     """The index of shards newly written into `folder`, which replace any that lie there.
 
     Utterances keep their order, and the same utterances give the same bytes (but for Opus, see `encode_audio`). Those
     whose audio is unusable are left out, counted and named in `ShardIndex.skipped`.
+
+    With `num_features`, the utterances are stored frames of so many values, `sample_rate` of them in a second.
 
     Raises:
         CorpusError: no utterances, an id that is repeated or unusable, an empty text, too many utterances with
@@ -178,10 +187,11 @@ def write_shards(
         folder.mkdir(parents=True, exist_ok=True)
         _remove_old(folder)
         with ShardWriter(folder, config.megabytes) as writer:
-            skipped, speakers = _write_all(utterances, writer, sample_rate, config, progress)
+            skipped, speakers = _write_all(utterances, writer, sample_rate, num_features, config, progress)
         index = ShardIndex(
             folder=folder,
             sample_rate=sample_rate,
+            num_features=num_features,
             codec=config.codec,
             num_speakers=len(speakers - {""}),
             skipped={reason: tuple(ids) for reason, ids in sorted(skipped.items())},
@@ -197,6 +207,7 @@ def _write_all(
     utterances: Iterable[Utterance],
     writer: ShardWriter,
     sample_rate: int,
+    num_features: int,
     config: ShardsConfig,
     progress: Progress | None,
 ) -> tuple[dict[str, list[str]], set[str]]:
@@ -206,7 +217,7 @@ def _write_all(
     num_written, num_skipped, num_samples, last_error = 0, 0, 0, ""
 
     def pack(utterance: Utterance) -> PackedUtterance | _Skipped:
-        return _pack(utterance, sample_rate, config.codec)
+        return _pack(utterance, sample_rate, num_features, config.codec)
 
     for packed in map_ahead(
         pack,
@@ -245,22 +256,24 @@ def _with_unique_ids(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
 
 
 def _pack(
-    utterance: Utterance, sample_rate: int, codec: Literal["flac", "opus", "original"]
+    utterance: Utterance, sample_rate: int, num_features: int, codec: Literal["flac", "opus", "original"]
 ) -> PackedUtterance | _Skipped:
     name = f"utterance '{utterance.id}'"
     if isinstance(utterance.audio, Path):
         name += f" ({utterance.audio})"
     try:
-        waveform = read_audio(utterance.audio, sample_rate, name=name)
+        signal = read_signal(utterance.audio, sample_rate, num_features, name=name)
         # The measured duration: what a corpus states is at times wrong, and often missing.
-        utterance = replace(utterance, seconds=len(waveform) / sample_rate)
+        utterance = replace(utterance, seconds=len(signal) / sample_rate)
+        if num_features:
+            return PackedUtterance(utterance, "npy", encode_frames(signal), len(signal))
         if codec != "original":
-            return PackedUtterance(utterance, codec, encode_audio(waveform, sample_rate, codec), len(waveform))
+            return PackedUtterance(utterance, codec, encode_audio(signal, sample_rate, codec), len(signal))
         data = utterance.audio if isinstance(utterance.audio, bytes) else utterance.audio.read_bytes()
         container = audio_info(data, name=name).format
     except UnusableAudioError as error:
         return _Skipped(utterance, error)
-    return PackedUtterance(utterance, _SUFFIX_OF_FORMAT.get(container, "audio"), data, len(waveform))
+    return PackedUtterance(utterance, _SUFFIX_OF_FORMAT.get(container, "audio"), data, len(signal))
 
 
 def _remove_old(folder: Path) -> None:

@@ -22,7 +22,7 @@ _FAST_MULTIPLE = 4096
 
 
 class SpeedConfig(Section):
-    """Speed perturbation: play each utterance faster or slower, pitch included.
+    """Speed perturbation: play each utterance faster or slower, pitch included; of stored features, only the tempo.
 
     Source: Ko et al. 2015, "Audio Augmentation for Speech Recognition".
     """
@@ -126,10 +126,8 @@ class Augmenter:
                 continue
             old, new = round(factor * _HUNDREDTHS), _HUNDREDTHS
             at_device = members.to(waveforms.device)
-            resampled = (
-                audio_functional.resample(waveforms[at_device], old, new) if old != new else waveforms[at_device]
-            )
             lengths[members] = (num_samples[members] * new + old - 1) // old
+            resampled = waveforms[at_device] if old == new else _resampled(waveforms[at_device], old, new)
             # The resampling filter rings on behind the end of an utterance, where padding has to stay zero.
             for row, member in zip(resampled, members.tolist(), strict=True):
                 rows[member] = row[: int(lengths[member])]
@@ -153,6 +151,16 @@ class Augmenter:
         noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
         level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device)[rows] / 20)
         return waveforms.index_add(0, rows, level[:, None] * noise)
+
+
+def _resampled(signals: Tensor, old: int, new: int) -> Tensor:
+    """Waveforms (B, N) or stored frames (B, T, F) with `new` samples or frames in the place of `old`."""
+    if signals.dim() == 2:
+        resampled: Tensor = audio_functional.resample(signals, old, new)
+        return resampled
+    size = -(-signals.shape[1] * new // old)
+    frames = nn.functional.interpolate(signals.transpose(1, 2), size, mode="linear", align_corners=False)
+    return frames.transpose(1, 2)
 
 
 def _coloured(noise: Tensor, slope: Tensor) -> Tensor:

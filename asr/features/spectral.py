@@ -1,31 +1,27 @@
-"""Log-mel and MFCC features, computed over padded batches as if each utterance were alone.
+"""Log-mel and MFCC front ends, computed over padded batches as if each utterance were alone.
 
 The short-time Fourier transform is centred and pads with zeros, not with reflections: the zeros that a batch puts behind a
-short utterance are then the same zeros that it would see alone. Whatever could leak from the padding (pre-emphasis, deltas,
-statistics) works on the true lengths.
+short utterance are then the same zeros that it would see alone. Pre-emphasis, which could leak from the padding, works on
+the true lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 import torchaudio.functional as audio_functional
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from asr.config import Section
-from asr.errors import TrainingError
+from asr.features.frames import FrameConfig
 from asr.lengths import frames_of_samples, valid_mask
 
 # Added to mel power before the logarithm: above the quantisation noise of 16-bit audio, below any speech.
 _POWER_FLOOR = 1e-6
-_VARIANCE_FLOOR = 1e-5
-_DELTA_REACH = 2
 
 
-class _SpectralConfig(Section):
+class _SpectralConfig(FrameConfig):
     """What log-mel and MFCC have in common."""
 
     sample_rate: int = Field(default=16000, ge=4000, le=192000, description="samples per second that the model hears")
@@ -36,11 +32,6 @@ class _SpectralConfig(Section):
     high_hz: float | None = Field(default=None, gt=0, description="upper edge of the highest band; null: half the rate")
     preemphasis: float = Field(default=0.97, ge=0, lt=1, description="y[n] = x[n] - preemphasis * x[n-1]; 0: off")
     dither: float = Field(default=0.0, ge=0, description="standard deviation of noise added in training; 0: off")
-    deltas: int = Field(default=0, ge=0, le=2, description="0: none, 1: velocity, 2: velocity and acceleration")
-    normalization: Literal["utterance", "global", "none"] = Field(
-        default="utterance",
-        description="zero mean and unit variance per utterance, or with the training data's statistics",
-    )
 
     @property
     def hop_length(self) -> int:
@@ -103,23 +94,17 @@ class MfccConfig(_SpectralConfig):
         return self
 
 
-FeatureConfig = Annotated[LogMelConfig | MfccConfig, Field(discriminator="kind")]
-
-
-class FeatureExtractor(nn.Module):
-    """Waveforms (B, N) to normalised features (B, T, F); zeros behind each utterance's last frame."""
+class SpectralFrontEnd(nn.Module):
+    """Waveforms (B, N) to log-mel or MFCC frames (B, T, F), not yet normalised."""
 
     window: Tensor
     bands: Tensor
     dct: Tensor | None
-    mean: Tensor
-    scale: Tensor
 
     def __init__(self, config: LogMelConfig | MfccConfig) -> None:
         super().__init__()
         self.config = config
-        self.num_features = config.num_static * (1 + config.deltas)
-        # None of these is learnt or drawn, so the configuration alone rebuilds them: only the statistics are saved.
+        # None of these is learnt or drawn, so the configuration alone rebuilds them, and they are not saved.
         self.register_buffer("window", torch.hann_window(config.window_length), persistent=False)
         bands = audio_functional.melscale_fbanks(
             config.n_fft // 2 + 1, config.low_hz, config.nyquist_hz, config.n_mels, config.sample_rate
@@ -127,29 +112,16 @@ class FeatureExtractor(nn.Module):
         self.register_buffer("bands", bands, persistent=False)
         dct = audio_functional.create_dct(config.n_mfcc, config.n_mels, "ortho") if config.kind == "mfcc" else None
         self.register_buffer("dct", dct, persistent=False)
-        self.register_buffer("mean", torch.zeros(self.num_features))
-        self.register_buffer("scale", torch.ones(self.num_features))
 
     def num_frames(self, num_samples: Tensor) -> Tensor:
         """Feature frames (B,) that utterances of `num_samples` samples (B,) give."""
         return frames_of_samples(num_samples, self.config.hop_length)
 
-    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised features (B, T, F) of `waveforms` (B, N), and the frames of each utterance (B,).
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> Tensor:
+        """Frames (B, T, F) of `waveforms` (B, N), anything behind each utterance's end.
 
-        Samples behind an utterance's end are taken as zero whatever they hold.
+        Samples behind the end (B,) are taken as zero whatever they hold.
         """
-        with torch.autocast(waveforms.device.type, enabled=False):
-            features, num_frames = self.unnormalized(waveforms.float(), num_samples)
-            mask = valid_mask(num_frames.to(features.device), features.shape[1])[..., None]
-            if self.config.normalization == "utterance":
-                features = _normalized_per_utterance(features, mask)
-            elif self.config.normalization == "global":
-                features = (features - self.mean) * self.scale
-            return features * mask, num_frames
-
-    def unnormalized(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Features (B, T, F) before normalisation, anything behind each utterance's end, and its frames (B,)."""
         inside = valid_mask(num_samples.to(waveforms.device), waveforms.shape[1])
         if self.training and self.config.dither > 0:
             waveforms = waveforms + self.config.dither * torch.randn_like(waveforms)
@@ -159,9 +131,7 @@ class FeatureExtractor(nn.Module):
         # Not a product: what stands behind the end may be infinite.
         waveforms = waveforms.masked_fill(~inside, 0.0)
         log_mel = torch.log(self._power(waveforms).transpose(1, 2) @ self.bands + _POWER_FLOOR)
-        features = log_mel if self.dct is None else log_mel @ self.dct
-        num_frames = self.num_frames(num_samples)
-        return with_deltas(features, num_frames, self.config.deltas), num_frames
+        return log_mel if self.dct is None else log_mel @ self.dct
 
     def _power(self, waveforms: Tensor) -> Tensor:
         """Power spectrum (B, n_fft // 2 + 1, T) of `waveforms` (B, N)."""
@@ -179,61 +149,3 @@ class FeatureExtractor(nn.Module):
         )
         # `power=2` would take the root of this sum and square it again, for four times the time.
         return spectrum.real.square() + spectrum.imag.square()
-
-    @torch.no_grad()
-    def fit_normalization(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Set the global mean and variance from `batches` of waveforms (B, N) and their lengths (B,).
-
-        Raises:
-            TrainingError: `batches` is empty.
-        """
-        total = torch.zeros(self.num_features, dtype=torch.float64)
-        squares = torch.zeros(self.num_features, dtype=torch.float64)
-        count = 0
-        for waveforms, num_samples in batches:
-            features, num_frames = self.unnormalized(waveforms.to(self.mean.device), num_samples)
-            valid = features[valid_mask(num_frames.to(features.device), features.shape[1])].double().cpu()
-            total += valid.sum(0)
-            squares += valid.square().sum(0)
-            count += len(valid)
-        if count == 0:
-            raise TrainingError("cannot compute the global mean and variance: there is no training speech")
-        mean = total / count
-        variance = (squares / count - mean.square()).clamp(min=_VARIANCE_FLOOR)
-        self.mean.copy_(mean)
-        self.scale.copy_(variance.rsqrt())
-
-
-def _normalized_per_utterance(features: Tensor, mask: Tensor) -> Tensor:
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-    mean = (features * mask).sum(1, keepdim=True) / count
-    centred = (features - mean) * mask
-    variance = centred.square().sum(1, keepdim=True) / count
-    return centred * (variance + _VARIANCE_FLOOR).rsqrt()
-
-
-def with_deltas(features: Tensor, num_frames: Tensor, order: int) -> Tensor:
-    """`features` (B, T, F) followed by `order` derivatives over time: (B, T, F * (1 + order)).
-
-    d[t] = sum_{n=1..2} n * (c[t+n] - c[t-n]) / (2 * sum n^2), with the first and last valid frame repeated at the edges.
-
-    Source: Young et al., The HTK Book, equation 5.16.
-    """
-    parts = [features]
-    steps = torch.arange(features.shape[1], device=features.device)
-    last = (num_frames.to(features.device) - 1)[:, None]
-    scale = 2 * sum(n * n for n in range(1, _DELTA_REACH + 1))
-    for _ in range(order):
-        static = parts[-1]
-        delta = torch.zeros_like(static)
-        for n in range(1, _DELTA_REACH + 1):
-            ahead = _frames_at(static, torch.minimum(steps + n, last))
-            behind = _frames_at(static, torch.minimum((steps - n).clamp(min=0), last))
-            delta = delta + n * (ahead - behind)
-        parts.append(delta / scale)
-    return torch.cat(parts, dim=-1)
-
-
-def _frames_at(features: Tensor, index: Tensor) -> Tensor:
-    """Frames of `features` (B, T, F) at `index` (B, T)."""
-    return features.gather(1, index[..., None].expand_as(features))

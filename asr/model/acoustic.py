@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.config import Section
-from asr.features.spectral import FeatureConfig, FeatureExtractor, LogMelConfig
+from asr.features import FeatureConfig, FeatureExtractor, LogMelConfig, StoredConfig
 from asr.model.encoder import Encoder, EncoderConfig
 
 
@@ -18,6 +18,11 @@ class AcousticConfig(Section):
 
     features: FeatureConfig = LogMelConfig()
     encoder: EncoderConfig = EncoderConfig()
+
+    @property
+    def num_stored_features(self) -> int:
+        """Values per frame where the input is stored frames, 0 where it is audio."""
+        return self.features.num_features if isinstance(self.features, StoredConfig) else 0
 
 
 class Augmentation(Protocol):

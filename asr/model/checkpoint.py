@@ -23,6 +23,7 @@ from asr.text.tokenizer import Tokenizer, tokenizer_from_state
 
 _FORMAT = "bigru-asr checkpoint"
 _VERSION = 1
+_FOLDER_BIT = 0x10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +90,12 @@ def _read(path: Path, device: torch.device | str) -> Any:
         with path.open("rb") as file:
             # torch stores checksums but does not compare them: a flipped bit would become a slightly different weight.
             with zipfile.ZipFile(file) as archive:
-                damaged = archive.testzip()
+                # An entry that a flipped bit made a folder has no bytes for torch, which gives whatever memory held.
+                damaged = archive.testzip() is not None or any(
+                    info.external_attr & _FOLDER_BIT for info in archive.infolist()
+                )
             file.seek(0)
-            content = torch.load(file, map_location=device, weights_only=True) if damaged is None else None
+            content = None if damaged else torch.load(file, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
@@ -99,7 +103,7 @@ def _read(path: Path, device: torch.device | str) -> Any:
     # The readers of zip and pickle fail on foreign content in any way that Python knows.
     except Exception as error:
         raise CheckpointError(f"{path}: not a readable checkpoint: damaged, or made by something else") from error
-    if damaged is not None:
+    if damaged:
         raise CheckpointError(f"{path}: the checkpoint is damaged: its checksums do not match")
     return content
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from asr.audio import read_audio
+from asr.audio import read_signal
 from asr.corpus.batches import Batch
 from asr.decoding import BeamDecoderConfig, Decoder, GreedyDecoderConfig, Hypothesis, build_decoder
 from asr.model.acoustic import AcousticModel
@@ -67,8 +67,13 @@ class Recognizer:
 
     @property
     def sample_rate(self) -> int:
-        """Samples per second that the model expects."""
+        """Samples, or stored frames, per second that the model expects."""
         return self.model.config.features.sample_rate
+
+    @property
+    def num_stored_features(self) -> int:
+        """Values per frame where the model takes stored frames, 0 where it takes audio."""
+        return self.model.config.num_stored_features
 
     @property
     def seconds_per_frame(self) -> float:
@@ -97,17 +102,17 @@ class Recognizer:
                 yield Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
 
     def transcribe(self, audio: Path) -> Recognized:
-        """What is heard in the sound file `audio`.
+        """What is heard in the file `audio`: sound, or stored frames where the model takes these.
 
         Raises:
             AudioError: the file is missing, damaged or not audio.
         """
-        waveform = torch.from_numpy(read_audio(audio, self.sample_rate))
+        signal = torch.from_numpy(read_signal(audio, self.sample_rate, self.num_stored_features))
         batch = Batch(
             ids=(str(audio),),
             texts=("",),
             speakers=("",),
-            waveforms=waveform[None],
-            num_samples=torch.tensor([len(waveform)]),
+            waveforms=signal[None],
+            num_samples=torch.tensor([len(signal)]),
         )
         return next(self.recognize([batch]))

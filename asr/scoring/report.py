@@ -60,6 +60,7 @@ class Result:
         substitutions, deletions, insertions: word errors by kind.
         words: words of the references.
         utterances: number of them.
+        whole: utterances of the whole published subset, 0 when that is not known; more than `utterances`: only a part.
         resampled: what the intervals take for independent, "speakers" or "utterances".
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
     """
@@ -77,8 +78,14 @@ class Result:
     insertions: int
     words: int
     utterances: int
+    whole: int
     resampled: Unit
     rtf: float | None
+
+    @property
+    def is_part(self) -> bool:
+        """Whether this is known to be less than the whole published subset."""
+        return self.utterances < self.whole
 
 
 def score_utterance(
@@ -109,6 +116,7 @@ def summarize(
     subset: str,
     decoder: str,
     processing_seconds: float | None = None,
+    whole: int = 0,
     seed: int = 0,
 ) -> Result:
     """The result of `scores`, in whatever order they come.
@@ -118,6 +126,7 @@ def summarize(
         subset: name of the subset.
         decoder: name of the decoder.
         processing_seconds: what recognising all of it took.
+        whole: utterances of the whole published subset, 0 when that is not known.
         seed: of the resampling behind the intervals.
 
     Raises:
@@ -152,6 +161,7 @@ def summarize(
         insertions=words.insertions,
         words=words.reference_length,
         utterances=len(scores),
+        whole=whole,
         resampled=unit,
         rtf=_real_time_factor(scores, processing_seconds),
     )
@@ -224,7 +234,7 @@ def results_table(results: Sequence[Result]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         table.add_row(
-            result.subset,
+            f"{result.subset} (part)" if result.is_part else result.subset,
             result.decoder,
             f"{100 * result.wer:.2f}",
             f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
@@ -240,6 +250,8 @@ def results_table(results: Sequence[Result]) -> Table:
     return table
 
 
-def _caption(results: Iterable[Result]) -> str:
+def _caption(results: Sequence[Result]) -> str:
     units = sorted({result.resampled for result in results})
-    return f"95 %: bootstrap over {' or '.join(units)}. RTF: computing time / audio time."
+    parts = {result.subset: f"{result.utterances} of {result.whole}" for result in results if result.is_part}
+    partial = "".join(f" {name}: a part, {counts} utterances." for name, counts in parts.items())
+    return f"95 %: bootstrap over {' or '.join(units)}. RTF: computing time / audio time.{partial}"

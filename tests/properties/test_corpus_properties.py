@@ -179,13 +179,13 @@ def test_passed_over_batches_are_not_decoded(many_indices: list[ShardIndex], mon
     from asr.corpus import batches as module
 
     decoded: list[str] = []
-    read_audio = module.read_audio
+    read_signal = module.read_signal
 
-    def counted(source: Path | bytes, sample_rate: int, *, name: str) -> np.ndarray:
+    def counted(source: Path | bytes, sample_rate: int, num_features: int, *, name: str) -> np.ndarray:
         decoded.append(name)
-        return read_audio(source, sample_rate, name=name)
+        return read_signal(source, sample_rate, num_features, name=name)
 
-    monkeypatch.setattr(module, "read_audio", counted)
+    monkeypatch.setattr(module, "read_signal", counted)
     config = BatchesConfig(seconds=0.5, num_workers=0)
     rest = order(many_indices[1], config, seed=1, epoch=1, skip_batches=10)
     assert len(decoded) == sum(map(len, rest)) < many_indices[1].num_utterances

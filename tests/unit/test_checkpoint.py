@@ -157,6 +157,15 @@ def test_any_flipped_bit_is_found_or_harmless(saved: Path) -> None:
     assert harmless < 75, "the names and dates of a zip file may change, its content may not"
 
 
+def test_an_entry_that_became_a_folder_is_found(saved: Path) -> None:
+    # torch's reader gives such an entry no bytes: the tensor would hold whatever memory held.
+    damaged = bytearray(saved.read_bytes())
+    start = damaged.index(b"PK\x01\x02", damaged.index(b"PK\x01\x02") + 4)
+    damaged[start + 38] ^= 0x10
+    saved.write_bytes(damaged)
+    assert "damaged" in complaint(saved)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.3, 0.9, 0.999])
 def test_truncated_file_is_refused(saved: Path, share: float) -> None:
     content = saved.read_bytes()

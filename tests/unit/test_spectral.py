@@ -12,7 +12,7 @@ from ragged import ragged_batch
 from asr.config import validated
 from asr.errors import ConfigError, TrainingError
 from asr.features import FeatureExtractor, LogMelConfig, MfccConfig
-from asr.features.spectral import with_deltas
+from asr.features.frames import with_deltas
 from asr.lengths import valid_mask
 
 POWER_FLOOR = 1e-6
