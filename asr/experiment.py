@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pydantic import Field, field_validator, model_validator
@@ -20,6 +20,7 @@ from asr.model.encoder import EncoderConfig
 from asr.recipe import Part, Recipe, find_part
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
+from asr.training.distributed import Workers
 from asr.training.loop import TrainingConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
 from asr.training.update import LossConfig
@@ -169,6 +170,7 @@ class Run:
         root: where the corpus lies, None to take what comes along or to download it.
         experiment: the resolved configuration.
         mirror: base URL to download from instead of the publisher's.
+        workers: the processes that train together.
     """
 
     folder: Path
@@ -176,6 +178,7 @@ class Run:
     root: Path | None
     experiment: Experiment
     mirror: str | None = None
+    workers: Workers = field(default_factory=Workers)
 
     @property
     def train_parts(self) -> list[Part]:

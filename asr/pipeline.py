@@ -10,7 +10,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ from asr.atomic import write_text
 from asr.config import Tree
 from asr.errors import ConfigError
 from asr.experiment import Run
+from asr.training.distributed import join_workers
 
 _STAGES_FILE = "stages.json"
+# Settings that may change between a training and its resumption, since they change no result.
+_SPEED_ONLY = {"shards": ("num_threads",), "batches": ("num_workers", "prefetch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +34,14 @@ class Stage:
         sections: the sections of the configuration that its result depends on, besides those of the stages before.
         redo: whether it is simply done again when its inputs change, or only after `--fresh`.
         outputs: names in the run folder that `--fresh` deletes.
+        shared: whether all processes work at it together, or the first one while the others wait.
     """
 
     work: Callable[[Run], None]
     sections: tuple[str, ...]
     redo: bool
     outputs: tuple[str, ...]
+    shared: bool = False
 
 
 def _stages() -> dict[str, Stage]:
@@ -56,6 +61,7 @@ def _stages() -> dict[str, Stage]:
             ),
             redo=False,
             outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),
+            shared=True,
         ),
         "average": Stage(work=stages.average, sections=(), redo=True, outputs=("model.pt",)),
         "evaluate": Stage(
@@ -76,14 +82,28 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
     """
     run.folder.mkdir(parents=True, exist_ok=True)
     table = _stages()
-    if fresh:
-        _forget(run, [name for name in STAGES if name in wanted])
-    for name in STAGES:
-        if name in wanted:
-            _run_stage(run, name, table)
+    with join_workers() as workers:
+        run = replace(run, workers=workers)
+        if fresh and workers.is_first:
+            _forget(run, [name for name in STAGES if name in wanted])
+        for name in STAGES:
+            if name in wanted:
+                _run_stage(run, name, table)
 
 
 def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
+    """Run one stage, in the first process; training, in all of them."""
+    is_to_be_done = run.workers.from_first(run.workers.is_first and _begin_stage(run, name, table))
+    start = time.perf_counter()
+    if is_to_be_done and (run.workers.is_first or table[name].shared):
+        table[name].work(run)
+    if is_to_be_done and run.workers.is_first:
+        mark = {"inputs": _inputs(run, name, table), "done": True, "seconds": time.perf_counter() - start}
+        _write_mark(run.folder, name, mark)
+
+
+def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
+    """Whether a stage has to be done; if so, it is marked as begun."""
     stage, marks, inputs = table[name], read_marks(run.folder), _inputs(run, name, table)
     mark: dict[str, Any] | None = marks.get(name)
     if mark is not None and mark["inputs"] != inputs:
@@ -96,18 +116,16 @@ def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
         mark = None
     if mark is not None and mark["done"]:
         print(f"{name}: done already, in {run.folder} ({mark['seconds']:.0f} s at the time)", flush=True)
-        return
+        return False
     previous = STAGES[max(0, STAGES.index(name) - 1)]
     if previous != name and not marks.get(previous, {"done": False})["done"]:
         raise ConfigError(f"{run.folder}: '{name}' needs the stage '{previous}' first: add it to --stages, or run it")
     print(f"{name}: {'continuing' if mark else 'starting'} in {run.folder}", flush=True)
-    start = time.perf_counter()
     _write_mark(run.folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.
     for later in STAGES[STAGES.index(name) + 1 :]:
         _drop_mark(run.folder, later)
-    stage.work(run)
-    _write_mark(run.folder, name, {"inputs": inputs, "done": True, "seconds": time.perf_counter() - start})
+    return True
 
 
 def check_not_begun(run: Run) -> None:
@@ -149,6 +167,9 @@ def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
     }
+    for section, names in _SPEED_ONLY.items():
+        for key in names:
+            del tree[section][key]
     return own | {section: tree[section] for section in sections}
 
 

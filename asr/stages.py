@@ -31,7 +31,7 @@ from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
-from asr.training.run_log import RunLog
+from asr.training.run_log import RunLog, SilentLog
 from asr.training.update import Updater
 from asr.training.validation import validate
 
@@ -144,11 +144,15 @@ def load_tokenizer(run: Run) -> Tokenizer:
 
 
 def train(run: Run) -> None:
-    """Train, or go on with a training that was cut off; leaves the best epochs, the history and its plot."""
-    experiment = run.experiment
+    """Train, or go on with a training that was cut off; leaves the best epochs, the history and its plot.
+
+    Several processes do so together; the first one writes.
+    """
+    experiment, workers = run.experiment, run.workers
     device = select_device(experiment.device)
     tree = experiment.tree()
-    write_text(run.folder / "config.yaml", experiment.yaml())
+    if workers.is_first:
+        write_text(run.folder / "config.yaml", experiment.yaml())
     index = run.train_index
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
     state = None
@@ -165,9 +169,14 @@ def train(run: Run) -> None:
         trainer.resume(state)
     print(
         f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds / 3600:.2f} h of speech, "
-        f"on {device}" + (f", from update {trainer.progress.update}" if state else ""),
+        f"on {device}"
+        + (f", {workers.size} processes" if workers.size > 1 else "")
+        + (f", from update {trainer.progress.update}" if state else ""),
         flush=True,
     )
+    if not workers.is_first:
+        trainer.run(SilentLog())
+        return
     with RunLog(run.folder, resume_at_update=trainer.progress.update) as log:
         trainer.run(log)
     plot_training(run.folder)
@@ -185,11 +194,19 @@ def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> AcousticMod
 
 
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
-    experiment = run.experiment
+    experiment, workers = run.experiment, run.workers
     dev_index = ShardIndex.load(run.shards(run.dev_part))
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
-        return epoch_batches(index, experiment.batches, seed=experiment.seed, epoch=number, skip_batches=skip)
+        return epoch_batches(
+            index,
+            experiment.batches,
+            seed=experiment.seed,
+            epoch=number,
+            skip_batches=skip,
+            rank=workers.rank,
+            world_size=workers.size,
+        )
 
     updater = Updater(
         recognizer.model,
@@ -201,6 +218,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         l1=experiment.optimizer.l1,
         dtype=select_dtype(experiment.training.precision, recognizer.device),
         seed=experiment.seed,
+        workers=workers,
     )
     return Trainer(
         recognizer,
@@ -208,7 +226,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         TrainingData(
             num_utterances=index.utterances_per_epoch,
             epoch=epoch,
-            dev=lambda: sequential_batches(dev_index, experiment.batches),
+            dev=lambda: sequential_batches(dev_index, experiment.batches, rank=workers.rank, world_size=workers.size),
         ),
         config=experiment.training,
         optimizer=experiment.optimizer,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -58,6 +58,7 @@ class Batch:
         ids, texts, speakers: one each per utterance.
         waveforms: (B, N) float32, zero after the end of each utterance; or stored frames (B, T, F).
         num_samples: (B,) int64, lengths without padding, in samples or stored frames.
+        repeated: whether another process has the same batch and this one only keeps step with it.
     """
 
     ids: tuple[str, ...]
@@ -65,6 +66,7 @@ class Batch:
     speakers: tuple[str, ...]
     waveforms: Tensor
     num_samples: Tensor
+    repeated: bool = False
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -81,7 +83,7 @@ class Batch:
         return self._with(self.waveforms.pin_memory(), self.num_samples.pin_memory())
 
     def _with(self, waveforms: Tensor, num_samples: Tensor) -> Batch:
-        return Batch(self.ids, self.texts, self.speakers, waveforms, num_samples)
+        return replace(self, waveforms=waveforms, num_samples=num_samples)
 
 
 def epoch_batches(
@@ -99,7 +101,7 @@ def epoch_batches(
 
     The same (index, config but for its threads, seed, epoch) gives the same batches. Of several processes, each reads
     all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
-    batches of its own that come twice.
+    batches of its own, marked as `repeated`.
 
     Args:
         index: the shards.
@@ -140,15 +142,20 @@ def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, ep
     return -(-num_batches // world_size)
 
 
-def sequential_batches(index: ShardIndex, config: BatchesConfig, *, pin_memory: bool = False) -> Iterator[Batch]:
+def sequential_batches(
+    index: ShardIndex, config: BatchesConfig, *, rank: int = 0, world_size: int = 1, pin_memory: bool = False
+) -> Iterator[Batch]:
     """Batches for evaluation: every utterance once, none at random; within a window they are sorted by length.
+
+    Of several processes, each gets every `world_size`-th batch, the last ones perhaps one less.
 
     Raises:
         CorpusError: a shard cannot be read, or its audio cannot be decoded.
     """
     samples = (sample for shard in index.shards for sample in read_shard(index, shard))
-    batches = (batch for window in _windows(samples, config, index.sample_rate) for batch in window)
-    yield from _decoded(batches, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
+    batches = ((batch, False) for window in _windows(samples, config, index.sample_rate) for batch in window)
+    mine = islice(batches, rank, None, world_size)
+    yield from _decoded(mine, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
 
 
 def batches_of_utterances(
@@ -167,7 +174,7 @@ def batches_of_utterances(
         CorpusError: the audio of an utterance cannot be read.
     """
     samples = (_sample_of_utterance(utterance, sample_rate, num_features) for utterance in utterances)
-    batches = (batch for window in _windows(samples, config, sample_rate) for batch in window)
+    batches = ((batch, False) for window in _windows(samples, config, sample_rate) for batch in window)
     yield from _decoded(batches, config, sample_rate, num_features, pin_memory=pin_memory)
 
 
@@ -273,13 +280,11 @@ def _cut(samples: list[AnySample], limit: int, max_utterances: int) -> list[list
     return batches
 
 
-def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator[AnyItem]:
-    """Every `world_size`-th of `batches`, from `rank` on; a last group that is too small repeats its own members."""
+def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator[tuple[AnyItem, bool]]:
+    """Every `world_size`-th of `batches`, from `rank` on, and whether it is repeated to fill the last group up."""
     stream = iter(batches)
     while group := list(islice(stream, world_size)):
-        if len(group) < world_size:
-            _LOG.info("the last %d batches of the epoch are repeated to serve %d processes", len(group), world_size)
-        yield group[rank % len(group)]
+        yield group[rank % len(group)], rank >= len(group)
 
 
 def _sample_of_utterance(utterance: Utterance, sample_rate: int, num_features: int) -> StoredUtterance:
@@ -298,7 +303,7 @@ def _sample_of_utterance(utterance: Utterance, sample_rate: int, num_features: i
 
 
 def _decoded(
-    batches: Iterable[list[StoredUtterance]],
+    batches: Iterable[tuple[list[StoredUtterance], bool]],
     config: BatchesConfig,
     sample_rate: int,
     num_features: int,
@@ -307,8 +312,9 @@ def _decoded(
 ) -> Iterator[Batch]:
     """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
 
-    def decode(samples: list[StoredUtterance]) -> Batch:
-        batch = _decode(samples, sample_rate, num_features)
+    def decode(item: tuple[list[StoredUtterance], bool]) -> Batch:
+        samples, repeated = item
+        batch = replace(_decode(samples, sample_rate, num_features), repeated=repeated)
         return batch.pin_memory() if pin_memory else batch
 
     return map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 from itertools import islice
 from pathlib import Path
 from types import FrameType
@@ -24,7 +26,7 @@ from asr.model.device import Precision
 from asr.recognizer.recognizer import Recognizer
 from asr.terminal import Advance, progress_bar
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
-from asr.training.run_log import RunLog
+from asr.training.run_log import RunLog, SilentLog
 from asr.training.update import Updater, UpdateResult, gradient_norms
 from asr.training.validation import Validation, validate
 
@@ -58,7 +60,7 @@ class TrainingProgress:
 
     Attributes:
         epoch: epochs that are finished.
-        batches, utterances: taken from the epoch that is under way.
+        batches, utterances: taken from the epoch that is under way, by all processes.
         update: updates so far.
         loss_sum, loss_updates: for the mean training loss of the epoch under way.
         audio_seconds: speech heard so far, repetitions counted.
@@ -93,8 +95,8 @@ class TrainingData:
 
     Attributes:
         num_utterances: in one epoch.
-        epoch: batches of epoch number e (from 0) without its first k: a pure function of both.
-        dev: batches of the development set.
+        epoch: batches of epoch number e (from 0) without its first k, this process's share: a pure function of both.
+        dev: batches of the development set, this process's share.
     """
 
     num_utterances: int
@@ -127,6 +129,7 @@ class Trainer:
         self.folder = folder / CHECKPOINT_FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress = TrainingProgress()
+        self.workers = updater.workers
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from the training state of a checkpoint; the model's weights are already loaded."""
@@ -135,7 +138,7 @@ class Trainer:
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
 
-    def run(self, log: RunLog) -> TrainingProgress:
+    def run(self, log: RunLog | SilentLog) -> TrainingProgress:
         """Train to the end; `log` has been cut to where this run stands.
 
         Raises:
@@ -150,14 +153,14 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.progress.validations_since_best >= self.config.patience
 
-    def _run_epoch(self, log: RunLog, stop: threading.Event) -> None:
+    def _run_epoch(self, log: RunLog | SilentLog, stop: threading.Event) -> None:
         progress = self.progress
-        batches = self.data.epoch(progress.epoch, progress.batches)
+        batches = self.data.epoch(progress.epoch, progress.batches // self.workers.size)
         with progress_bar(f"epoch {progress.epoch + 1}/{self.config.epochs}", self.data.num_utterances) as advance:
             advance(progress.utterances)
             while group := list(islice(batches, self.config.accumulate)):
                 self._run_update(group, log, advance)
-                if stop.is_set():
+                if self.workers.sum(stop.is_set())[0]:
                     self._save_last(log)
                     raise StoppedByUserError(
                         f"stopped after update {progress.update}, everything is saved; the same command continues"
@@ -166,17 +169,16 @@ class Trainer:
                     self._save_last(log)
         self._finish_epoch(log)
 
-    def _run_update(self, group: list[Batch], log: RunLog, advance: Advance) -> None:
+    def _run_update(self, group: list[Batch], log: RunLog | SilentLog, advance: Advance) -> None:
         progress, start = self.progress, time.perf_counter()
         done = (progress.epoch + progress.utterances / max(1, self.data.num_utterances)) / self.config.epochs
         lr = learning_rate(
             self.optimizer_config, self.schedule, update=progress.update, progress=done, reductions=progress.reductions
         )
         result = self.updater.update(group, progress.update, lr)
-        num_utterances = sum(len(batch.ids) for batch in group)
         progress.update += 1
-        progress.batches += len(group)
-        progress.utterances += num_utterances
+        progress.batches += len(group) * self.workers.size
+        progress.utterances += result.utterances
         progress.audio_seconds += result.seconds
         seconds = time.perf_counter() - start
         progress.wall_seconds += seconds
@@ -194,9 +196,9 @@ class Trainer:
                 "times_real_time": result.seconds / seconds,
             }
             log.record("train", progress.update, values)
-        advance(num_utterances)
+        advance(result.utterances)
 
-    def _count_trouble(self, result: UpdateResult, group: list[Batch], log: RunLog) -> None:
+    def _count_trouble(self, result: UpdateResult, group: list[Batch], log: RunLog | SilentLog) -> None:
         progress = self.progress
         fresh = [utterance for utterance in result.impossible if utterance not in set(progress.impossible)]
         if fresh:
@@ -216,7 +218,7 @@ class Trainer:
                 f"training.precision=fp32; the last good weights are in {self.folder}"
             )
 
-    def _finish_epoch(self, log: RunLog) -> None:
+    def _finish_epoch(self, log: RunLog | SilentLog) -> None:
         progress = self.progress
         if len(progress.impossible) > _IMPOSSIBLE_SHARE * self.data.num_utterances:
             raise TrainingError(
@@ -232,12 +234,13 @@ class Trainer:
         self._save_last(log)
         kept = {_epoch_file(epoch) for _, _, epoch in progress.best}
         for path in self.folder.glob(_epoch_file("*")):
-            if path.name not in kept:
+            if self.workers.is_first and path.name not in kept:
                 path.unlink()
 
-    def _validate(self, log: RunLog) -> None:
+    def _validate(self, log: RunLog | SilentLog) -> None:
         progress, start = self.progress, time.perf_counter()
-        result = validate(self.recognizer, self.data.dev())
+        parts = self.workers.gather([validate(self.recognizer, self.data.dev())])
+        result = reduce(operator.add, parts)
         entry = (result.words.rate, result.loss, progress.epoch)
         improved = not progress.best or entry < progress.best[0]
         progress.validations_since_best = 0 if improved else progress.validations_since_best + 1
@@ -258,7 +261,7 @@ class Trainer:
             progress.reductions += 1
             progress.validations_since_reduction = 0
 
-    def _report(self, result: Validation, improved: bool, log: RunLog) -> None:
+    def _report(self, result: Validation, improved: bool, log: RunLog | SilentLog) -> None:
         progress = self.progress
         loss = progress.loss_sum / max(1, progress.loss_updates)
         values = {
@@ -279,7 +282,7 @@ class Trainer:
             f"{speed:.0f}x real time{'  best' if improved else ''}"
         )
 
-    def _save_last(self, log: RunLog) -> None:
+    def _save_last(self, log: RunLog | SilentLog) -> None:
         state = {
             "progress": asdict(self.progress),
             "optimizer": self.updater.optimizer.state_dict(),
@@ -289,6 +292,8 @@ class Trainer:
         self._save("last.pt", state, f"update {self.progress.update}")
 
     def _save(self, name: str, training: dict[str, Any] | None, note: str) -> None:
+        if not self.workers.is_first:
+            return
         weights = {key: value.detach() for key, value in self.recognizer.model.state_dict().items()}
         save_checkpoint(self.folder / name, replace(self.template, model=weights, training=training, note=note))
 

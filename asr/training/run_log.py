@@ -73,6 +73,22 @@ class RunLog:
         os.fsync(self._file.fileno())
 
 
+class SilentLog:
+    """The log of a process that trains beside another, which writes the history of both."""
+
+    def record(self, kind: str, update: int, values: Mapping[str, object]) -> None:
+        """Nothing."""
+
+    def event(self, update: int, message: str) -> None:
+        """Nothing."""
+
+    def line(self, text: str) -> None:
+        """Nothing."""
+
+    def sync(self) -> None:
+        """Nothing."""
+
+
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """All whole records of the run in `folder`; a line that a crash cut short is left out."""
     path = folder / METRICS_FILE

@@ -5,6 +5,7 @@ All randomness of an update follows from its number, so nothing random has to be
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from asr.features.augment import AugmentConfig, Augmenter
 from asr.lengths import frames_needed_by_ctc
 from asr.model.acoustic import AcousticModel
 from asr.text.tokenizer import Tokenizer
+from asr.training.distributed import Workers
 from asr.training.optimizer import add_l1_gradient
 
 
@@ -49,7 +51,8 @@ class UpdateResult:
     Attributes:
         loss: CTC loss in nats per token at the top of the model, of the utterances that have one.
         gradient_norm: before clipping; not finite when the update was left out.
-        seconds: audio in the update.
+        seconds: audio in the update, of all processes, as are utterances and impossible.
+        utterances: number of them.
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
         skipped: whether the weights were left alone because the gradient was not finite.
     """
@@ -57,6 +60,7 @@ class UpdateResult:
     loss: float = 0.0
     gradient_norm: float = 0.0
     seconds: float = 0.0
+    utterances: int = 0
     impossible: list[str] = field(default_factory=list)
     skipped: bool = False
 
@@ -102,8 +106,20 @@ class CtcTargets:
         return losses.masked_fill(impossible.to(losses.device), 0.0), impossible
 
 
+class _LayerOutputs(nn.Module):
+    """What the losses are computed from: a module of its own, for DistributedDataParallel follows calls of modules."""
+
+    def __init__(self, model: AcousticModel, layers: Sequence[int]) -> None:
+        super().__init__()
+        self.model = model
+        self.layers = layers
+
+    def forward(self, waveforms: Tensor, num_samples: Tensor, augmenter: Augmenter) -> tuple[list[Tensor], Tensor]:
+        return self.model.after_layers(waveforms, num_samples, self.layers, augmenter)
+
+
 class Updater:
-    """Applies updates to `model`; the gradient of several batches is that of one batch of all their utterances."""
+    """Applies updates to `model`; the gradient of several batches, of all processes, is that of one batch of all of them."""
 
     def __init__(
         self,
@@ -117,6 +133,7 @@ class Updater:
         l1: float,
         dtype: torch.dtype,
         seed: int,
+        workers: Workers | None = None,
     ) -> None:
         self.model = model
         self.tokenizer = tokenizer
@@ -124,7 +141,8 @@ class Updater:
         self.augment = augment
         intermediate = loss.intermediate_ctc
         lower = () if intermediate is None else tuple(sorted(set(intermediate.layers)))
-        self.layers = (*lower, len(model.encoder.layers))
+        self.workers = workers or Workers()
+        self.outputs = self.workers.wrap(_LayerOutputs(model, (*lower, len(model.encoder.layers))))
         self.lower_weight = 0.0 if intermediate is None else intermediate.weight / len(lower)
         self.max_gradient_norm = max_gradient_norm
         self.l1 = l1
@@ -153,28 +171,47 @@ class Updater:
     def accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
         """Set the gradients of the mean loss per token over `batches`, without changing the weights."""
         self.optimizer.zero_grad(set_to_none=True)
-        result = UpdateResult()
+        workers, result = self.workers, UpdateResult()
         targets = [CtcTargets(batch.texts, self.tokenizer, self.device) for batch in batches]
-        num_tokens = max(1, sum(int(target.lengths.sum()) for target in targets))
+        own_tokens = sum(
+            int(target.lengths.sum()) for batch, target in zip(batches, targets, strict=True) if not batch.repeated
+        )
+        num_tokens = max(1.0, workers.sum(own_tokens)[0])
         total = torch.zeros((), device=self.device)
         for position, (batch, target) in enumerate(zip(batches, targets, strict=True)):
-            seed = derived_seed(self.seed, number, position)
-            torch.manual_seed(seed)
-            waveforms = batch.waveforms.to(self.device, non_blocking=True)
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-                (*lower, top), num_frames = self.model.after_layers(
-                    waveforms, batch.num_samples, self.layers, Augmenter(self.augment, seed)
-                )
-            losses, impossible = target.losses(top, num_frames)
-            total += losses.detach().sum() / num_tokens
-            loss = (1 - self.lower_weight * len(lower)) * losses.sum()
-            for log_probs in lower:
-                loss = loss + self.lower_weight * target.losses(log_probs, num_frames)[0].sum()
-            self.scaler.scale(loss / num_tokens).backward()  # type: ignore[no-untyped-call]
-            result.seconds += float(batch.num_samples.sum()) / self.model.config.features.sample_rate
-            result.impossible += [batch.ids[index] for index in impossible.nonzero()[:, 0].tolist()]
-        result.loss = float(total)
+            is_last = position == len(batches) - 1
+            with contextlib.nullcontext() if is_last else workers.local_only(self.outputs):
+                # The place among all batches of the update, so that one process would draw the same for it.
+                place = position * workers.size + workers.rank
+                top, impossible = self._backward(batch, target, derived_seed(self.seed, number, place), num_tokens)
+            if not batch.repeated:
+                total += top
+                result.seconds += float(batch.num_samples.sum()) / self.model.config.features.sample_rate
+                result.utterances += len(batch)
+                result.impossible += impossible
+        result.loss, result.seconds, utterances, num_impossible = workers.sum(
+            float(total), result.seconds, result.utterances, len(result.impossible)
+        )
+        result.utterances = int(utterances)
+        if num_impossible:
+            result.impossible = workers.gather(result.impossible)
         return result
+
+    def _backward(self, batch: Batch, target: CtcTargets, seed: int, num_tokens: float) -> tuple[Tensor, list[str]]:
+        """Add the gradients of one batch; its loss at the top, and the ids of impossible utterances."""
+        torch.manual_seed(seed)
+        waveforms = batch.waveforms.to(self.device, non_blocking=True)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            (*lower, top), num_frames = self.outputs(waveforms, batch.num_samples, Augmenter(self.augment, seed))
+        losses, impossible = target.losses(top, num_frames)
+        loss = (1 - self.lower_weight * len(lower)) * losses.sum()
+        for log_probs in lower:
+            loss = loss + self.lower_weight * target.losses(log_probs, num_frames)[0].sum()
+        # Gradients become the mean over the processes, each of which has a share of the sum.
+        share = 0 if batch.repeated else self.workers.size
+        self.scaler.scale(share * loss / num_tokens).backward()  # type: ignore[no-untyped-call]
+        ids = [batch.ids[index] for index in impossible.nonzero()[:, 0].tolist()]
+        return losses.detach().sum() / num_tokens, ids
 
 
 def gradient_norms(model: AcousticModel) -> dict[str, float]:

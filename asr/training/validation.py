@@ -20,6 +20,7 @@ class Validation:
     Attributes:
         words, characters: error counts of the greedy best readings.
         loss: CTC loss in nats per token, of the utterances that the vocabulary can spell.
+        tokens: of the utterances that have a loss.
         utterances: how many were heard.
         unspellable: how many have characters that the vocabulary lacks; they count in the error rates, not in the loss.
     """
@@ -27,8 +28,21 @@ class Validation:
     words: ErrorCounts
     characters: ErrorCounts
     loss: float
+    tokens: int
     utterances: int
     unspellable: int
+
+    def __add__(self, other: Validation) -> Validation:
+        """The result of both passes together."""
+        tokens = self.tokens + other.tokens
+        return Validation(
+            words=self.words + other.words,
+            characters=self.characters + other.characters,
+            loss=(self.loss * self.tokens + other.loss * other.tokens) / max(1, tokens),
+            tokens=tokens,
+            utterances=self.utterances + other.utterances,
+            unspellable=self.unspellable + other.unspellable,
+        )
 
 
 def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
@@ -54,6 +68,7 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
         words=words,
         characters=characters,
         loss=loss / max(1, num_tokens),
+        tokens=num_tokens,
         utterances=utterances,
         unspellable=unspellable,
     )

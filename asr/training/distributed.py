@@ -1,0 +1,109 @@
+"""Several processes that train one model together, one per GPU or core, as `torchrun` starts them.
+
+    torchrun --nproc-per-node 4 -m asr.cli run librispeech --config librispeech_960h
+
+Gradients travel through DistributedDataParallel; a second group, of gloo, carries the few numbers that the processes have
+to agree on, so that nothing waits for a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+Item = TypeVar("Item")
+
+# The first process prepares a corpus, averages and evaluates while the others wait.
+_LONGEST_WAIT = timedelta(days=7)
+
+
+@dataclass(frozen=True)
+class Workers:
+    """The processes that train together; what is here does nothing in a process that trains alone.
+
+    Attributes:
+        rank: number of this process, from 0.
+        size: number of processes.
+        local_rank: number of this process on its machine: which GPU is its own.
+        numbers: the group that carries numbers between CPUs, None when alone.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    numbers: Any = None
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one process that writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, *values: float) -> list[float]:
+        """The sum of each of `values` over all processes."""
+        if self.size == 1:
+            return list(values)
+        tensor = torch.tensor(values, dtype=torch.float64)
+        dist.all_reduce(tensor, group=self.numbers)
+        return tensor.tolist()
+
+    def gather(self, items: Sequence[Item]) -> list[Item]:
+        """The `items` of all processes, by rank."""
+        if self.size == 1:
+            return list(items)
+        lists: list[list[Item]] = [[] for _ in range(self.size)]
+        dist.all_gather_object(lists, list(items), group=self.numbers)
+        return [item for each in lists for item in each]
+
+    def from_first(self, item: Item) -> Item:
+        """What the first process passes here."""
+        if self.size == 1:
+            return item
+        items = [item]
+        dist.broadcast_object_list(items, src=0, group=self.numbers)
+        return items[0]
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """`module`, whose gradients are from now on the mean over all processes."""
+        return module if self.size == 1 else DistributedDataParallel(module)
+
+    def local_only(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
+        """While it lasts, gradients of a wrapped `module` stay in this process, to be sent with the next."""
+        if isinstance(module, DistributedDataParallel):
+            context: contextlib.AbstractContextManager[None] = module.no_sync()
+            return context
+        return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def join_workers() -> Iterator[Workers]:
+    """The processes that `torchrun` started together with this one; a lone one where it did not.
+
+    Only the first one prints: what the others would say is the same.
+    """
+    if not dist.is_torchelastic_launched():
+        yield Workers()
+        return
+    local_rank = int(os.environ["LOCAL_RANK"])
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        torch.cuda.set_device(local_rank)
+    dist.init_process_group("nccl" if on_gpu else "gloo")
+    try:
+        numbers = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
+        workers = Workers(dist.get_rank(), dist.get_world_size(), local_rank, numbers)
+        with contextlib.ExitStack() as stack:
+            if not workers.is_first:
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            yield workers
+    finally:
+        dist.destroy_process_group()

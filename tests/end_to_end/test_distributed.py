@@ -1,0 +1,107 @@
+"""Two processes that train together end where one process with the same global batches ends, also after a kill."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tones import TINY, write_tone_corpus
+
+from asr.model.checkpoint import load_checkpoint
+from asr.training.run_log import read_metrics
+
+TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+
+
+def start(arguments: list[str], processes: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *processes, "-m", "asr.cli", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        start_new_session=True,
+    )
+
+
+def run_to_end(arguments: list[str], processes: list[str]) -> str:
+    process = start(arguments, processes)
+    output, _ = process.communicate(timeout=150)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("together")
+    # An odd number of batches an epoch: in the last group one process has none of its own.
+    write_tone_corpus(folder / "train", 34, seed=1)
+    write_tone_corpus(folder / "test", 6, seed=2, prefix="t")
+    run_to_end(["prepare", *common(folder), "--out", str(folder / "prepared")], [])
+    return folder
+
+
+def common(folder: Path) -> list[str]:
+    settings = [*TINY, "batches.seconds=4", "training.epochs=5", "training.log_every_updates=1", "encoder.dropout=0.2"]
+    settings += ["training.checkpoint_every_updates=2", "augment.noise={}"]
+    return [
+        "--manifest",
+        str(folder / "train" / "train.jsonl"),
+        "--test",
+        str(folder / "test" / "test.jsonl"),
+        *settings,
+    ]
+
+
+def train(folder: Path, name: str, *settings: str) -> list[str]:
+    if not (folder / name).exists():
+        shutil.copytree(folder / "prepared", folder / name)
+    return ["train", *common(folder), "--out", str(folder / name), "--resume", *settings]
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_checkpoint(folder / "checkpoints" / "last.pt").model
+
+
+def kill_all(folder: Path) -> None:
+    """Kills every process that has `folder` on its command line: workers are not in the group of their launcher."""
+    for commands in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in commands.read_bytes():
+                os.kill(int(commands.parent.name), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_weights_of_one(prepared: Path) -> None:
+    run_to_end(train(prepared, "one", "training.accumulate=2"), [])
+    run_to_end(train(prepared, "two"), TWO_PROCESSES)
+    alone, together = weights(prepared / "one"), weights(prepared / "two")
+    for name, value in alone.items():
+        torch.testing.assert_close(together[name], value, rtol=1e-4, atol=1e-5)
+    histories = [read_metrics(prepared / name) for name in ("one", "two")]
+    for one, two in zip(*histories, strict=True):
+        assert (one["kind"], one["update"], one["epoch"]) == (two["kind"], two["update"], two["epoch"])
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-3)
+
+    # Killed in the middle of an epoch, and resumed with another number of threads that decode.
+    process = start(train(prepared, "killed"), TWO_PROCESSES)
+    deadline = time.monotonic() + 120
+    while len(read_metrics(prepared / "killed")) < 4:
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    kill_all(prepared / "killed")
+    process.communicate()
+    assert len(read_metrics(prepared / "killed")) < len(histories[1])
+    output = run_to_end(train(prepared, "killed", "batches.num_workers=0"), TWO_PROCESSES)
+    assert "2 processes, from update" in output
+    resumed = weights(prepared / "killed")
+    assert all(torch.equal(resumed[name], value) for name, value in together.items())
