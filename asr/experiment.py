@@ -21,6 +21,7 @@ from asr.recipe import Part, Recipe, find_part
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.distributed import Workers
+from asr.training.init import InitConfig
 from asr.training.loop import TrainingConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
 from asr.training.update import LossConfig
@@ -80,6 +81,7 @@ class Experiment(Section):
     features: FeatureConfig = LogMelConfig()
     augment: AugmentConfig = AugmentConfig()
     encoder: EncoderConfig = EncoderConfig()
+    init: InitConfig = InitConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = AdamWConfig()
     schedule: ScheduleConfig = CosineConfig()

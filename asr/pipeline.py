@@ -57,7 +57,7 @@ def _stages() -> dict[str, Stage]:
         "train": Stage(
             work=stages.train,
             sections=(
-                "seed", "batches", "features", "augment", "encoder", "loss", "optimizer", "schedule", "training",
+                "seed", "batches", "features", "augment", "encoder", "init", "loss", "optimizer", "schedule", "training",
             ),
             redo=False,
             outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),

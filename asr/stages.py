@@ -28,6 +28,7 @@ from asr.resources import resource
 from asr.scoring import results_table, write_results
 from asr.terminal import Advance, get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
+from asr.training.init import freeze, pretrained
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
@@ -161,8 +162,8 @@ def train(run: Run) -> None:
         model, tokenizer = restore_model(checkpoint, where=str(last))
         state = checkpoint.training
     else:
-        tokenizer = load_tokenizer(run)
-        model = _new_model(run, index, tokenizer)
+        model, tokenizer = _new_model(run, index, load_tokenizer(run))
+    freeze(model, experiment.init.freeze)
     recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), device)
     trainer = _make_trainer(run, recognizer, index, tree)
     if state is not None:
@@ -182,15 +183,17 @@ def train(run: Run) -> None:
     plot_training(run.folder)
 
 
-def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> AcousticModel:
+def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
     experiment = run.experiment
     torch.manual_seed(experiment.seed)
+    if experiment.init.model is not None:
+        return pretrained(experiment.init, experiment.acoustic, tokenizer)
     model = AcousticModel(experiment.acoustic, tokenizer.size)
     if experiment.features.normalization == "global":
         batches = sequential_batches(index, experiment.batches)
         few = (batch for _, batch in zip(range(_NORMALIZATION_BATCHES), batches, strict=False))
         model.features.fit_normalization((batch.waveforms, batch.num_samples) for batch in few)
-    return model
+    return model, tokenizer
 
 
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,8 @@ Manifest = Annotated[
     typer.Option(help="Your own training audio: a JSONL manifest, or a folder with a .txt beside each file."),
 ]
 Dev = Annotated[Path | None, typer.Option(help="Your own development set. Default: 5 % of the training set, held out.")]
+Init = Annotated[Path | None, typer.Option(help="Trained model to start from: run folder or checkpoint.")]
+Mirror = Annotated[str | None, typer.Option(help="Base URL to download from instead of the publisher's.")]
 Test = Annotated[list[Path] | None, typer.Option(help="Your own test set; may be given several times.")]
 
 
@@ -53,6 +56,8 @@ def run(
     manifest: Manifest = None,
     dev: Dev = None,
     test: Test = None,
+    init: Init = None,
+    mirror: Mirror = None,
     fresh: Fresh = False,
 ) -> None:
     """Run a recipe from the corpus to the word error rate; what is done already is skipped, what was cut off continues.
@@ -68,7 +73,7 @@ def run(
     unknown = [stage for stage in wanted if stage not in STAGES]
     if unknown or not wanted:
         raise ConfigError(f"--stages {stages}: expected some of {','.join(STAGES)}")
-    run_stages(_make_run(words, root, out, config, manifest, dev, test), wanted, fresh=fresh)
+    run_stages(_make_run(words, root, out, config, manifest, dev, test, init, mirror), wanted, fresh=fresh)
 
 
 def prepare(
@@ -79,6 +84,7 @@ def prepare(
     manifest: Manifest = None,
     dev: Dev = None,
     test: Test = None,
+    mirror: Mirror = None,
     fresh: Fresh = False,
 ) -> None:
     """Turn a corpus into shards and train the tokenizer: the first stage by itself.
@@ -87,7 +93,7 @@ def prepare(
     """
     from asr.pipeline import run_stages
 
-    run_stages(_make_run(words, root, out, config, manifest, dev, test), ["prepare"], fresh=fresh)
+    run_stages(_make_run(words, root, out, config, manifest, dev, test, mirror=mirror), ["prepare"], fresh=fresh)
 
 
 def train(
@@ -98,6 +104,7 @@ def train(
     manifest: Manifest = None,
     dev: Dev = None,
     test: Test = None,
+    init: Init = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue a training that was cut off.")] = False,
     fresh: Fresh = False,
 ) -> None:
@@ -106,10 +113,11 @@ def train(
     Examples:
     - `asr train fsdd --out runs/fsdd`
     - `asr train fsdd --out runs/fsdd --resume`
+    - `asr train fsdd --out runs/tuned --init runs/other init.freeze=[subsampling,layer1] init.vocabulary=new`
     """
     from asr.pipeline import check_not_begun, run_stages
 
-    this = _make_run(words, root, out, config, manifest, dev, test)
+    this = _make_run(words, root, out, config, manifest, dev, test, init)
     if not resume and not fresh:
         check_not_begun(this)
     run_stages(this, ["train", "average"], fresh=fresh)
@@ -123,12 +131,16 @@ def _make_run(
     manifest: Path | None,
     dev: Path | None,
     test: list[Path] | None,
+    init: Path | None = None,
+    mirror: str | None = None,
 ) -> Run:
     from asr.experiment import Run, load_experiment
     from asr.recipe import find_recipe, recipe_of_files
 
     names = [word for word in words or [] if "=" not in word]
     overrides = [word for word in words or [] if "=" in word]
+    if init is not None:
+        overrides.append(f"init.model={json.dumps(str(init))}")
     if manifest is None and (dev is not None or test):
         raise ConfigError("--dev and --test go with --manifest, your own training audio; recipes know their parts")
     if len(names) != (0 if manifest else 1):
@@ -136,4 +148,4 @@ def _make_run(
         raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
     recipe = find_recipe(names[0]) if manifest is None else recipe_of_files(manifest, tuple(test or ()), dev)
     experiment = load_experiment(config or recipe.config, overrides)
-    return Run(folder=out or Path("runs") / recipe.name, recipe=recipe, root=root, experiment=experiment)
+    return Run(folder=out or Path("runs") / recipe.name, recipe=recipe, root=root, experiment=experiment, mirror=mirror)

@@ -95,9 +95,10 @@ def learning_rate(
 
 
 def make_optimizer(config: AdamWConfig | SgdConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser for the parameters of `model`; weight decay acts on matrices only."""
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    """The optimiser for the parameters of `model` that are to learn; weight decay acts on matrices only."""
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in learning if parameter.ndim > 1]
+    vectors = [parameter for parameter in learning if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": config.l2}, {"params": vectors, "weight_decay": 0.0}]
     if config.kind == "adamw":
         return torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)

@@ -23,6 +23,7 @@ from asr.lengths import frames_needed_by_ctc
 from asr.model.acoustic import AcousticModel
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import Workers
+from asr.training.init import model_parts
 from asr.training.optimizer import add_l1_gradient
 
 
@@ -216,12 +217,11 @@ class Updater:
 
 def gradient_norms(model: AcousticModel) -> dict[str, float]:
     """The gradient's norm in each part of the model: how much learning reaches it."""
-    parts: dict[str, nn.Module] = {"subsampling": model.encoder.subsampling}
-    parts |= {f"layer{number}": layer for number, layer in enumerate(model.encoder.layers, start=1)}
-    parts["head"] = model.head
-    return {name: _gradient_norm(part) for name, part in parts.items()}
+    return {name: _gradient_norm(part) for name, part in model_parts(model).items()}
 
 
 def _gradient_norm(module: nn.Module) -> float:
     gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    if not gradients:
+        return 0.0
     return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in gradients])))
