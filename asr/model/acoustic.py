@@ -81,11 +81,16 @@ class AcousticModel(nn.Module):
         num_samples: Tensor,
         numbers: Sequence[int],
         augmentation: Augmentation | None = None,
+        views: int = 1,
     ) -> tuple[list[Tensor], Tensor]:
-        """What `forward` gives if the head stood on recurrent layer 1, 2, ...: for each of `numbers`, in rising order."""
+        """What `forward` gives if the head stood on recurrent layer 1, 2, ...: for each of `numbers`, in rising order.
+
+        With several `views`, each utterance is masked so many times anew: (views * B, S, V), a whole batch after the other.
+        """
         if augmentation is not None:
             waveforms, num_samples = augmentation.waveforms(waveforms, num_samples)
         features, num_frames = self.features(waveforms, num_samples)
+        features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
         if augmentation is not None:
             features = augmentation.features(features, num_frames)
         outputs, num_frames = self.encoder.after_layers(features, num_frames, numbers)

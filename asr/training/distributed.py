@@ -92,7 +92,7 @@ def join_workers() -> Iterator[Workers]:
     if not dist.is_torchelastic_launched():
         yield Workers()
         return
-    local_rank = int(os.environ["LOCAL_RANK"])
+    local_rank = dist.get_node_local_rank()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(local_rank)

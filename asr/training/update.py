@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.config import Section
 from asr.corpus.batches import Batch
 from asr.features.augment import AugmentConfig, Augmenter
-from asr.lengths import frames_needed_by_ctc
+from asr.lengths import frames_needed_by_ctc, valid_mask
 from asr.model.acoustic import AcousticModel
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import Workers
@@ -39,10 +39,23 @@ class IntermediateCtcConfig(Section):
     weight: float = Field(default=0.3, gt=0, lt=1, description="their share of the loss, together")
 
 
+class ConsistencyConfig(Section):
+    """Two differently masked views of each utterance, each of which learns from the text and from the other.
+
+    The divergence of the two distributions over tokens, summed over frames and averaged over both directions, is added to
+    the mean of their CTC losses. It takes twice the computing, and strong masks in time make the views differ.
+
+    Source: Yao et al. 2024, "CR-CTC: Consistency regularization on CTC for improved speech recognition".
+    """
+
+    weight: float = Field(default=0.2, gt=0, description="of the divergence beside the CTC loss")
+
+
 class LossConfig(Section):
     """What is learnt besides CTC at the top; null switches it off."""
 
     intermediate_ctc: IntermediateCtcConfig | None = None
+    consistency: ConsistencyConfig | None = None
 
 
 @dataclass
@@ -110,13 +123,14 @@ class CtcTargets:
 class _LayerOutputs(nn.Module):
     """What the losses are computed from: a module of its own, for DistributedDataParallel follows calls of modules."""
 
-    def __init__(self, model: AcousticModel, layers: Sequence[int]) -> None:
+    def __init__(self, model: AcousticModel, layers: Sequence[int], views: int) -> None:
         super().__init__()
         self.model = model
         self.layers = layers
+        self.views = views
 
     def forward(self, waveforms: Tensor, num_samples: Tensor, augmenter: Augmenter) -> tuple[list[Tensor], Tensor]:
-        return self.model.after_layers(waveforms, num_samples, self.layers, augmenter)
+        return self.model.after_layers(waveforms, num_samples, self.layers, augmenter, self.views)
 
 
 class Updater:
@@ -143,7 +157,9 @@ class Updater:
         intermediate = loss.intermediate_ctc
         lower = () if intermediate is None else tuple(sorted(set(intermediate.layers)))
         self.workers = workers or Workers()
-        self.outputs = self.workers.wrap(_LayerOutputs(model, (*lower, len(model.encoder.layers))))
+        self.consistency_weight = 0.0 if loss.consistency is None else loss.consistency.weight
+        self.views = 1 if loss.consistency is None else 2
+        self.outputs = self.workers.wrap(_LayerOutputs(model, (*lower, len(model.encoder.layers)), self.views))
         self.lower_weight = 0.0 if intermediate is None else intermediate.weight / len(lower)
         self.max_gradient_norm = max_gradient_norm
         self.l1 = l1
@@ -173,7 +189,7 @@ class Updater:
         """Set the gradients of the mean loss per token over `batches`, without changing the weights."""
         self.optimizer.zero_grad(set_to_none=True)
         workers, result = self.workers, UpdateResult()
-        targets = [CtcTargets(batch.texts, self.tokenizer, self.device) for batch in batches]
+        targets = [CtcTargets(batch.texts * self.views, self.tokenizer, self.device) for batch in batches]
         own_tokens = sum(
             int(target.lengths.sum()) for batch, target in zip(batches, targets, strict=True) if not batch.repeated
         )
@@ -208,11 +224,24 @@ class Updater:
         loss = (1 - self.lower_weight * len(lower)) * losses.sum()
         for log_probs in lower:
             loss = loss + self.lower_weight * target.losses(log_probs, num_frames)[0].sum()
+        if self.views == 2:
+            loss = loss + self.consistency_weight * divergence_of_views(top, num_frames)
         # Gradients become the mean over the processes, each of which has a share of the sum.
         share = 0 if batch.repeated else self.workers.size
         self.scaler.scale(share * loss / num_tokens).backward()  # type: ignore[no-untyped-call]
-        ids = [batch.ids[index] for index in impossible.nonzero()[:, 0].tolist()]
+        ids = [batch.ids[index] for index in impossible[: len(batch)].nonzero()[:, 0].tolist()]
         return losses.detach().sum() / num_tokens, ids
+
+
+def divergence_of_views(log_probs: Tensor, num_frames: Tensor) -> Tensor:
+    """How much two views of the same utterances disagree, in nats, summed over their valid frames.
+
+    `log_probs` (2B, S, V) holds the first views, then the second; of each pair both learn from the other as it is, so the
+    divergence counts once from each side, as the CTC losses of both views do.
+    """
+    mask = valid_mask(num_frames.to(log_probs.device), log_probs.shape[1])[..., None]
+    others = torch.cat(log_probs.detach().chunk(2)[::-1])
+    return nn.functional.kl_div(log_probs, others, reduction="none", log_target=True).masked_fill(~mask, 0.0).sum()
 
 
 def gradient_norms(model: AcousticModel) -> dict[str, float]:

@@ -13,7 +13,7 @@ from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 from asr.training.optimizer import SgdConfig, make_optimizer
-from asr.training.update import CtcTargets, LossConfig, Updater, gradient_norms
+from asr.training.update import CtcTargets, LossConfig, Updater, divergence_of_views, gradient_norms
 
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
@@ -178,3 +178,40 @@ def test_intermediate_loss_is_that_of_the_model_without_its_top() -> None:
     torch.testing.assert_close(mixed.model.head.weight.grad, expected)
     first = lambda updater: next(updater.model.encoder.layers[0].parameters()).grad  # noqa: E731
     torch.testing.assert_close(first(mixed), 0.75 * first(plain) + 0.25 * first(lower))
+
+
+def test_divergence_of_views_is_that_of_their_distributions() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.randn(4, 3, 5, generator=generator).log_softmax(-1)
+    num_frames = torch.tensor([3, 1, 3, 1])
+    expected = 0.0
+    for one, other in ((0, 2), (1, 3), (2, 0), (3, 1)):
+        for frame in range(int(num_frames[one])):
+            p, q = log_probs[other, frame].exp(), log_probs[one, frame].exp()
+            expected += float((p * (p / q).log()).sum())
+    assert float(divergence_of_views(log_probs, num_frames)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_two_views_without_masks_are_one() -> None:
+    # Nothing differs between the views, so they agree, and the mean of their losses is the loss of one.
+    consistent = LossConfig.model_validate({"consistency": {}})
+    plain, twice = make_updater(), make_updater(loss=consistent)
+    losses = [updater.accumulate([make_batch()], 0).loss for updater in (plain, twice)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for expected, found in zip(plain.model.parameters(), twice.model.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_views_are_masked_differently_and_learn_from_each_other() -> None:
+    masks = AugmentConfig.model_validate({"spec_augment": {"frequency_width": 4, "time_width": 20, "time_share": 0.5}})
+    grads = []
+    for weight in (1e-9, 1.0):
+        updater = make_updater(augment=masks, loss=LossConfig.model_validate({"consistency": {"weight": weight}}))
+        updater.accumulate([make_batch()], 0)
+        grads.append(updater.model.head.weight.grad.clone())
+    assert (grads[0] - grads[1]).abs().max() > 1e-4
+
+
+def test_impossible_utterances_are_named_once_with_two_views() -> None:
+    updater = make_updater(loss=LossConfig.model_validate({"consistency": {}}))
+    assert updater.accumulate([make_batch((*WORDS[:7], "abc" * 60))], 0).impossible == ["utterance7"]
