@@ -197,12 +197,25 @@ def test_a_file_that_changed_is_read_again(tmp_path: Path) -> None:
         path.write_bytes(clip.audio)
         files.append(replace(clip, audio=path))
     broken_off(tmp_path / "part", utterances=files)
-    # As long as before, and mended: only the time of its change tells.
     (tmp_path / "u3.wav").write_bytes((tmp_path / "u2.wav").read_bytes())
     (tmp_path / "u5.wav").unlink()
     index = write(files, tmp_path / "part")
     assert index.skipped["missing"] == ("u5",)
     assert "u3" not in {name for names in index.skipped.values() for name in names}
+    write(files, tmp_path / "whole")
+    assert content(tmp_path / "part") == content(tmp_path / "whole")
+
+
+def test_a_file_that_is_as_long_as_before_is_read_again(tmp_path: Path) -> None:
+    """Only the time of its change tells."""
+    path = tmp_path / "u2.wav"
+    files = [replace(clip, audio=path) if clip.id == "u2" else clip for clip in clips()]
+    audio = clips()[2].audio
+    assert isinstance(audio, bytes)
+    path.write_bytes(audio)
+    broken_off(tmp_path / "part", utterances=files)
+    path.write_bytes(audio[:-200] + bytes(200))
+    write(files, tmp_path / "part")
     write(files, tmp_path / "whole")
     assert content(tmp_path / "part") == content(tmp_path / "whole")
 
@@ -227,14 +240,16 @@ def damaged(number: int, journal: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("number", range(16))
-def test_a_damaged_journal_costs_time_and_nothing_else(number: int, tmp_path: Path) -> None:
+def test_a_damaged_journal_costs_time_and_nothing_else(number: int, tmp_path: Path, packed: list[str]) -> None:
     write(clips(), tmp_path / "whole")
     broken_off(tmp_path / "part")
     journal = tmp_path / "part" / JOURNAL
     journal.write_bytes(damaged(number, journal.read_bytes()))
     # Broken off once more: what is written behind the damage must be found by the third call.
     broken_off(tmp_path / "part", 16)
+    packed.clear()
     write(clips(), tmp_path / "part")
+    assert len(packed) < 10
     assert content(tmp_path / "part") == content(tmp_path / "whole")
 
 
@@ -306,19 +321,19 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_resumed_shards as tests
-folder, count = Path(sys.argv[2]), int(sys.argv[3])
 def utterances():
     for number, clip in enumerate(tests.clips()):
-        if number == count: os.kill(os.getpid(), 9)
+        if number == 20: os.kill(os.getpid(), 9)
         yield clip
-tests.write(utterances(), folder)
+tests.write(utterances(), Path(sys.argv[2]))
 """
-KILL_IN_CALL = """
+
+# Kills a child before its first, second, ... flush, renaming or removal. Each child finds all imported.
+KILL_IN_CALLS = """
 import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import test_resumed_shards as tests
-folder, left = Path(sys.argv[2]), int(sys.argv[3])
 def counted(function):
     def call(*arguments, **names):
         global left
@@ -327,23 +342,30 @@ def counted(function):
         return function(*arguments, **names)
     return call
 os.fsync, Path.replace, Path.unlink = counted(os.fsync), counted(Path.replace), counted(Path.unlink)
-tests.write(tests.clips(), folder)
+def killed(name, number):
+    global left
+    child = os.fork()
+    if child == 0:
+        left = number
+        tests.write(tests.clips(), Path(sys.argv[2], name), num_threads=0)
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 9
+number = 1
+while killed(f"killed-{number}", number): number += 1
+while killed("again", 7): pass
 """
 
 
-def killed(program: str, folder: Path, number: int) -> bool:
-    """Whether a child that runs `program` was killed; it may also have come to its end."""
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", program, str(Path(__file__).parent), str(folder), str(number)]
-    finished = subprocess.run(command, check=False, cwd=root)
-    assert finished.returncode in (0, -9)
-    return finished.returncode == -9
+def run_killed(program: str, folder: Path) -> int:
+    """The exit status of a child that runs `program`."""
+    command = [sys.executable, "-c", program, str(Path(__file__).parent), str(folder)]
+    return subprocess.run(command, check=False, cwd=Path(__file__).parents[2], timeout=300).returncode
 
 
 def test_a_killed_write_is_resumed(tmp_path: Path) -> None:
     """SIGKILL between two utterances, while threads are at work."""
     write(clips(), tmp_path / "whole")
-    assert killed(PROGRAM, tmp_path / "part", 20)
+    assert run_killed(PROGRAM, tmp_path / "part") == -9
     assert (tmp_path / "part" / JOURNAL).is_file()
     write(clips(), tmp_path / "part")
     assert content(tmp_path / "part") == content(tmp_path / "whole")
@@ -351,18 +373,12 @@ def test_a_killed_write_is_resumed(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_write_killed_in_any_call_is_resumed(tmp_path: Path) -> None:
-    """SIGKILL before each flush, rename and removal of one write, one after the other in the same folder and afresh."""
+    """SIGKILL before each flush, renaming and removal of a write; and again and again in one folder until it is done."""
     write(clips(), tmp_path / "whole")
-    for number in range(1, 40):
-        fresh = tmp_path / f"part-{number}"
-        was_killed = killed(KILL_IN_CALL, fresh, number)
-        write(clips(), fresh)
-        assert content(fresh) == content(tmp_path / "whole")
-        if not was_killed:
-            break
-    assert number > 8
-    again = tmp_path / "again"
-    for _ in range(30):
-        if not killed(KILL_IN_CALL, again, 7):
-            break
-    assert content(again) == content(tmp_path / "whole")
+    assert run_killed(KILL_IN_CALLS, tmp_path / "part") == 0
+    assert content(tmp_path / "part" / "again") == content(tmp_path / "whole")
+    folders = list((tmp_path / "part").glob("killed-*"))
+    assert len(folders) > 20
+    for folder in folders:
+        write(clips(), folder)
+        assert content(folder) == content(tmp_path / "whole")
