@@ -7,8 +7,9 @@ full, and whether it is the last is only known when the utterances end. `index.j
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -20,8 +21,13 @@ from asr.config import Section
 from asr.corpus.packing import UnusableUtterance, fingerprint
 from asr.corpus.tar_writer import PackedUtterance, Shard
 from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
 
+_LOG = logging.getLogger(__name__)
 _NAME = "unfinished.journal"
+
+Progress = Callable[[int, float], None]
+"""Called after each utterance with the number of utterances and the seconds of speech written so far."""
 
 
 class LeftOut(Section):
@@ -133,6 +139,52 @@ class Journal:
     def remove(self) -> None:
         """Removes the file: the shards are finished, or none is worth keeping."""
         self._path.unlink(missing_ok=True)
+
+
+class Totals:
+    """What the utterances so far amount to, in this call and in the one that it goes on with."""
+
+    def __init__(self, sample_rate: int, progress: Progress | None) -> None:
+        self.skipped: dict[str, list[str]] = {}
+        self.speakers: set[str] = set()
+        self._sample_rate = sample_rate
+        self._progress = progress
+        self._num_written, self._num_samples, self._num_skipped, self._last_error = 0, 0, 0, ""
+
+    def add_entries(self, entries: Sequence[Entry]) -> None:
+        """Counts what the shards of `entries` hold, and names again what was left out on the way."""
+        for entry in entries:
+            self.speakers.update(entry.speakers)
+            for num_samples in entry.shard.num_samples:
+                self.add(num_samples)
+            for utterance in entry.left_out:
+                self.leave_out(utterance)
+        if entries:
+            _LOG.info("going on behind %d shards with %d utterances", len(entries), self._num_written)
+
+    def add(self, num_samples: int) -> None:
+        """Counts an utterance that is written."""
+        self._num_written += 1
+        self._num_samples += num_samples
+        if self._progress is not None:
+            self._progress(self._num_written, self._num_samples / self._sample_rate)
+
+    def leave_out(self, utterance: LeftOut) -> None:
+        """Counts and names an utterance that is not written."""
+        self._num_skipped += 1
+        self._last_error = utterance.message
+        self.skipped.setdefault(utterance.reason, []).append(utterance.id)
+        _LOG.warning("left out: %s", utterance.message)
+
+    def check(self, folder: Path, max_skipped_share: float) -> None:
+        """Raises CorpusError when nothing, or too little of what there was, could be written."""
+        num_all = self._num_written + self._num_skipped
+        if num_all == 0:
+            raise CorpusError(f"{folder}: there are no utterances to write")
+        if self._num_written == 0 or self._num_skipped > max_skipped_share * num_all:
+            raise CorpusError(
+                f"{self._num_skipped} of {num_all} utterances have unusable audio, the last: {self._last_error}"
+            )
 
 
 def left_out(unusable: UnusableUtterance) -> LeftOut:

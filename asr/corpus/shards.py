@@ -8,9 +8,8 @@ reads only what is known to be good.
 from __future__ import annotations
 
 import json
-import logging
 import tarfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -22,18 +21,14 @@ from pydantic import Field, ValidationError
 from asr.atomic import write_text
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
-from asr.corpus.journal import Entry, Journal, LeftOut, left_out
+from asr.corpus.journal import Journal, Progress, Totals, left_out
 from asr.corpus.packing import UnusableUtterance, fingerprint, pack_utterance
 from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
 from asr.corpus.utterance import Utterance, check_id, check_text
 from asr.errors import CorpusError
 
-_LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 _AHEAD_PER_THREAD = 4
-
-Progress = Callable[[int, float], None]
-"""Called after each utterance with the number of utterances and the seconds of speech written so far."""
 
 
 class ShardsConfig(Section):
@@ -95,12 +90,12 @@ class ShardIndex(Section):
         return sum(map(len, self.skipped.values()))
 
     @classmethod
-    def load(cls, folder: Path) -> ShardIndex:
+    def load(cls, folder: Path, *, check_shards: bool = True) -> ShardIndex:
         """The index of the shards in `folder`.
 
         Raises:
-            CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or a shard is
-                missing or has another size than the index says.
+            CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or with
+                `check_shards` a shard is missing or has another size than the index says.
         """
         path = folder / _INDEX
         try:
@@ -116,11 +111,13 @@ class ShardIndex(Section):
             raise CorpusError(f"{path}: damaged index: {key}: {first['msg']}; prepare the shards again") from error
         except (ValueError, TypeError) as error:
             raise CorpusError(f"{path}: damaged index: {error}; prepare the shards again") from error
-        for shard in index.shards:
-            index._check(shard)
+        if check_shards:
+            for shard in index.shards:
+                index.check(shard)
         return index
 
-    def _check(self, shard: Shard) -> None:
+    def check(self, shard: Shard) -> None:
+        """Raises CorpusError when the file of `shard` is missing or has another size than the index says."""
         path = self.folder / shard.name
         try:
             found = path.stat().st_size
@@ -194,7 +191,7 @@ def write_shards(
         stream = _with_unique_ids(utterances)
         entries, read_too_far = journal.resume(stream)
         _remove_shards(folder, keep=[entry.shard.name for entry in entries])
-        totals = _Totals(sample_rate, progress)
+        totals = Totals(sample_rate, progress)
         totals.add_entries(entries)
         packed = _packed_ahead(chain(read_too_far, stream), sample_rate, num_features, config)
         with ShardWriter(folder, config.megabytes, [entry.shard for entry in entries]) as writer:
@@ -216,52 +213,6 @@ def write_shards(
     return index
 
 
-class _Totals:
-    """What the utterances so far amount to, in this call and in the one that it goes on with."""
-
-    def __init__(self, sample_rate: int, progress: Progress | None) -> None:
-        self.skipped: dict[str, list[str]] = {}
-        self.speakers: set[str] = set()
-        self._sample_rate = sample_rate
-        self._progress = progress
-        self._num_written, self._num_samples, self._num_skipped, self._last_error = 0, 0, 0, ""
-
-    def add_entries(self, entries: Sequence[Entry]) -> None:
-        """Counts what the shards of `entries` hold, and names again what was left out on the way."""
-        for entry in entries:
-            self.speakers.update(entry.speakers)
-            for num_samples in entry.shard.num_samples:
-                self.add(num_samples)
-            for utterance in entry.left_out:
-                self.leave_out(utterance)
-        if entries:
-            _LOG.info("going on behind %d shards with %d utterances", len(entries), self._num_written)
-
-    def add(self, num_samples: int) -> None:
-        """Counts an utterance that is written."""
-        self._num_written += 1
-        self._num_samples += num_samples
-        if self._progress is not None:
-            self._progress(self._num_written, self._num_samples / self._sample_rate)
-
-    def leave_out(self, utterance: LeftOut) -> None:
-        """Counts and names an utterance that is not written."""
-        self._num_skipped += 1
-        self._last_error = utterance.message
-        self.skipped.setdefault(utterance.reason, []).append(utterance.id)
-        _LOG.warning("left out: %s", utterance.message)
-
-    def check(self, folder: Path, max_skipped_share: float) -> None:
-        """Raises CorpusError when nothing, or too little of what there was, could be written."""
-        num_all = self._num_written + self._num_skipped
-        if num_all == 0:
-            raise CorpusError(f"{folder}: there are no utterances to write")
-        if self._num_written == 0 or self._num_skipped > max_skipped_share * num_all:
-            raise CorpusError(
-                f"{self._num_skipped} of {num_all} utterances have unusable audio, the last: {self._last_error}"
-            )
-
-
 def _packed_ahead(
     utterances: Iterable[Utterance], sample_rate: int, num_features: int, config: ShardsConfig
 ) -> Iterator[tuple[bytes, PackedUtterance | UnusableUtterance]]:
@@ -278,7 +229,7 @@ def _write_all(
     utterances: Iterable[tuple[bytes, PackedUtterance | UnusableUtterance]],
     writer: ShardWriter,
     journal: Journal,
-    totals: _Totals,
+    totals: Totals,
 ) -> None:
     """Writes `utterances`, each with its fingerprint, and notes what the next call needs if this one is killed."""
     for sums, packed in utterances:
@@ -346,8 +297,8 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
     """
     path = index.folder / shard.name
     num_read = 0
-    for members in _members(path):
-        stored = _stored_utterance(members, path)
+    for members in shard_members(path):
+        stored = stored_utterance(members, path)
         if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
             raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
         num_read += 1
@@ -358,8 +309,12 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
         )
 
 
-def _members(path: Path) -> Iterator[dict[str, Any]]:
-    """For each key of the shard at `path`, its members by suffix, as webdataset groups them."""
+def shard_members(path: Path) -> Iterator[dict[str, Any]]:
+    """For each key of the shard at `path`, its members by suffix, as webdataset groups them.
+
+    Raises:
+        CorpusError: the shard cannot be read.
+    """
     # One pipeline a shard, the same in every process: webdataset's own splitting by node and worker would make the
     # composition of batches depend on their number.
     shards = webdataset.SimpleShardList([str(path)])
@@ -370,7 +325,12 @@ def _members(path: Path) -> Iterator[dict[str, Any]]:
         raise CorpusError(f"{path}: cannot read the shard: {reason}; prepare the shards again") from error
 
 
-def _stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+def stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+    """The utterance that `members` of the shard at `path` describe.
+
+    Raises:
+        CorpusError: not one sound file, or the description is missing or damaged.
+    """
     where = f"{path}: {members['__key__']}"
     audio = [data for suffix, data in members.items() if suffix != "json" and not suffix.startswith("__")]
     if len(audio) != 1:
