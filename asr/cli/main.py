@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli import config, data, doctor, evaluate, model, run, score, transcribe
+from asr.cli import config, data, doctor, evaluate, model, run, score, shards, transcribe
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app.command("score")(score.score)
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")
+app.add_typer(shards.app, name="shards")
 app.command("doctor")(doctor.doctor)
 
 _DEBUG = "--debug"

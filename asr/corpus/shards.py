@@ -1,17 +1,17 @@
 """Shards: tar files that hold, for each utterance, `KEY.flac` (or `.opus`, or the original) and `KEY.json`.
 
 webdataset reads them, and so does `tar`. `index.json` lists them and is written last: a folder without it is
-unfinished. Audio is checked, mixed to mono and resampled here, once, so that training reads only what is known to be
-good.
+unfinished, and `journal.py` knows how far it is. Audio is checked, mixed to mono and resampled here, once, so that training
+reads only what is known to be good.
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import tarfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,20 +19,16 @@ import webdataset
 from pydantic import Field, ValidationError
 
 from asr.atomic import write_text
-from asr.audio import UnusableAudioError, audio_info, encode_audio, encode_frames, read_signal
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
+from asr.corpus.journal import Journal, Progress, Totals, left_out
+from asr.corpus.packing import UnusableUtterance, fingerprint, pack_utterance
 from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
 from asr.corpus.utterance import Utterance, check_id, check_text
 from asr.errors import CorpusError
 
-_LOG = logging.getLogger(__name__)
 _INDEX = "index.json"
 _AHEAD_PER_THREAD = 4
-_SUFFIX_OF_FORMAT = {"WAV": "wav", "WAVEX": "wav", "FLAC": "flac", "OGG": "ogg", "MP3": "mp3", "MPEG": "mp3"}
-
-Progress = Callable[[int, float], None]
-"""Called after each utterance with the number of utterances and the seconds of speech written so far."""
 
 
 class ShardsConfig(Section):
@@ -94,12 +90,12 @@ class ShardIndex(Section):
         return sum(map(len, self.skipped.values()))
 
     @classmethod
-    def load(cls, folder: Path) -> ShardIndex:
+    def load(cls, folder: Path, *, check_shards: bool = True) -> ShardIndex:
         """The index of the shards in `folder`.
 
         Raises:
-            CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or a shard is
-                missing or has another size than the index says.
+            CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or with
+                `check_shards` a shard is missing or has another size than the index says.
         """
         path = folder / _INDEX
         try:
@@ -115,11 +111,13 @@ class ShardIndex(Section):
             raise CorpusError(f"{path}: damaged index: {key}: {first['msg']}; prepare the shards again") from error
         except (ValueError, TypeError) as error:
             raise CorpusError(f"{path}: damaged index: {error}; prepare the shards again") from error
-        for shard in index.shards:
-            index._check(shard)
+        if check_shards:
+            for shard in index.shards:
+                index.check(shard)
         return index
 
-    def _check(self, shard: Shard) -> None:
+    def check(self, shard: Shard) -> None:
+        """Raises CorpusError when the file of `shard` is missing or has another size than the index says."""
         path = self.folder / shard.name
         try:
             found = path.stat().st_size
@@ -154,14 +152,6 @@ def combined_index(folder: Path, parts: Mapping[str, float]) -> ShardIndex:
     return first.model_copy(update=update)
 
 
-@dataclass(frozen=True)
-class _Skipped:
-    """An utterance whose audio cannot be used."""
-
-    utterance: Utterance
-    error: UnusableAudioError
-
-
 def write_shards(
     utterances: Iterable[Utterance],
     folder: Path,
@@ -176,6 +166,13 @@ def write_shards(
     Utterances keep their order, and the same utterances give the same bytes (but for Opus, see `encode_audio`). Those
     whose audio is unusable are left out, counted and named in `ShardIndex.skipped`.
 
+    What an earlier call left behind when it was killed is gone on with, and the result is that of a call that was never
+    disturbed: full shards are kept as long as `utterances` are those that they were made of, which are not decoded again.
+    Finished shards are written anew, all of them.
+
+    Shards are cut by size, in the order of the utterances. So a speaker who is added or removed leaves the shards before
+    his first utterance byte for byte as they were, and changes the one where it stands and those behind it, whose cuts move.
+
     With `num_features`, the utterances are stored frames of so many values, `sample_rate` of them in a second.
 
     Raises:
@@ -183,65 +180,70 @@ def write_shards(
             unusable audio, or no room on the disk.
         AudioError: `config.codec` cannot hold `sample_rate`.
     """
+    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_old(folder)
-        with ShardWriter(folder, config.megabytes) as writer:
-            skipped, speakers = _write_all(utterances, writer, sample_rate, num_features, config, progress)
+        journal = Journal(folder, settings)
+        if (folder / _INDEX).exists():  # finished: nothing to go on with
+            journal.remove()
+            # Before its shards: no moment shows an index whose shards are not all there.
+            (folder / _INDEX).unlink()
+        stream = _with_unique_ids(utterances)
+        entries, read_too_far = journal.resume(stream)
+        _remove_shards(folder, keep=[entry.shard.name for entry in entries])
+        totals = Totals(sample_rate, progress)
+        totals.add_entries(entries)
+        packed = _packed_ahead(chain(read_too_far, stream), sample_rate, num_features, config)
+        with ShardWriter(folder, config.megabytes, [entry.shard for entry in entries]) as writer:
+            _write_all(packed, writer, journal, totals)
+            totals.check(folder, config.max_skipped_share)
         index = ShardIndex(
             folder=folder,
             sample_rate=sample_rate,
             num_features=num_features,
             codec=config.codec,
-            num_speakers=len(speakers - {""}),
-            skipped={reason: tuple(ids) for reason, ids in sorted(skipped.items())},
+            num_speakers=len(totals.speakers - {""}),
+            skipped={reason: tuple(ids) for reason, ids in sorted(totals.skipped.items())},
             shards=tuple(writer.shards),
         )
         write_text(folder / _INDEX, index.model_dump_json())
+        journal.remove()
     except OSError as error:
         raise CorpusError(f"{error.filename or folder}: cannot write shards: {error.strerror or error}") from error
     return index
 
 
+def _packed_ahead(
+    utterances: Iterable[Utterance], sample_rate: int, num_features: int, config: ShardsConfig
+) -> Iterator[tuple[bytes, PackedUtterance | UnusableUtterance]]:
+    """`utterances`, packed by threads, each with its fingerprint, which is taken before its audio is read."""
+
+    def pack(utterance: Utterance) -> tuple[bytes, PackedUtterance | UnusableUtterance]:
+        return fingerprint(utterance), pack_utterance(utterance, sample_rate, num_features, config.codec)
+
+    num_ahead = config.num_threads * _AHEAD_PER_THREAD
+    return map_ahead(pack, utterances, num_threads=config.num_threads, num_ahead=num_ahead)
+
+
 def _write_all(
-    utterances: Iterable[Utterance],
+    utterances: Iterable[tuple[bytes, PackedUtterance | UnusableUtterance]],
     writer: ShardWriter,
-    sample_rate: int,
-    num_features: int,
-    config: ShardsConfig,
-    progress: Progress | None,
-) -> tuple[dict[str, list[str]], set[str]]:
-    """Ids of skipped utterances by reason, and the speakers of the others, which `writer` has received."""
-    skipped: dict[str, list[str]] = {}
-    speakers: set[str] = set()
-    num_written, num_skipped, num_samples, last_error = 0, 0, 0, ""
-
-    def pack(utterance: Utterance) -> PackedUtterance | _Skipped:
-        return _pack(utterance, sample_rate, num_features, config.codec)
-
-    for packed in map_ahead(
-        pack,
-        _with_unique_ids(utterances),
-        num_threads=config.num_threads,
-        num_ahead=config.num_threads * _AHEAD_PER_THREAD,
-    ):
-        if isinstance(packed, _Skipped):
-            num_skipped, last_error = num_skipped + 1, str(packed.error)
-            skipped.setdefault(packed.error.reason, []).append(packed.utterance.id)
-            _LOG.warning("left out: %s", packed.error)
+    journal: Journal,
+    totals: Totals,
+) -> None:
+    """Writes `utterances`, each with its fingerprint, and notes what the next call needs if this one is killed."""
+    for sums, packed in utterances:
+        if isinstance(packed, UnusableUtterance):
+            unusable = left_out(packed)
+            journal.add(sums, unusable)
+            totals.leave_out(unusable)
             continue
-        writer.write(packed)
-        speakers.add(packed.utterance.speaker)
-        num_written, num_samples = num_written + 1, num_samples + packed.num_samples
-        if progress is not None:
-            progress(num_written, num_samples / sample_rate)
-    if num_written + num_skipped == 0:
-        raise CorpusError(f"{writer.folder}: there are no utterances to write")
-    if num_written == 0 or num_skipped > config.max_skipped_share * (num_written + num_skipped):
-        raise CorpusError(
-            f"{num_skipped} of {num_written + num_skipped} utterances have unusable audio, the last: {last_error}"
-        )
-    return skipped, speakers
+        closed = writer.write(packed)
+        if closed is not None:
+            journal.close(closed)
+        journal.add(sums, packed)
+        totals.speakers.add(packed.utterance.speaker)
+        totals.add(packed.num_samples)
 
 
 def _with_unique_ids(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
@@ -255,32 +257,10 @@ def _with_unique_ids(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
         yield utterance
 
 
-def _pack(
-    utterance: Utterance, sample_rate: int, num_features: int, codec: Literal["flac", "opus", "original"]
-) -> PackedUtterance | _Skipped:
-    name = f"utterance '{utterance.id}'"
-    if isinstance(utterance.audio, Path):
-        name += f" ({utterance.audio})"
-    try:
-        signal = read_signal(utterance.audio, sample_rate, num_features, name=name)
-        # The measured duration: what a corpus states is at times wrong, and often missing.
-        utterance = replace(utterance, seconds=len(signal) / sample_rate)
-        if num_features:
-            return PackedUtterance(utterance, "npy", encode_frames(signal), len(signal))
-        if codec != "original":
-            return PackedUtterance(utterance, codec, encode_audio(signal, sample_rate, codec), len(signal))
-        data = utterance.audio if isinstance(utterance.audio, bytes) else utterance.audio.read_bytes()
-        container = audio_info(data, name=name).format
-    except UnusableAudioError as error:
-        return _Skipped(utterance, error)
-    return PackedUtterance(utterance, _SUFFIX_OF_FORMAT.get(container, "audio"), data, len(signal))
-
-
-def _remove_old(folder: Path) -> None:
-    """Removes an earlier index first, then its shards: no moment shows an index whose shards are not all there."""
-    (folder / _INDEX).unlink(missing_ok=True)
+def _remove_shards(folder: Path, *, keep: Collection[str]) -> None:
     for path in folder.glob("shard-*.tar"):
-        path.unlink()
+        if path.name not in keep:
+            path.unlink()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,8 +297,8 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
     """
     path = index.folder / shard.name
     num_read = 0
-    for members in _members(path):
-        stored = _stored_utterance(members, path)
+    for members in shard_members(path):
+        stored = stored_utterance(members, path)
         if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
             raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
         num_read += 1
@@ -329,8 +309,12 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
         )
 
 
-def _members(path: Path) -> Iterator[dict[str, Any]]:
-    """For each key of the shard at `path`, its members by suffix, as webdataset groups them."""
+def shard_members(path: Path) -> Iterator[dict[str, Any]]:
+    """For each key of the shard at `path`, its members by suffix, as webdataset groups them.
+
+    Raises:
+        CorpusError: the shard cannot be read.
+    """
     # One pipeline a shard, the same in every process: webdataset's own splitting by node and worker would make the
     # composition of batches depend on their number.
     shards = webdataset.SimpleShardList([str(path)])
@@ -341,7 +325,12 @@ def _members(path: Path) -> Iterator[dict[str, Any]]:
         raise CorpusError(f"{path}: cannot read the shard: {reason}; prepare the shards again") from error
 
 
-def _stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+def stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+    """The utterance that `members` of the shard at `path` describe.
+
+    Raises:
+        CorpusError: not one sound file, or the description is missing or damaged.
+    """
     where = f"{path}: {members['__key__']}"
     audio = [data for suffix, data in members.items() if suffix != "json" and not suffix.startswith("__")]
     if len(audio) != 1:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -61,11 +62,17 @@ def escaped_key(utterance_id: str) -> str:
 
 
 class ShardWriter:
-    """Writes packed utterances into tar files, each of which appears under its name when it is complete."""
+    """Writes packed utterances into tar files, each of which appears under its name when it is complete.
 
-    def __init__(self, folder: Path, megabytes: float) -> None:
+    Args:
+        folder: of the shards.
+        megabytes: size at which a shard is closed.
+        shards: that are there already; the new ones are numbered on from them.
+    """
+
+    def __init__(self, folder: Path, megabytes: float, shards: Iterable[Shard] = ()) -> None:
         self.folder = folder
-        self.shards: list[Shard] = []
+        self.shards = list(shards)
         self._limit_bytes = int(megabytes * 1e6)
         self._tar: tarfile.TarFile | None = None
         self._num_samples: list[int] = []
@@ -79,10 +86,11 @@ class ShardWriter:
         else:
             self._abandon()
 
-    def write(self, packed: PackedUtterance) -> None:
-        """Appends one utterance, after closing the shard when it is full."""
+    def write(self, packed: PackedUtterance) -> Shard | None:
+        """Appends one utterance, after closing the shard when it is full; then the result is the closed one."""
+        closed = None
         if self._tar is not None and self._tar.offset >= self._limit_bytes:
-            self._close_shard()
+            closed = self._close_shard()
         if self._tar is None:
             # Closed in _close_shard or _abandon, since a shard outlives the call that opens it.
             self._tar = tarfile.open(self._temporary, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
@@ -90,6 +98,7 @@ class ShardWriter:
         self._add(self._tar, f"{key}.{packed.suffix}", packed.audio)
         self._add(self._tar, f"{key}.json", _sidecar(packed))
         self._num_samples.append(packed.num_samples)
+        return closed
 
     @staticmethod
     def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -101,17 +110,19 @@ class ShardWriter:
     def _temporary(self) -> Path:
         return self.folder / ".shard.tmp"
 
-    def _close_shard(self) -> None:
+    def _close_shard(self) -> Shard | None:
         if self._tar is None:
-            return
+            return None
         self._tar.close()
         self._tar = None
         path = self.folder / f"shard-{len(self.shards):06d}.tar"
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         self._temporary.replace(path)
-        self.shards.append(Shard(name=path.name, bytes=path.stat().st_size, num_samples=tuple(self._num_samples)))
+        shard = Shard(name=path.name, bytes=path.stat().st_size, num_samples=tuple(self._num_samples))
+        self.shards.append(shard)
         self._num_samples = []
+        return shard
 
     def _abandon(self) -> None:
         if self._tar is not None and self._tar.fileobj is not None:

@@ -1,0 +1,113 @@
+"""`asr shards`: what lies in folders of shards, and whether it can still be read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.errors import CorpusError
+
+if TYPE_CHECKING:
+    from asr.corpus.shard_check import Durations, ShardsSummary
+
+_WIDTH_OF_BARS = 40
+
+app = typer.Typer(help="Look at shards.", no_args_is_help=True)
+
+Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders that hold an index.json.")]
+
+
+@app.callback()
+def _group() -> None:
+    """Look at shards."""
+
+
+@app.command()
+def info(
+    folders: Folders,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records of all folders here.")] = None,
+) -> None:
+    """Print what shards hold: utterances, hours, speakers, codec, size, durations, and what was left out and why.
+
+    Examples:
+    - `asr shards info runs/fsdd/shards/train`
+    - `asr shards info runs/*/shards/* --json shards.json`
+    """
+    from asr.atomic import write_text
+    from asr.corpus.shard_check import summarize
+    from asr.corpus.shards import ShardIndex
+
+    summaries = [summarize(ShardIndex.load(folder)) for folder in folders]
+    if json_file is not None:
+        records = [asdict(summary) for summary in summaries]
+        write_text(json_file, json.dumps(records, indent=2, ensure_ascii=False) + "\n")
+    for summary in summaries:
+        for line in info_lines(summary):
+            print(line)
+
+
+def info_lines(summary: ShardsSummary) -> Iterator[str]:
+    """The summary for people."""
+    yield (
+        f"{summary.folder}: {summary.num_utterances} utterances in {summary.num_shards} shards, {summary.hours:.2f} h, "
+        f"{summary.num_speakers or 'unknown'} speakers"
+    )
+    kind = (
+        f"{summary.num_features} features, {summary.sample_rate} frames/s"
+        if summary.num_features
+        else f"{summary.sample_rate} Hz"
+    )
+    kilobytes = summary.num_bytes / (summary.hours * 3600) / 1000
+    yield f"  {summary.codec}, {kind}, {summary.num_bytes / 1e6:.1f} MB, {kilobytes:.1f} kB per second of speech"
+    durations = summary.durations
+    yield (
+        f"  {durations.min:.2f} to {durations.max:.2f} s, median {durations.median:.2f} s, mean {durations.mean:.2f} s"
+    )
+    yield from histogram_lines(durations)
+    for reason, count in summary.skipped.items():
+        yield f"  left out: {count} ({reason})"
+
+
+def histogram_lines(durations: Durations) -> Iterator[str]:
+    """A line with a bar for each bin of the histogram."""
+    most = max(each.count for each in durations.histogram)
+    for each in durations.histogram:
+        # Rounded up: a bin with one utterance shows, however many the fullest has.
+        bar = "#" * -(-each.count * _WIDTH_OF_BARS // most)
+        yield f"  {each.from_seconds:>8g} to {each.to_seconds:>6g} s {each.count:>9}  {bar}".rstrip()
+
+
+@app.command()
+def verify(
+    folders: Folders,
+    threads: Annotated[int, typer.Option(min=0, help="Threads that decode.")] = 4,
+) -> None:
+    """Read and decode every utterance, compare it with the index, and name what is damaged: then the exit code is 2.
+
+    Example: `asr shards verify runs/fsdd/shards/*`
+    """
+    from asr.corpus.shard_check import verify_shards
+    from asr.corpus.shards import ShardIndex
+    from asr.terminal import progress_bar
+
+    # All before the first: a misspelt name should not show after hours.
+    indices = [ShardIndex.load(folder, check_shards=False) for folder in folders]
+    results = []
+    with progress_bar("verifying", sum(index.num_utterances for index in indices)) as advance:
+        for index in indices:
+            results.append(verify_shards(index, num_threads=threads, advance=advance))
+    for result in results:
+        for damage in result.damages:
+            print(f"damaged: {damage.message}")
+        whole = f"{result.num_utterances - result.num_damaged} of {result.num_utterances} utterances are whole"
+        print(f"{result.folder}: {whole}")
+    damaged = [result for result in results if result.damages]
+    if damaged:
+        names = ", ".join(str(result.folder) for result in damaged)
+        num_damaged = sum(result.num_damaged for result in damaged)
+        raise CorpusError(f"damaged shards, {num_damaged} utterances lost, see above; prepare them again: {names}")
