@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,10 @@ def _prepare_part(
                 train_ids[key] = part.name
             yield utterance
 
+    if (run.shards(part) / "index.json").is_file():
+        # Finished before this stage was cut off: only what is checked across parts is looked at again.
+        deque(checked(), maxlen=0)
+        return ShardIndex.load(run.shards(part))
     with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
             checked(),

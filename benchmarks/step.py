@@ -70,11 +70,11 @@ def main() -> None:
     )
 
 
-def speech_batch(sample_rate: int) -> Batch:
+def speech_batch(sample_rate: int, seconds: float = BATCH_SECONDS) -> Batch:
     """Utterances of 2 to 5 seconds of noise with the rhythm of syllables, and random letters for their texts."""
     generator, noise = random.Random(SEED), torch.Generator().manual_seed(SEED)
     lengths: list[int] = []
-    while sum(lengths) < BATCH_SECONDS * sample_rate:
+    while sum(lengths) < seconds * sample_rate:
         lengths.append(int(generator.uniform(2, 5) * sample_rate))
     waveforms = torch.zeros(len(lengths), max(lengths))
     for row, length in zip(waveforms, lengths, strict=True):

@@ -85,10 +85,10 @@ def _numpy_matrix(file: BinaryIO, name: str) -> Frames:
 
 
 def _kaldi_matrix(file: BinaryIO, name: str) -> Frames:
-    import kaldiio
+    from kaldiio.matio import read_kaldi
 
     try:
-        frames: Frames = kaldiio.load_mat(file)
+        frames: Frames = read_kaldi(file)
     # A cut archive shows as whatever fails first in the reader.
     except Exception as error:
         raise UnusableAudioError(name, "truncated or damaged", f"not a whole Kaldi matrix: {error}") from error

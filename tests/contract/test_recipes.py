@@ -127,3 +127,64 @@ def test_fsdd_leaves_one_speaker_out(fsdd_root: Path, speaker: str) -> None:
         alone = list(recipe.read(fsdd_root, f"{split}-{speaker}"))
         assert len(alone) == number
         assert {utterance.speaker for utterance in alone} == {speaker}
+
+
+def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    recipe = find_recipe("librispeech")
+    recipe.imitate(tmp_path)
+    chapter = next((tmp_path / "LibriSpeech" / "test-other").glob("*/*"))
+    lost = next(chapter.glob("*-0001.flac"))
+    lost.unlink()
+    found = list(recipe.read(tmp_path, "test-other"))
+    assert [utterance.id[-4:] for utterance in found] == ["0000", "0002"]
+    assert {utterance.metadata["sex"] for utterance in found} == {"F"}
+    assert lost.stem in caplog.text
+    assert "2 utterances, the whole subset has 2939" in caplog.text
+    # The same from within the folder that the archives unpack to.
+    assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
+
+
+def test_librispeech_downloads_only_the_subsets_that_are_used() -> None:
+    recipe = find_recipe("librispeech")
+    for download in recipe.downloads:
+        assert download.md5
+        assert download.splits == (download.file_name.removesuffix(".tar.gz"),)
+    assert {download.splits[0] for download in recipe.downloads} == set(recipe.sizes)
+
+
+@pytest.mark.parametrize(
+    ("name", "split", "number", "num_speakers"),
+    [
+        ("librispeech", "train-clean-5", 1519, 28),
+        ("librispeech", "dev-clean", 920, 14),
+        ("speechocean762", "train-all", 2500, 125),
+        ("speechocean762", "test", 500, 25),
+        ("read_english", "all", 2103, 3),
+        ("an4", "train-all", 948, 74),
+        ("an4", "test", 130, 10),
+    ],
+)
+def test_real_corpora_are_read_whole(name: str, split: str, number: int, num_speakers: int) -> None:
+    if not (CORPORA / name).is_dir():
+        pytest.skip(f"the corpora are not here: {CORPORA}")
+    found = list(find_recipe(name).read(CORPORA / name, split))
+    assert len({utterance.id for utterance in found}) == number
+    assert len({utterance.speaker for utterance in found}) == num_speakers
+
+
+def test_speechocean762_is_read_as_it_is_published(tmp_path: Path) -> None:
+    recipe = find_recipe("speechocean762")
+    for split, speaker, age in (("train", "0001", "7"), ("test", "0003", "25")):
+        folder = tmp_path / "speechocean762" / split
+        folder.mkdir(parents=True)
+        (folder / "wav.scp").write_text(f"u{speaker}\tWAVE/SPEAKER{speaker}/u{speaker}.WAV\n")
+        (folder / "text").write_text(f"u{speaker}\tMARK IS GOING\n")
+        (folder / "utt2spk").write_text(f"u{speaker} {speaker}\n")
+        (folder / "spk2age").write_text(f"{speaker} {age}\n")
+        (folder / "spk2gender").write_text(f"{speaker} f\n")
+    (child,) = recipe.read(tmp_path, "train-all")
+    assert child.audio == tmp_path / "speechocean762" / "WAVE" / "SPEAKER0001" / "u0001.WAV"
+    assert (child.text, child.speaker) == ("MARK IS GOING", "0001")
+    assert child.metadata == {"sex": "f", "age": "7", "group": "child"}
+    (adult,) = recipe.read(tmp_path, "test")
+    assert adult.metadata["group"] == "adult"

@@ -1,0 +1,110 @@
+"""Training of a 5 x 800 bidirectional GRU on a GPU: bfloat16 against float32, and what a step costs besides the encoder.
+
+    python benchmarks/gpu_step.py
+
+Tells hours of audio per hour of training, and the share of a step that is not the encoder's own forward and backward pass
+(aim: below a tenth). Both kinds of pass run in turn on the same batch; the device is waited for around each.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from record import record, spread
+from step import bare_encoder, encoder_inputs, speech_batch
+
+from asr.corpus.batches import Batch
+from asr.experiment import load_experiment
+from asr.model import AcousticModel
+from asr.text.tokenizer import train_tokenizer
+from asr.training.optimizer import make_optimizer
+from asr.training.update import Updater
+
+CONFIG = "librispeech_960h"
+BATCH_SECONDS = (200.0, 800.0, 1600.0)
+NUM_RUNS = 15
+NUM_WARM_UPS = 5
+SEED = 1
+
+
+def main() -> None:
+    """Measures every batch size in both number formats and records the results."""
+    if not torch.cuda.is_available():
+        sys.exit("this benchmark needs a CUDA GPU")
+    rows = [measured(seconds, dtype) for seconds in BATCH_SECONDS for dtype in (torch.bfloat16, torch.float32)]
+    record(
+        "gpu_step",
+        {
+            "gpu": torch.cuda.get_device_name(),
+            "config": CONFIG,
+            "tf32": torch.backends.cuda.matmul.allow_tf32,
+            "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
+            "rows": rows,
+        },
+    )
+
+
+def measured(seconds: float, dtype: torch.dtype) -> dict[str, object]:
+    """One row: throughput and shares at one batch size in one number format."""
+    experiment = load_experiment(CONFIG)
+    batch = speech_batch(experiment.features.sample_rate, seconds=seconds)
+    updater = make_updater(batch, dtype)
+    times: dict[str, list[float]] = {"step": [], "encoder": []}
+    torch.cuda.reset_peak_memory_stats()
+    for number in range(NUM_WARM_UPS + NUM_RUNS):
+        on_device = batch.to("cuda")
+        features, num_frames = encoder_inputs(updater, on_device, number)
+        step = timed(partial(updater.update, [batch], number, 1e-4))
+        with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):
+            bare = timed(partial(bare_encoder, updater.model.encoder, features, num_frames))
+        if number >= NUM_WARM_UPS:
+            times["step"].append(step)
+            times["encoder"].append(bare)
+    audio = float(batch.num_samples.sum()) / experiment.features.sample_rate
+    step, encoder = statistics.median(times["step"]), statistics.median(times["encoder"])
+    return {
+        "batch_seconds": round(audio, 1),
+        "utterances": len(batch),
+        "dtype": str(dtype).removeprefix("torch."),
+        "audio_hours_per_hour": round(audio / step),
+        "share_besides_the_encoder": round(1 - encoder / step, 4),
+        "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
+        "seconds": {name: spread(values) for name, values in times.items()},
+    }
+
+
+def make_updater(batch: Batch, dtype: torch.dtype) -> Updater:
+    """The updater that `asr train` would make for the configuration, on the GPU."""
+    experiment = load_experiment(CONFIG)
+    tokenizer = train_tokenizer(batch.texts, experiment.tokenizer.model_copy(update={"size": 64}))
+    torch.manual_seed(SEED)
+    model = AcousticModel(experiment.acoustic, tokenizer.size).cuda()
+    return Updater(
+        model,
+        tokenizer,
+        make_optimizer(experiment.optimizer, model),
+        augment=experiment.augment,
+        loss=experiment.loss,
+        max_gradient_norm=experiment.training.max_gradient_norm,
+        l1=experiment.optimizer.l1,
+        dtype=dtype,
+        seed=SEED,
+    )
+
+
+def timed(action: Callable[[], object]) -> float:
+    """Seconds that `action` takes, the device's work included."""
+    torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Starting from a trained model: its weights, its tokens or new ones, parts that stay as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ragged import encoder_config, shaken
+
+from asr.errors import CheckpointError, ConfigError
+from asr.features import LogMelConfig
+from asr.model import AcousticConfig, AcousticModel
+from asr.model.checkpoint import Checkpoint, save_checkpoint
+from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
+from asr.training.init import InitConfig, freeze, model_parts, pretrained
+from asr.training.optimizer import AdamWConfig, make_optimizer
+
+CONFIG = AcousticConfig(features=LogMelConfig(sample_rate=8000, n_mels=8), encoder=encoder_config())
+OLD, NEW = (train_tokenizer([text], CharacterTokenizerConfig()) for text in ("abc", "defgh"))
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    model = AcousticModel(CONFIG, OLD.size)
+    shaken(model)
+    path = tmp_path / "model.pt"
+    tree = CONFIG.model_dump(mode="json")
+    save_checkpoint(path, Checkpoint(experiment=tree, tokenizer=OLD.state(), model=model.state_dict()))
+    return path
+
+
+def start(path: Path, tokenizer: Tokenizer = NEW, acoustic: AcousticConfig = CONFIG, **settings: object) -> tuple:
+    return pretrained(InitConfig.model_validate({"model": str(path), **settings}), acoustic, tokenizer)
+
+
+def test_weights_and_tokens_are_those_of_the_model(trained: Path) -> None:
+    model, tokenizer = start(trained)
+    expected = torch.load(trained, weights_only=True)["model"]
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
+    assert tokenizer.state() == OLD.state()
+
+
+def test_a_new_vocabulary_gets_a_new_head_and_keeps_the_rest(trained: Path) -> None:
+    model, tokenizer = start(trained, vocabulary="new")
+    expected = torch.load(trained, weights_only=True)["model"]
+    assert tokenizer is NEW
+    assert model.head.out_features == NEW.size
+    for name, value in model.encoder.state_dict().items():
+        assert torch.equal(value, expected[f"encoder.{name}"]), name
+
+
+def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
+    more = CONFIG.model_copy(update={"encoder": encoder_config(dropout=0.4)})
+    model, _ = start(trained, acoustic=more)
+    assert model.config.encoder.dropout == 0.4
+    wider = CONFIG.model_copy(update={"encoder": encoder_config(hidden_size=7)})
+    with pytest.raises(ConfigError, match=r"other settings; state them too: encoder\.hidden_size=6"):
+        start(trained, acoustic=wider)
+
+
+def test_a_missing_model_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="nowhere"):
+        start(tmp_path / "nowhere")
+
+
+def test_frozen_parts_do_not_learn() -> None:
+    model = AcousticModel(CONFIG, OLD.size)
+    freeze(model, ("subsampling", "layer1"))
+    learning = {name.split(".")[1] for name, value in model.named_parameters() if value.requires_grad}
+    assert not any(value.requires_grad for value in model.encoder.layers[0].parameters())
+    assert "subsampling" not in learning
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    optimizer = make_optimizer(AdamWConfig(lr=0.1), model)
+    for value in model.parameters():
+        value.grad = torch.ones_like(value)
+    optimizer.step()
+    moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved
+    assert not any(name.startswith(("encoder.subsampling", "encoder.layers.0")) for name in moved)
+
+
+def test_an_unknown_part_and_nothing_left_to_learn_are_named() -> None:
+    model = AcousticModel(CONFIG, OLD.size)
+    with pytest.raises(ConfigError, match=r"no part 'layer3', did you mean 'layer\d'"):
+        freeze(model, ("layer3",))
+    model.encoder.norm.requires_grad_(False)
+    with pytest.raises(ConfigError, match="nothing to learn"):
+        freeze(model, tuple(model_parts(model)))

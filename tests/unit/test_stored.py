@@ -1,0 +1,97 @@
+"""Stored features: Sphinx, Kaldi and numpy files give the same frames, and what is not one is named."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import kaldiio
+import numpy as np
+import pytest
+import torch
+from torchaudio.functional import create_dct
+
+from asr.audio import UnusableAudioError, encode_frames, read_frames
+from asr.corpus.shards import ShardIndex, ShardsConfig, shard_utterances, write_shards
+from asr.corpus.utterance import Utterance
+from asr.features import FeatureExtractor, StoredConfig
+
+FRAMES = np.random.default_rng(0).standard_normal((7, 13)).astype(np.float32)
+
+
+def sphinx(frames: np.ndarray, order: str) -> bytes:
+    return struct.pack(f"{order}i", frames.size) + frames.astype(f"{order}f4").tobytes()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_sphinx_files_of_both_byte_orders(tmp_path: Path, order: str) -> None:
+    path = tmp_path / "a.mfc"
+    path.write_bytes(sphinx(FRAMES, order))
+    np.testing.assert_array_equal(read_frames(path, 13), FRAMES)
+
+
+def test_numpy_files_and_bytes(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", FRAMES.astype(np.float64))
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.npy", 13), FRAMES)
+    np.testing.assert_array_equal(read_frames(encode_frames(FRAMES), 13), FRAMES)
+
+
+@pytest.mark.parametrize("compression", [None, 2])
+def test_a_place_in_a_kaldi_archive(tmp_path: Path, compression: int | None) -> None:
+    matrices = {"a": FRAMES, "b": FRAMES[::-1].copy(), "c": FRAMES[:3]}
+    kaldiio.save_ark(str(tmp_path / "f.ark"), matrices, scp=str(tmp_path / "f.scp"), compression_method=compression)
+    places = dict(line.split() for line in (tmp_path / "f.scp").read_text().splitlines())
+    for name, expected in matrices.items():
+        np.testing.assert_allclose(read_frames(Path(places[name]), 13), expected, atol=0.05 if compression else 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"RIFF....WAVEfmt and so on", "not features or truncated"),
+        (sphinx(FRAMES, ">")[:-4], "not features or truncated"),
+        (sphinx(FRAMES[:, :12], ">"), "other shape"),
+        (sphinx(FRAMES[:0], ">"), "no frames"),
+        (sphinx(FRAMES * np.nan, ">"), "values not finite"),
+        (encode_frames(FRAMES)[:-10], "truncated or damaged"),
+        (encode_frames(FRAMES.astype(np.int32)), "not features"),
+        (encode_frames(FRAMES[0]), "other shape"),
+        (b"\0BFM \4\7\0\0\0\4\15\0\0\0 and then nothing", "truncated or damaged"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_what_is_no_matrix_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
+    path = tmp_path / "odd.mfc"
+    path.write_bytes(data)
+    with pytest.raises(UnusableAudioError) as raised:
+        read_frames(path, 13)
+    assert raised.value.reason == reason
+    assert str(path) in str(raised.value)
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UnusableAudioError, match="missing"):
+        read_frames(tmp_path / "none.mfc", 13)
+
+
+def test_frames_come_through_shards_as_they_are(tmp_path: Path) -> None:
+    utterances = [Utterance(id=f"u{n}", audio=sphinx(FRAMES[n:], ">"), text="a") for n in range(3)]
+    index = write_shards(utterances, tmp_path, sample_rate=100, num_features=13, config=ShardsConfig())
+    assert ShardIndex.load(tmp_path).num_features == 13
+    assert index.seconds == pytest.approx(0.18)
+    for n, utterance in enumerate(shard_utterances(index)):
+        np.testing.assert_array_equal(read_frames(utterance.audio, 13), FRAMES[n:])
+
+
+def test_cepstra_become_the_mel_spectrum_that_they_were_made_of() -> None:
+    # As many cepstra as bands lose nothing.
+    mel = torch.randn(1, 9, 20, generator=torch.Generator().manual_seed(0))
+    cepstra = mel @ create_dct(20, 20, "ortho")
+    config = StoredConfig(num_features=20, mel_bands=20, normalization="none")
+    features, _ = FeatureExtractor(config)(cepstra, torch.tensor([9]))
+    torch.testing.assert_close(features, mel, rtol=1e-4, atol=1e-5)
+    smooth, _ = FeatureExtractor(StoredConfig(num_features=13, mel_bands=40, normalization="none"))(
+        cepstra[..., :13], torch.tensor([9])
+    )
+    assert smooth.shape == (1, 9, 40)
