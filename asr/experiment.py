@@ -106,10 +106,13 @@ class Experiment(Section):
                 f"loss.intermediate_ctc.layers={list(intermediate.layers)} must lie below the last of "
                 f"{self.encoder.num_layers} layers, which has its own loss"
             )
-        if isinstance(self.features, StoredConfig) and (self.augment.gain or self.augment.noise):
-            raise ValueError(
-                "augment.gain and augment.noise change sound, but features.kind=stored has none: null them"
-            )
+        of_sound = {name: getattr(self.augment, name) for name in ("gain", "reverberation", "noise")}
+        if isinstance(self.features, StoredConfig) and any(of_sound.values()):
+            given = ", ".join(f"augment.{name}" for name, value in of_sound.items() if value)
+            raise ValueError(f"{given} would change sound, but features.kind=stored has none: set to null")
+        has_bands = self.features.kind == "log_mel" or getattr(self.features, "mel_bands", None) is not None
+        if self.augment.warp is not None and (self.features.deltas or not has_bands):
+            raise ValueError("augment.warp moves mel bands: it needs features that are such bands, without deltas")
         mask = self.augment.spec_augment
         num_features = self.features.num_static * (1 + self.features.deltas)
         if mask is not None and mask.num_frequency_masks and mask.frequency_width >= num_features:

@@ -10,6 +10,7 @@ its middle, costs no decoding. Memory is bounded by buffer and window, however l
 
 from __future__ import annotations
 
+import heapq
 import logging
 import random
 from collections.abc import Iterable, Iterator
@@ -45,6 +46,11 @@ class BatchesConfig(Section):
     )
     window_batches: int = Field(
         16, ge=1, description="batches' worth of utterances that are sorted by length together; more means less padding"
+    )
+    sorted_first_epoch: bool = Field(
+        False,
+        description="the first epoch goes from short to long utterances, as far as the shuffle buffer sees (SortaGrad, "
+        "Amodei et al. 2016)",
     )
     num_workers: int = Field(2, ge=0, description="threads that decode; they change speed, not order; 0: none")
     prefetch: int = Field(8, ge=0, description="batches decoded ahead of the one in use")
@@ -107,7 +113,7 @@ def epoch_batches(
         index: the shards.
         config: sizes of batches and buffers.
         seed: of the run.
-        epoch: counted from 0 or 1; another one gives another order.
+        epoch: counted from 0; another one gives another order.
         skip_batches: batches (of this rank) to pass over, when training resumes in the middle of an epoch.
         rank: which of `world_size` processes this is.
         world_size: number of processes.
@@ -206,6 +212,7 @@ class _Order:
 
     def __init__(self, seed: int, epoch: int) -> None:
         self.name = f"order of seed {seed}, epoch {epoch}"
+        self.is_first = epoch == 0
         self.random = random.Random(self.name)
 
     def shards(self, index: ShardIndex) -> list[Shard]:
@@ -224,6 +231,10 @@ def _shuffled_batches(
     samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int, order: _Order
 ) -> Iterator[list[AnySample]]:
     """`samples` in batches, shuffled through the buffer, sorted within windows, and shuffled again by batch."""
+    if order.is_first and config.sorted_first_epoch:
+        for window in _windows(_shortest_first(samples, config.shuffle_buffer), config, sample_rate):
+            yield from window
+        return
     for window in _windows(_shuffled(samples, config.shuffle_buffer, order.random), config, sample_rate):
         order.random.shuffle(window)
         yield from window
@@ -241,6 +252,17 @@ def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> 
         buffer[drawn] = item
     generator.shuffle(buffer)
     yield from buffer
+
+
+def _shortest_first(samples: Iterable[AnySample], size: int) -> Iterator[AnySample]:
+    """`samples`, each time the shortest of the `size` that are at hand."""
+    heap: list[tuple[int, int, AnySample]] = []
+    for number, sample in enumerate(samples):
+        heapq.heappush(heap, (sample.num_samples, number, sample))
+        if len(heap) > size:
+            yield heapq.heappop(heap)[2]
+    while heap:
+        yield heapq.heappop(heap)[2]
 
 
 def _windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int) -> Iterator[list[list[AnySample]]]:

@@ -7,6 +7,7 @@ batch follows from its number.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import torch
@@ -47,6 +48,30 @@ class NoiseConfig(Section):
     high_db: float = Field(default=30.0, description="highest signal-to-noise ratio")
 
 
+class ReverberationConfig(Section):
+    """A room around the speaker: the sound plus a tail of noise that dies away, of drawn length and level.
+
+    Source: Polack 1988 describes rooms by decaying noise; Ko et al. 2017 compare simulated rooms with real ones in training.
+    """
+
+    probability: float = Field(default=0.3, ge=0, le=1, description="share of the utterances that get a room")
+    low_seconds: float = Field(default=0.1, gt=0, le=3, description="shortest time in which the tail falls by 60 dB")
+    high_seconds: float = Field(default=0.6, gt=0, le=3, description="longest such time")
+    low_db: float = Field(default=0.0, description="lowest level of the direct sound over the tail")
+    high_db: float = Field(default=20.0, description="highest such level")
+
+
+class WarpConfig(Section):
+    """Vocal tract length perturbation: the bands of each utterance, stretched or squeezed by a drawn factor.
+
+    Source: Jaitly & Hinton 2013, "Vocal Tract Length Perturbation (VTLP) improves speech recognition". There the axis is
+    warped in hertz before the mel bands are taken; here the bands themselves are, which also works for stored features.
+    """
+
+    low: float = Field(default=0.9, ge=0.5, le=2, description="least factor")
+    high: float = Field(default=1.1, ge=0.5, le=2, description="greatest factor")
+
+
 class SpecAugmentConfig(Section):
     """Masks over bands and times of the normalised features; masked cells become 0, the mean.
 
@@ -67,21 +92,26 @@ class AugmentConfig(Section):
 
     speed: SpeedConfig | None = None
     gain: GainConfig | None = None
+    reverberation: ReverberationConfig | None = None
     noise: NoiseConfig | None = None
+    warp: WarpConfig | None = None
     spec_augment: SpecAugmentConfig | None = SpecAugmentConfig()
 
 
 class Augmenter:
     """The augmentation of one batch, a function of `config` and `seed` alone."""
 
-    def __init__(self, config: AugmentConfig, seed: int) -> None:
+    def __init__(self, config: AugmentConfig, seed: int, sample_rate: int = 16000) -> None:
         self.config = config
+        self.sample_rate = sample_rate
         self.generator = torch.Generator().manual_seed(seed)
 
     def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,)."""
         if self.config.speed is not None:
             waveforms, num_samples = self._change_speed(self.config.speed, waveforms, num_samples)
+        if self.config.reverberation is not None:
+            waveforms = self._reverberate(self.config.reverberation, waveforms, num_samples)
         if self.config.noise is not None:
             waveforms = self._add_noise(self.config.noise, waveforms, num_samples)
         if self.config.gain is not None:
@@ -90,7 +120,10 @@ class Augmenter:
         return waveforms, num_samples
 
     def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
-        """Masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,)."""
+        """Warped and masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,)."""
+        if self.config.warp is not None:
+            factors = self._uniform(len(features), self.config.warp.low, self.config.warp.high)
+            features = _warped(features, factors.to(features.device))
         config = self.config.spec_augment
         if config is None:
             return features
@@ -133,6 +166,29 @@ class Augmenter:
                 rows[member] = row[: int(lengths[member])]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
+    def _reverberate(self, config: ReverberationConfig, waveforms: Tensor, num_samples: Tensor) -> Tensor:
+        chosen = torch.rand(len(waveforms), generator=self.generator) < config.probability
+        seconds = self._uniform(len(waveforms), config.low_seconds, config.high_seconds)
+        level_db = self._uniform(len(waveforms), config.low_db, config.high_db)
+        length = round(config.high_seconds * self.sample_rate)
+        noise = torch.randn(len(waveforms), length, generator=self.generator)
+        rows = chosen.nonzero()[:, 0]
+        if len(rows) == 0:
+            return waveforms
+        # A fall by 60 dB is one by a factor of 1000.
+        fall = torch.exp(-math.log(1000) / self.sample_rate / seconds[rows, None] * torch.arange(length))
+        tails = noise[rows] * fall
+        tails = tails / torch.linalg.vector_norm(tails, dim=1, keepdim=True) * 10 ** (-level_db[rows, None] / 20)
+        # The direct sound stays where it is, so that the text keeps its frames.
+        response = nn.functional.pad(tails, (1, 0), value=1.0).to(waveforms.device)
+        at_device = rows.to(waveforms.device)
+        dry = waveforms[at_device]
+        wet = audio_functional.fftconvolve(dry, response)[:, : dry.shape[1]]
+        # As loud as before, and nothing behind the end, where padding has to stay zero.
+        wet = wet * valid_mask(num_samples.to(waveforms.device)[at_device], wet.shape[1])
+        before, after = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (dry, wet))
+        return waveforms.index_copy(0, at_device, wet * before / after.clamp(min=1e-6))
+
     def _add_noise(self, config: NoiseConfig, waveforms: Tensor, num_samples: Tensor) -> Tensor:
         noisy = torch.rand(len(waveforms), generator=self.generator) < config.probability
         snr_db = self._uniform(len(waveforms), config.low_db, config.high_db)
@@ -151,6 +207,19 @@ class Augmenter:
         noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
         level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device)[rows] / 20)
         return waveforms.index_add(0, rows, level[:, None] * noise)
+
+
+def _warped(features: Tensor, factors: Tensor) -> Tensor:
+    """`features` (B, T, F) with the values of band f taken from band f * `factors` (B,), interpolated; ends repeat."""
+    last = features.shape[-1] - 1
+    places = (torch.arange(last + 1, device=features.device) * factors[:, None]).clamp(max=last)
+    below = places.long()
+    share = (places - below)[:, None, :]
+
+    def at(bands: Tensor) -> Tensor:
+        return features.gather(2, bands[:, None, :].expand_as(features))
+
+    return at(below) * (1 - share) + at((below + 1).clamp(max=last)) * share
 
 
 def _resampled(signals: Tensor, old: int, new: int) -> Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
@@ -56,6 +57,13 @@ class LossConfig(Section):
 
     intermediate_ctc: IntermediateCtcConfig | None = None
     consistency: ConsistencyConfig | None = None
+    label_smoothing: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the divergence from an even distribution over tokens, per frame, against over-confidence "
+        "(Kim, Hori & Watanabe 2017); 0: off",
+    )
 
 
 @dataclass
@@ -157,6 +165,7 @@ class Updater:
         intermediate = loss.intermediate_ctc
         lower = () if intermediate is None else tuple(sorted(set(intermediate.layers)))
         self.workers = workers or Workers()
+        self.label_smoothing = loss.label_smoothing
         self.consistency_weight = 0.0 if loss.consistency is None else loss.consistency.weight
         self.views = 1 if loss.consistency is None else 2
         self.outputs = self.workers.wrap(_LayerOutputs(model, (*lower, len(model.encoder.layers)), self.views))
@@ -166,6 +175,7 @@ class Updater:
         self.dtype = dtype
         self.seed = seed
         self.device = next(model.parameters()).device
+        self.sample_rate = model.config.features.sample_rate
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
 
     def update(self, batches: Sequence[Batch], number: int, lr: float) -> UpdateResult:
@@ -203,7 +213,7 @@ class Updater:
                 top, impossible = self._backward(batch, target, derived_seed(self.seed, number, place), num_tokens)
             if not batch.repeated:
                 total += top
-                result.seconds += float(batch.num_samples.sum()) / self.model.config.features.sample_rate
+                result.seconds += float(batch.num_samples.sum()) / self.sample_rate
                 result.utterances += len(batch)
                 result.impossible += impossible
         result.loss, result.seconds, utterances, num_impossible = workers.sum(
@@ -219,11 +229,15 @@ class Updater:
         torch.manual_seed(seed)
         waveforms = batch.waveforms.to(self.device, non_blocking=True)
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            (*lower, top), num_frames = self.outputs(waveforms, batch.num_samples, Augmenter(self.augment, seed))
+            (*lower, top), num_frames = self.outputs(
+                waveforms, batch.num_samples, Augmenter(self.augment, seed, self.sample_rate)
+            )
         losses, impossible = target.losses(top, num_frames)
         loss = (1 - self.lower_weight * len(lower)) * losses.sum()
         for log_probs in lower:
             loss = loss + self.lower_weight * target.losses(log_probs, num_frames)[0].sum()
+        if self.label_smoothing:
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * divergence_from_even(top, num_frames)
         if self.views == 2:
             loss = loss + self.consistency_weight * divergence_of_views(top, num_frames)
         # Gradients become the mean over the processes, each of which has a share of the sum.
@@ -231,6 +245,13 @@ class Updater:
         self.scaler.scale(share * loss / num_tokens).backward()  # type: ignore[no-untyped-call]
         ids = [batch.ids[index] for index in impossible[: len(batch)].nonzero()[:, 0].tolist()]
         return losses.detach().sum() / num_tokens, ids
+
+
+def divergence_from_even(log_probs: Tensor, num_frames: Tensor) -> Tensor:
+    """Kullback-Leibler divergence of an even distribution from `log_probs` (B, S, V), in nats, summed over valid frames."""
+    mask = valid_mask(num_frames.to(log_probs.device), log_probs.shape[1])
+    divergence = -log_probs.mean(-1) - math.log(log_probs.shape[-1])
+    return divergence.masked_fill(~mask, 0.0).sum()
 
 
 def divergence_of_views(log_probs: Tensor, num_frames: Tensor) -> Tensor:

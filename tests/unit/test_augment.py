@@ -17,6 +17,7 @@ LENGTHS = [4000, 1, 2999, 80, 1601]
 ALL = {
     "speed": {"factors": [0.9, 1.1, 1.5]},
     "gain": {"low_db": -20, "high_db": 10},
+    "reverberation": {"probability": 1.0},
     "noise": {"probability": 1.0},
     "spec_augment": {"frequency_width": 4, "time_width": 6, "time_share": 0.5},
 }
@@ -266,3 +267,38 @@ def test_masks_keep_what_they_do_not_cover() -> None:
 def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         validated(AugmentConfig, settings, where="test")
+
+
+def test_reverberation_adds_a_tail_of_the_drawn_level_that_dies_away() -> None:
+    rate, length = 8000, 8000
+    click = torch.zeros(40, length)
+    click[:, 100] = 1.0
+    room = {"probability": 1.0, "low_seconds": 0.2, "high_seconds": 0.2, "low_db": 6.0, "high_db": 6.0}
+    config = only(reverberation=room)
+    wet, _ = Augmenter(config, 0, rate).waveforms(click, torch.full((40,), length))
+    wet = wet / wet[:, 100:101]
+    assert wet[:, :100].abs().max() < 1e-5
+    torch.testing.assert_close(wet[:, 101:].norm(dim=1), torch.full((40,), 10 ** (-6 / 20)), rtol=0.01, atol=0)
+    # 60 dB in 0.2 s are 30 dB in 0.1 s; the mean over many rooms follows the curve.
+    early, late = (wet[:, 101 + at : 101 + at + 80].square().mean() for at in (0, 800))
+    assert float(10 * torch.log10(early / late)) == pytest.approx(30, abs=2)
+
+
+def test_reverberation_keeps_loudness_and_leaves_the_others_alone() -> None:
+    waveforms, num_samples = ragged_batch([4000, 3000, 1000, 5], extra=200)
+    wet, _ = Augmenter(only(reverberation={"probability": 1.0}), 3, 8000).waveforms(waveforms, num_samples)
+    torch.testing.assert_close(wet.norm(dim=1), waveforms.norm(dim=1), rtol=1e-3, atol=1e-5)
+    dry, _ = Augmenter(only(reverberation={"probability": 0.0}), 3, 8000).waveforms(waveforms, num_samples)
+    assert torch.equal(dry, waveforms)
+
+
+def test_warp_takes_bands_from_a_place_further_on() -> None:
+    features = torch.arange(20.0).expand(3, 4, 20).clone()
+    config = only(warp={"low": 1.05, "high": 1.05})
+    warped = Augmenter(config, 0).features(features, torch.full((3,), 4))
+    torch.testing.assert_close(warped, (features * 1.05).clamp(max=19))
+    drawn = Augmenter(only(warp={}), 0).features(features, torch.full((3,), 4))
+    factors = drawn[:, 0, 10] / 10
+    assert len(set(factors.tolist())) == 3
+    assert factors.min() >= 0.9
+    assert factors.max() <= 1.1

@@ -222,3 +222,19 @@ def test_weighted_order_resumes_where_it_broke_off(index: ShardIndex) -> None:
     parts = weighted(index, 1.5, 0.7, 2.2)
     whole = [batch.ids for batch in epoch_batches(parts, CONFIG, seed=1, epoch=4)]
     assert [batch.ids for batch in epoch_batches(parts, CONFIG, seed=1, epoch=4, skip_batches=3)] == whole[3:]
+
+
+def test_first_epoch_may_go_from_short_to_long(index: ShardIndex) -> None:
+    config = CONFIG.model_copy(update={"sorted_first_epoch": True, "shuffle_buffer": 100})
+    first = list(epoch_batches(index, config, seed=0, epoch=0))
+    lengths = [length for batch in first for length in batch.num_samples.tolist()]
+    assert lengths == sorted(LENGTHS)
+    assert num_epoch_batches(index, config, seed=0, epoch=0) == len(first)
+    # With a small buffer only nearly so, and every utterance still comes once.
+    narrow = config.model_copy(update={"shuffle_buffer": 10})
+    some = [length for batch in epoch_batches(index, narrow, seed=0, epoch=0) for length in batch.num_samples.tolist()]
+    assert sorted(some) == sorted(LENGTHS)
+    second = [batch.ids for batch in epoch_batches(index, config, seed=0, epoch=1)]
+    assert second == [
+        batch.ids for batch in epoch_batches(index, CONFIG.model_copy(update={"shuffle_buffer": 100}), seed=0, epoch=1)
+    ]

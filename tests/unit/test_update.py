@@ -13,7 +13,14 @@ from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 from asr.training.optimizer import SgdConfig, make_optimizer
-from asr.training.update import CtcTargets, LossConfig, Updater, divergence_of_views, gradient_norms
+from asr.training.update import (
+    CtcTargets,
+    LossConfig,
+    Updater,
+    divergence_from_even,
+    divergence_of_views,
+    gradient_norms,
+)
 
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
@@ -215,3 +222,19 @@ def test_views_are_masked_differently_and_learn_from_each_other() -> None:
 def test_impossible_utterances_are_named_once_with_two_views() -> None:
     updater = make_updater(loss=LossConfig.model_validate({"consistency": {}}))
     assert updater.accumulate([make_batch((*WORDS[:7], "abc" * 60))], 0).impossible == ["utterance7"]
+
+
+def test_label_smoothing_is_the_divergence_from_an_even_distribution() -> None:
+    even = torch.full((2, 3, 4), 0.25).log()
+    assert float(divergence_from_even(even, torch.tensor([3, 1]))) == pytest.approx(0, abs=1e-6)
+    log_probs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    frames = [log_probs[0, 0], log_probs[0, 1], log_probs[0, 2], log_probs[1, 0]]
+    expected = sum(float((0.25 * (0.25 / frame.exp()).log()).sum()) for frame in frames)
+    assert float(divergence_from_even(log_probs, torch.tensor([3, 1]))) == pytest.approx(expected, rel=1e-5)
+
+
+def test_label_smoothing_pulls_towards_even_and_leaves_the_reported_loss_alone() -> None:
+    plain, smooth = make_updater(), make_updater(loss=LossConfig(label_smoothing=0.5))
+    losses = [updater.accumulate([make_batch()], 0).loss for updater in (plain, smooth)]
+    assert losses[0] == pytest.approx(losses[1])
+    assert (plain.model.head.weight.grad - smooth.model.head.weight.grad).abs().max() > 1e-4
