@@ -18,7 +18,15 @@ from asr.model.device import select_device
 from asr.recipe import find_recipe, folder_of_corpus, read_files
 from asr.recognizer.recognizer import Recognizer
 from asr.resources import resource
-from asr.scoring import Result, UtteranceScore, score_utterance, summarize, write_hypotheses
+from asr.scoring import (
+    Result,
+    SpeakerResult,
+    UtteranceScore,
+    score_utterance,
+    summarize,
+    summarize_speakers,
+    write_hypotheses,
+)
 from asr.terminal import progress_bar
 
 DecoderChoice = GreedyDecoderConfig | BeamDecoderConfig
@@ -110,8 +118,11 @@ def evaluate_subsets(
     batches: BatchesConfig | None = None,
     device: str = "auto",
     hypotheses: Path | None = None,
+    by_speaker: list[SpeakerResult] | None = None,
 ) -> list[Result]:
     """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
+
+    A list given as `by_speaker` is filled with the error counts of each speaker under each subset and decoder.
 
     Raises:
         CheckpointError: no model at `model`.
@@ -135,6 +146,8 @@ def evaluate_subsets(
                     scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds, whole=subset.whole
                 )
             )
+            if by_speaker is not None:
+                by_speaker += summarize_speakers(scores, subset=subset.name, decoder=choice.kind)
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
                 write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)

@@ -9,10 +9,13 @@ from __future__ import annotations
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.report import (
     Result,
+    SpeakerResult,
     UtteranceScore,
     results_table,
     score_utterance,
+    speakers_table,
     summarize,
+    summarize_speakers,
     write_hypotheses,
     write_results,
 )
@@ -23,6 +26,7 @@ __all__ = [
     "ErrorCounts",
     "Interval",
     "Result",
+    "SpeakerResult",
     "UtteranceScore",
     "count_characters",
     "count_words",
@@ -31,7 +35,9 @@ __all__ = [
     "read_transcripts",
     "results_table",
     "score_utterance",
+    "speakers_table",
     "summarize",
+    "summarize_speakers",
     "write_hypotheses",
     "write_results",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -165,6 +166,56 @@ def summarize(
         resampled=unit,
         rtf=_real_time_factor(scores, processing_seconds),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpeakerResult:
+    """The word errors of one speaker in one subset under one decoder."""
+
+    subset: str
+    decoder: str
+    speaker: str
+    utterances: int
+    words: ErrorCounts
+
+
+def summarize_speakers(scores: Iterable[UtteranceScore], *, subset: str, decoder: str) -> list[SpeakerResult]:
+    """The results of all speakers of `scores`, the one with the highest error rate first."""
+    counts: dict[str, ErrorCounts] = {}
+    utterances: Counter[str] = Counter()
+    for score in scores:
+        counts[score.speaker] = counts.get(score.speaker, ErrorCounts()) + score.words
+        utterances[score.speaker] += 1
+    worst_first = sorted(counts, key=lambda speaker: (-counts[speaker].rate, speaker))
+    return [
+        SpeakerResult(
+            subset=subset, decoder=decoder, speaker=speaker, utterances=utterances[speaker], words=counts[speaker]
+        )
+        for speaker in worst_first
+    ]
+
+
+def speakers_table(results: Iterable[SpeakerResult]) -> Table:
+    """A table of `results` for rich to print, one line per speaker; no intervals, since a speaker is one sample."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in ("subset", "decoder", "speaker"):
+        table.add_column(name, overflow="fold")
+    for name in ("WER %", "sub", "del", "ins", "words", "utts"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for result in results:
+        counts = result.words
+        numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
+        table.add_row(
+            result.subset,
+            result.decoder,
+            result.speaker or "(unknown)",
+            f"{100 * counts.rate:.2f}",
+            *map(str, numbers),
+            str(result.utterances),
+        )
+    return table
 
 
 def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:

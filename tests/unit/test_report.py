@@ -13,6 +13,7 @@ from rich.console import Console
 
 from asr.errors import ScoringError
 from asr.scoring import (
+    ErrorCounts,
     Result,
     UtteranceScore,
     paired,
@@ -20,6 +21,7 @@ from asr.scoring import (
     results_table,
     score_utterance,
     summarize,
+    summarize_speakers,
     write_hypotheses,
     write_results,
 )
@@ -186,3 +188,32 @@ def test_missing_and_extra_ids_are_counted_and_named() -> None:
     with pytest.raises(ScoringError, match="1 of 1 hypotheses have no reference: 'z'; are these"):
         paired(references, {"z": "x"}, missing_as_empty=True)
     assert paired(references, {"9": "x"}, missing_as_empty=True)["0"] == ("x", "")
+
+
+def test_speakers_are_summed_and_the_worst_comes_first() -> None:
+    said = [("anna", "a b c d", "a b c d"), ("bert", "a b", "a x"), ("anna", "e f", "e"), ("carl", "a", "")]
+    scores = [
+        score_utterance(id=str(n), speaker=speaker, reference=reference, hypothesis=hypothesis)
+        for n, (speaker, reference, hypothesis) in enumerate(said)
+    ]
+    results = summarize_speakers(scores, subset="test", decoder="greedy")
+    assert [(each.speaker, each.utterances, each.words.errors) for each in results] == [
+        ("carl", 1, 1),
+        ("bert", 1, 1),
+        ("anna", 2, 1),
+    ]
+    assert results[2].words.reference_length == 6
+    assert sum((each.words for each in results), start=ErrorCounts()) == sum(
+        (score.words for score in scores), start=ErrorCounts()
+    )
+
+
+def test_a_part_of_a_subset_is_called_that() -> None:
+    score = score_utterance(id="u", speaker="s", reference="a b", hypothesis="a")
+    part, whole, unknown = (summarize([score], subset="test", decoder="greedy", whole=n) for n in (2939, 1, 0))
+    assert [result.is_part for result in (part, whole, unknown)] == [True, False, False]
+    console = Console(width=120, file=io.StringIO())
+    console.print(results_table([part]))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "test (part)" in text
+    assert "1 of 2939 utterances" in text
