@@ -35,7 +35,7 @@ from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog
 from asr.training.update import Updater
-from asr.training.validation import validate
+from asr.training.validation import Validation, validate
 
 _NORMALIZATION_BATCHES = 100
 _DOWNLOADS = Path("corpora")
@@ -180,12 +180,27 @@ def train(run: Run) -> None:
         + (f", from update {trainer.progress.update}" if state else ""),
         flush=True,
     )
+    if device.type == "cuda" and state is None:
+        _try_largest_batch(run, trainer.updater, index)
     if not workers.is_first:
         trainer.run(SilentLog())
         return
     with RunLog(run.folder, resume_at_update=trainer.progress.update) as log:
         trainer.run(log)
     plot_training(run.folder)
+
+
+def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
+    """Say before the first update, not in the middle of the night, when the largest batches do not fit into memory."""
+    seconds = run.experiment.batches.seconds
+    longest = max(max(shard.num_samples) for shard in index.shards) / index.sample_rate
+    fitting = updater.largest_batch_seconds(seconds, longest)
+    if fitting < seconds:
+        print(
+            f"  note: batches of {seconds:g} s do not fit into memory, {fitting:g} s do: set batches.seconds={fitting:g}, "
+            "or larger batches will be halved as they come",
+            flush=True,
+        )
 
 
 def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
@@ -245,7 +260,11 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
 
 
 def average(run: Run) -> None:
-    """Average the weights of the best epochs, and keep the average if the development set agrees, else the best epoch."""
+    """Average the weights of the best epochs, and keep the average unless its loss on the development set is higher.
+
+    The loss decides, not the error rate: in a small development set one word more or less is chance, and the epoch that had
+    the luck to be called best would win. While errors still fall quickly, the loss of the average shows that too.
+    """
     folder = run.folder / CHECKPOINT_FOLDER
     last = load_checkpoint(folder / "last.pt")
     progress = (last.training or {"progress": {"best": []}})["progress"]
@@ -253,18 +272,23 @@ def average(run: Run) -> None:
     best = load_checkpoint(folder / "best.pt")
     epochs = ", ".join(str(epoch) for _, _, epoch in sorted(progress["best"], key=lambda entry: entry[2]))
     averaged = replace(best, model=average_weights(checkpoints), note=f"average of epochs {epochs}")
-    rates = [_dev_rate(run, candidate) for candidate in (averaged, best)]
-    kept, other = (averaged, best) if rates[0] <= rates[1] else (best, averaged)
-    save_checkpoint(run.model_file, kept)
-    print(f"  {kept.note}: dev WER {min(rates):.2%} (instead of {other.note}: {max(rates):.2%})", flush=True)
+    of_average, of_best = _validation(run, averaged), _validation(run, best)
+    is_better = of_average.loss <= of_best.loss
+    save_checkpoint(run.model_file, averaged if is_better else best)
+    print(
+        f"  kept the {'average' if is_better else 'best epoch'}: epochs {epochs} averaged have dev loss "
+        f"{of_average.loss:.3f}, WER {of_average.words.rate:.2%}; {best.note.partition(',')[0]} has {of_best.loss:.3f}, "
+        f"{of_best.words.rate:.2%}",
+        flush=True,
+    )
 
 
-def _dev_rate(run: Run, checkpoint: Checkpoint) -> float:
+def _validation(run: Run, checkpoint: Checkpoint) -> Validation:
     model, tokenizer = restore_model(checkpoint, where=checkpoint.note)
     decoder = build_decoder(GreedyDecoderConfig(), tokenizer)
     recognizer = Recognizer(model, tokenizer, decoder, select_device(run.experiment.device))
     index = ShardIndex.load(run.shards(run.dev_part))
-    return validate(recognizer, sequential_batches(index, run.experiment.batches)).words.rate
+    return validate(recognizer, sequential_batches(index, run.experiment.batches))
 
 
 def evaluate(run: Run) -> None:

@@ -77,6 +77,18 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def rows(self, start: int, stop: int) -> Batch:
+        """The utterances from `start` to `stop`, with no more padding than they need."""
+        longest = int(self.num_samples[start:stop].max())
+        return Batch(
+            ids=self.ids[start:stop],
+            texts=self.texts[start:stop],
+            speakers=self.speakers[start:stop],
+            waveforms=self.waveforms[start:stop, :longest],
+            num_samples=self.num_samples[start:stop],
+            repeated=self.repeated,
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The batch with its tensors on `device`; from pinned memory the copy overlaps with computation."""
         return self._with(

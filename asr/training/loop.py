@@ -69,6 +69,7 @@ class TrainingProgress:
         validations_since_best: for early stopping.
         reductions, validations_since_reduction: of the plateau schedule.
         skipped, skipped_in_a_row: updates left out because the gradient was not finite.
+        split: updates in which a batch was halved, since it did not fit into memory.
         impossible: ids of utterances that had fewer frames than CTC needs.
     """
 
@@ -86,6 +87,7 @@ class TrainingProgress:
     validations_since_reduction: int = 0
     skipped: int = 0
     skipped_in_a_row: int = 0
+    split: int = 0
     impossible: list[str] = field(default_factory=list)
 
 
@@ -204,6 +206,9 @@ class Trainer:
         if fresh:
             progress.impossible += fresh
             log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {_named(fresh)}")
+        if result.split:
+            progress.split += 1
+            log.event(progress.update, f"batch halved, it did not fit into memory: {_named(result.split)}")
         if not result.skipped:
             progress.skipped_in_a_row = 0
             return

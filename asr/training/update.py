@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from asr.config import Section
 from asr.corpus.batches import Batch
+from asr.errors import TrainingError
 from asr.features.augment import AugmentConfig, Augmenter
 from asr.lengths import frames_needed_by_ctc, valid_mask
 from asr.model.acoustic import AcousticModel
@@ -77,6 +78,7 @@ class UpdateResult:
         utterances: number of them.
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
         skipped: whether the weights were left alone because the gradient was not finite.
+        split: ids of the batches that did not fit into memory and were halved.
     """
 
     loss: float = 0.0
@@ -85,6 +87,7 @@ class UpdateResult:
     utterances: int = 0
     impossible: list[str] = field(default_factory=list)
     skipped: bool = False
+    split: list[str] = field(default_factory=list)
 
 
 def derived_seed(*numbers: int) -> int:
@@ -196,7 +199,35 @@ class Updater:
         return result
 
     def accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
-        """Set the gradients of the mean loss per token over `batches`, without changing the weights."""
+        """Set the gradients of the mean loss per token over `batches`, without changing the weights.
+
+        Batches that do not fit into the device's memory are halved until they do.
+
+        Raises:
+            TrainingError: a single utterance does not fit, or there are other processes, which could not follow.
+        """
+        split: list[str] = []
+        while True:
+            try:
+                result = self._accumulate(batches, number)
+            except torch.OutOfMemoryError as error:
+                largest = max(batches, key=lambda batch: batch.waveforms.numel())
+                if len(largest) == 1 or self.workers.size > 1:
+                    seconds = largest.waveforms.numel() / self.sample_rate
+                    raise TrainingError(
+                        f"{self.device}: a batch of {len(largest)} utterances, {seconds:.0f} s with padding, does not fit "
+                        f"into memory (the first is '{largest.ids[0]}'): lower batches.seconds, or leave long utterances out"
+                    ) from error
+                split += largest.ids
+                half = len(largest) // 2
+                halves = [largest.rows(0, half), largest.rows(half, len(largest))]
+                batches = [part for batch in batches for part in (halves if batch is largest else [batch])]
+                _free_memory(self.device)
+            else:
+                result.split = split
+                return result
+
+    def _accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
         self.optimizer.zero_grad(set_to_none=True)
         workers, result = self.workers, UpdateResult()
         targets = [CtcTargets(batch.texts * self.views, self.tokenizer, self.device) for batch in batches]
@@ -224,6 +255,30 @@ class Updater:
             result.impossible = workers.gather(result.impossible)
         return result
 
+    def largest_batch_seconds(self, seconds: float, longest: float) -> float:
+        """The most seconds of audio, padding included, up to `seconds`, whose gradients fit into memory, as tried.
+
+        What is tried is noise in utterances of `longest` seconds; what does not fit is halved. Nothing is learnt from it.
+        """
+        state = {name: value.clone() for name, value in self.model.state_dict().items()}
+        self.model.train()
+        length = max(1, round(longest * self.sample_rate))
+        num_features = self.model.config.num_stored_features
+        while seconds > longest:
+            count = max(1, int(seconds * self.sample_rate) // length)
+            shape = (count, length, num_features) if num_features else (count, length)
+            nothing = ("",) * count
+            noise = Batch(nothing, nothing, nothing, 0.1 * torch.randn(shape), torch.full((count,), length))
+            try:
+                self._accumulate([noise], 0)
+                break
+            except torch.OutOfMemoryError:
+                seconds /= 2
+                _free_memory(self.device)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.model.load_state_dict(state)
+        return seconds
+
     def _backward(self, batch: Batch, target: CtcTargets, seed: int, num_tokens: float) -> tuple[Tensor, list[str]]:
         """Add the gradients of one batch; its loss at the top, and the ids of impossible utterances."""
         torch.manual_seed(seed)
@@ -245,6 +300,11 @@ class Updater:
         self.scaler.scale(share * loss / num_tokens).backward()  # type: ignore[no-untyped-call]
         ids = [batch.ids[index] for index in impossible[: len(batch)].nonzero()[:, 0].tolist()]
         return losses.detach().sum() / num_tokens, ids
+
+
+def _free_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def divergence_from_even(log_probs: Tensor, num_frames: Tensor) -> Tensor:

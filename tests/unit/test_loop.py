@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_update import WORDS, make_batch, make_updater, part_of
+from test_update import WORDS, make_batch, make_updater
 
 from asr.corpus.batches import Batch
 from asr.decoding import GreedyDecoderConfig, build_decoder
@@ -24,7 +24,7 @@ def make_trainer(folder: Path, texts: tuple[str, ...] = WORDS, **changes: object
     batch = make_batch(texts)
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
-        yield from [part_of(batch, at, at + 2) for at in range(0, len(texts), 2)][skip:]
+        yield from [batch.rows(at, at + 2) for at in range(0, len(texts), 2)][skip:]
 
     recognizer = Recognizer(
         updater.model, updater.tokenizer, build_decoder(GreedyDecoderConfig(), updater.tokenizer), torch.device("cpu")

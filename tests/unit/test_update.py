@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from asr.corpus.batches import Batch
+from asr.errors import TrainingError
 from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
@@ -56,23 +57,12 @@ def make_batch(texts: tuple[str, ...] = WORDS, num_samples: int = 4000) -> Batch
     return Batch(ids=ids, texts=texts, speakers=("",) * len(texts), waveforms=waveforms, num_samples=lengths)
 
 
-def part_of(batch: Batch, start: int, stop: int) -> Batch:
-    longest = int(batch.num_samples[start:stop].max())
-    return Batch(
-        ids=batch.ids[start:stop],
-        texts=batch.texts[start:stop],
-        speakers=batch.speakers[start:stop],
-        waveforms=batch.waveforms[start:stop, :longest],
-        num_samples=batch.num_samples[start:stop],
-    )
-
-
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_gradient_of_one_batch_equals_that_of_its_parts(size: int) -> None:
     batch = make_batch()
     whole, parts = make_updater(), make_updater()
     loss = whole.accumulate([batch], 0).loss
-    assert parts.accumulate([part_of(batch, at, at + size) for at in range(0, 8, size)], 0).loss == pytest.approx(loss)
+    assert parts.accumulate([batch.rows(at, at + size) for at in range(0, 8, size)], 0).loss == pytest.approx(loss)
     for expected, found in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad, rtol=1e-3, atol=1e-5)
 
@@ -99,7 +89,7 @@ def test_loss_equals_the_sum_over_all_paths(text: str) -> None:
 
 def test_utterance_too_short_for_its_text_is_named_and_teaches_nothing() -> None:
     long_text = "abcabcabcabcabcabc" * 10
-    with_long, without = make_batch((*WORDS[:7], long_text)), part_of(make_batch(), 0, 7)
+    with_long, without = make_batch((*WORDS[:7], long_text)), make_batch().rows(0, 7)
     updater, reference = make_updater(), make_updater()
     result = updater.accumulate([with_long], 0)
     assert result.impossible == ["utterance7"]
@@ -238,3 +228,45 @@ def test_label_smoothing_pulls_towards_even_and_leaves_the_reported_loss_alone()
     losses = [updater.accumulate([make_batch()], 0).loss for updater in (plain, smooth)]
     assert losses[0] == pytest.approx(losses[1])
     assert (plain.model.head.weight.grad - smooth.model.head.weight.grad).abs().max() > 1e-4
+
+
+def limit_memory(updater: Updater, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Makes a batch of more than `most` utterances fail as it does on a full GPU, after part of the work."""
+    forward = updater.model.after_layers
+
+    def limited(waveforms: torch.Tensor, *arguments: object) -> object:
+        if len(waveforms) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(waveforms, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(updater.model, "after_layers", limited)
+
+
+@pytest.mark.parametrize("most", [1, 3, 4])
+def test_batch_that_does_not_fit_is_halved_and_teaches_the_same(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, limited = make_updater(), make_updater()
+    limit_memory(limited, monkeypatch, most)
+    expected, found = whole.accumulate([make_batch()], 0), limited.accumulate([make_batch()], 0)
+    assert found.loss == pytest.approx(expected.loss)
+    assert found.utterances == 8
+    assert set(found.split) == set(make_batch().ids)
+    assert not expected.split
+    for one, other in zip(whole.model.parameters(), limited.model.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
+
+
+def test_an_utterance_that_does_not_fit_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    updater = make_updater()
+    limit_memory(updater, monkeypatch, 0)
+    with pytest.raises(TrainingError, match=r"batch of 1 utterances.*'utterance0'.*batches\.seconds"):
+        updater.accumulate([make_batch()], 0)
+
+
+def test_the_largest_batch_is_found_and_nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+    updater = make_updater()
+    before = {name: value.clone() for name, value in updater.model.state_dict().items()}
+    assert updater.largest_batch_seconds(40.0, 1.0) == 40.0
+    limit_memory(updater, monkeypatch, 12)
+    assert updater.largest_batch_seconds(40.0, 1.0) == 10.0
+    assert all(torch.equal(value, before[name]) for name, value in updater.model.state_dict().items())
+    assert all(parameter.grad is None for parameter in updater.model.parameters())
