@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,8 +29,6 @@ def info(
     - `asr model info runs/fsdd`
     - `asr model info spoken_commands encoder.num_layers=5`
     """
-    from pathlib import Path
-
     from rich.table import Table
 
     from asr.experiment import load_experiment
@@ -55,3 +54,25 @@ def info(
         f"{num_parameters(model):,} parameters, {num_parameters(model) * 4 / 1e6:.1f} MB in float32; one token at most "
         f"every {stride * 1000:g} ms ({round(stride * model.config.features.sample_rate)} samples of stride)"
     )
+
+
+@app.command()
+def shrink(
+    model: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+) -> None:
+    """Write a model that is only to be used: without the optimiser's state, weights in half precision.
+
+    It is computed with in float32 as before; what rounding the weights costs is for `asr evaluate` to tell.
+
+    Example: `asr model shrink runs/fsdd --out fsdd.pt`
+    """
+    from dataclasses import replace
+
+    from asr.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
+
+    file = find_checkpoint(model)
+    checkpoint = load_checkpoint(file)
+    weights = {name: value.half() if value.is_floating_point() else value for name, value in checkpoint.model.items()}
+    save_checkpoint(out, replace(checkpoint, model=weights, training=None))
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB (from {file}, {file.stat().st_size / 1e6:.1f} MB)")

@@ -1,0 +1,77 @@
+"""`asr model` and `asr evaluate --by-speaker` on an untrained model: what they print and write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from ragged import small_model
+from tones import TONES_HZ, write_tone_corpus
+
+from asr.cli import main
+from asr.model import AcousticModel
+from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
+
+Command = Callable[..., str]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs the command line; returns what it printed."""
+
+    def run(*arguments: str | Path) -> str:
+        monkeypatch.setattr(sys, "argv", ["asr", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    tokenizer = train_tokenizer([" ".join(TONES_HZ)], CharacterTokenizerConfig())
+    config = small_model().config
+    torch.manual_seed(0)
+    weights = AcousticModel(config, tokenizer.size).state_dict()
+    training = {"optimizer": {"state": torch.zeros(10_000)}}
+    path = tmp_path / "model.pt"
+    tree = config.model_dump(mode="json")
+    checkpoint = Checkpoint(
+        experiment=tree, tokenizer=tokenizer.state(), model=weights, training=training, note="untrained"
+    )
+    save_checkpoint(path, checkpoint)
+    return path
+
+
+def test_shrunk_model_is_the_same_in_half_precision(cli: Command, model: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small.pt"
+    assert str(small) in cli("model", "shrink", model, "--out", small)
+    before, after = load_checkpoint(model), load_checkpoint(small)
+    assert small.stat().st_size < model.stat().st_size - 40_000
+    assert after.training is None
+    assert (after.experiment, after.tokenizer, after.note) == (before.experiment, before.tokenizer, before.note)
+    for name, value in before.model.items():
+        torch.testing.assert_close(after.model[name].float(), value, rtol=1e-3, atol=1e-4)
+    corpus = write_tone_corpus(tmp_path / "test", 3, seed=1)
+    heard = [cli("transcribe", *sorted(corpus.parent.glob("*.flac")), "--model", each) for each in (model, small)]
+    assert heard[0] == heard[1]
+
+
+def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
+    plain = cli("evaluate", "--model", model, "--data", corpus)
+    assert "speaker0" not in plain
+    results = tmp_path / "results.json"
+    listed = cli("evaluate", "--model", model, "--data", corpus, "--by-speaker", "--json", results)
+    (record,) = json.loads(results.read_text(encoding="utf-8"))
+    rows = [line.split() for line in listed.splitlines() if "speaker" in line and line.split()[2] != "speaker"]
+    assert sorted(row[2] for row in rows) == ["speaker0", "speaker1", "speaker2"]
+    assert sum(int(row[-2]) for row in rows) == record["words"]
+    assert sum(int(row[-1]) for row in rows) == record["utterances"] == 6
