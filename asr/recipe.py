@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -92,6 +92,18 @@ def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
     """
     other, colon, split = name.rpartition(":")
     return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
+
+
+def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1) -> Iterator[Utterance]:
+    """Of a publisher's training part, what is left to learn from ("train") or held out to choose by ("dev").
+
+    Whole speakers are held out, at least one: the `share` of them with the lowest CRC of their name, so that the choice is
+    the same in every run.
+    """
+    utterances = list(published)
+    speakers = sorted({each.speaker for each in utterances}, key=lambda name: (zlib.crc32(name.encode()), name))
+    held_out = set(speakers[: max(1, round(share * len(speakers)))])
+    yield from (each for each in utterances if (each.speaker in held_out) == (split == "dev"))
 
 
 def folder_of_corpus(root: Path, recipe: Recipe) -> Path:

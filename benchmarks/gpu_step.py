@@ -16,20 +16,14 @@ from functools import partial
 
 import torch
 from record import record, spread
-from step import bare_encoder, encoder_inputs, speech_batch
+from step import bare_encoder, encoder_inputs, make_updater, speech_batch
 
-from asr.corpus.batches import Batch
 from asr.experiment import load_experiment
-from asr.model import AcousticModel
-from asr.text.tokenizer import train_tokenizer
-from asr.training.optimizer import make_optimizer
-from asr.training.update import Updater
 
 CONFIG = "librispeech_960h"
 BATCH_SECONDS = (200.0, 800.0, 1600.0)
 NUM_RUNS = 15
 NUM_WARM_UPS = 5
-SEED = 1
 
 
 def main() -> None:
@@ -53,7 +47,7 @@ def measured(seconds: float, dtype: torch.dtype) -> dict[str, object]:
     """One row: throughput and shares at one batch size in one number format."""
     experiment = load_experiment(CONFIG)
     batch = speech_batch(experiment.features.sample_rate, seconds=seconds)
-    updater = make_updater(batch, dtype)
+    updater = make_updater(batch, CONFIG, device="cuda", dtype=dtype)
     times: dict[str, list[float]] = {"step": [], "encoder": []}
     torch.cuda.reset_peak_memory_stats()
     for number in range(NUM_WARM_UPS + NUM_RUNS):
@@ -76,25 +70,6 @@ def measured(seconds: float, dtype: torch.dtype) -> dict[str, object]:
         "peak_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2),
         "seconds": {name: spread(values) for name, values in times.items()},
     }
-
-
-def make_updater(batch: Batch, dtype: torch.dtype) -> Updater:
-    """The updater that `asr train` would make for the configuration, on the GPU."""
-    experiment = load_experiment(CONFIG)
-    tokenizer = train_tokenizer(batch.texts, experiment.tokenizer.model_copy(update={"size": 64}))
-    torch.manual_seed(SEED)
-    model = AcousticModel(experiment.acoustic, tokenizer.size).cuda()
-    return Updater(
-        model,
-        tokenizer,
-        make_optimizer(experiment.optimizer, model),
-        augment=experiment.augment,
-        loss=experiment.loss,
-        max_gradient_norm=experiment.training.max_gradient_norm,
-        l1=experiment.optimizer.l1,
-        dtype=dtype,
-        seed=SEED,
-    )
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -15,22 +15,16 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 from record import record, spread
-from step import speech_batch
+from step import make_updater, speech_batch
 
 from asr.experiment import load_experiment
-from asr.model import AcousticModel
-from asr.text.tokenizer import train_tokenizer
 from asr.training.distributed import join_workers
-from asr.training.optimizer import make_optimizer
-from asr.training.update import Updater
 
 CONFIG = "librispeech_mini"
 NUM_RUNS = 3
 NUM_WARM_UPS = 2
 NUM_UPDATES = 12
-SEED = 1
 
 
 def main() -> None:
@@ -71,21 +65,7 @@ def work(result: Path) -> None:
     experiment = load_experiment(CONFIG)
     with join_workers() as workers:
         batch = speech_batch(experiment.features.sample_rate)
-        tokenizer = train_tokenizer(batch.texts, experiment.tokenizer)
-        torch.manual_seed(SEED)
-        model = AcousticModel(experiment.acoustic, tokenizer.size)
-        updater = Updater(
-            model,
-            tokenizer,
-            make_optimizer(experiment.optimizer, model),
-            augment=experiment.augment,
-            loss=experiment.loss,
-            max_gradient_norm=experiment.training.max_gradient_norm,
-            l1=0.0,
-            dtype=torch.float32,
-            seed=SEED,
-            workers=workers,
-        )
+        updater = make_updater(batch, CONFIG, workers=workers)
         seconds = 0.0
         for number in range(NUM_WARM_UPS + NUM_UPDATES):
             if number == NUM_WARM_UPS:

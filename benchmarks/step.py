@@ -27,6 +27,7 @@ from asr.experiment import load_experiment
 from asr.features.augment import Augmenter
 from asr.model import AcousticModel
 from asr.text.tokenizer import train_tokenizer
+from asr.training.distributed import Workers
 from asr.training.optimizer import make_optimizer
 from asr.training.update import CtcTargets, Updater, derived_seed, gradient_norms
 
@@ -36,6 +37,7 @@ CHARACTERS_PER_SECOND = 14
 NUM_RUNS = 30
 NUM_WARM_UPS = 3
 SEED = 1
+FEW_TOKENS = 64
 
 
 def main() -> None:
@@ -88,12 +90,20 @@ def speech_batch(sample_rate: int, seconds: float = BATCH_SECONDS) -> Batch:
     return Batch(ids, texts, ("",) * len(lengths), waveforms, torch.tensor(lengths))
 
 
-def make_updater(batch: Batch) -> Updater:
-    """The updater that `asr train` would make for the configuration."""
-    experiment = load_experiment(CONFIG)
-    tokenizer = train_tokenizer(batch.texts, experiment.tokenizer)
+def make_updater(
+    batch: Batch,
+    config: str = CONFIG,
+    *,
+    device: str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    workers: Workers | None = None,
+) -> Updater:
+    """The updater that `asr train` would make for the configuration, with few tokens, made of the batch's texts."""
+    experiment = load_experiment(config)
+    update = {"size": FEW_TOKENS} if experiment.tokenizer.kind == "bpe" else {}
+    tokenizer = train_tokenizer(batch.texts, experiment.tokenizer.model_copy(update=update))
     torch.manual_seed(SEED)
-    model = AcousticModel(experiment.acoustic, tokenizer.size)
+    model = AcousticModel(experiment.acoustic, tokenizer.size).to(device)
     return Updater(
         model,
         tokenizer,
@@ -102,8 +112,9 @@ def make_updater(batch: Batch) -> Updater:
         loss=experiment.loss,
         max_gradient_norm=experiment.training.max_gradient_norm,
         l1=experiment.optimizer.l1,
-        dtype=torch.float32,
+        dtype=dtype,
         seed=SEED,
+        workers=workers,
     )
 
 

@@ -12,17 +12,15 @@ name, `train` the others, `train-all` both together.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance, read_manifest, write_manifest
 from asr.errors import CorpusError
-from asr.recipe import Recipe
+from asr.recipe import Recipe, train_or_dev
 
 SPLITS = ("train", "dev", "test", "train-all")
-HELD_OUT_SHARE = 0.1
 CHILD_AGE = 16
 
 
@@ -30,13 +28,8 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of `split`, in the order of the corpus's own lists."""
     if split not in SPLITS:
         raise CorpusError(f"speechocean762: no split '{split}'; known: {', '.join(SPLITS)}")
-    published = list(read_published(root, "test" if split == "test" else "train"))
-    if split in ("test", "train-all"):
-        yield from published
-        return
-    speakers = sorted({each.speaker for each in published}, key=lambda name: (zlib.crc32(name.encode()), name))
-    held_out = set(speakers[: max(1, round(HELD_OUT_SHARE * len(speakers)))])
-    yield from (each for each in published if (each.speaker in held_out) == (split == "dev"))
+    published = read_published(root, "test" if split == "test" else "train")
+    yield from published if split in ("test", "train-all") else train_or_dev(published, split)
 
 
 def read_published(root: Path, split: str) -> Iterator[Utterance]:
