@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import signal
 import threading
@@ -25,6 +26,7 @@ from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.model.device import Precision
 from asr.recognizer.recognizer import Recognizer
 from asr.terminal import Advance, progress_bar
+from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
 from asr.training.run_log import RunLog, SilentLog
 from asr.training.update import Updater, UpdateResult, gradient_norms
@@ -48,6 +50,13 @@ class TrainingConfig(Section):
     checkpoint_every_updates: int = Field(default=200, ge=1, description="updates between saves within an epoch")
     log_every_updates: int = Field(default=10, ge=1, description="updates between records in metrics.jsonl")
     keep_best: int = Field(default=5, ge=1, description="best epochs that are kept, and then averaged")
+    moving_average: float | None = Field(
+        default=None,
+        gt=0,
+        lt=1,
+        description="decay per update of the average of the weights that is validated and kept, such as 0.999; null: the "
+        "weights themselves are",
+    )
     patience: int | None = Field(default=None, ge=1, description="stop after so many validations without improvement")
     max_skipped_updates: int = Field(
         default=10, ge=1, description="updates in a row with non-finite gradients before giving up"
@@ -131,12 +140,15 @@ class Trainer:
         self.folder = folder / CHECKPOINT_FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress = TrainingProgress()
+        self.average = None if config.moving_average is None else MovingAverage(recognizer.model, config.moving_average)
         self.workers = updater.workers
 
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from the training state of a checkpoint; the model's weights are already loaded."""
         self.updater.optimizer.load_state_dict(state["optimizer"])
         self.updater.scaler.load_state_dict(state["scaler"])
+        if self.average is not None:
+            self.average.load_state_dict(state["moving_average"])
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
 
@@ -178,6 +190,8 @@ class Trainer:
             self.optimizer_config, self.schedule, update=progress.update, progress=done, reductions=progress.reductions
         )
         result = self.updater.update(group, progress.update, lr)
+        if self.average is not None and not result.skipped:
+            self.average.update()
         progress.update += 1
         progress.batches += len(group) * self.workers.size
         progress.utterances += result.utterances
@@ -234,7 +248,8 @@ class Trainer:
         progress.epoch += 1
         progress.batches = progress.utterances = 0
         if progress.epoch % self.config.validate_every_epochs == 0 or progress.epoch == self.config.epochs:
-            self._validate(log)
+            with contextlib.nullcontext() if self.average is None else self.average.in_place():
+                self._validate(log)
         progress.loss_sum, progress.loss_updates = 0.0, 0
         self._save_last(log)
         kept = {_epoch_file(epoch) for _, _, epoch in progress.best}
@@ -292,6 +307,7 @@ class Trainer:
             "progress": asdict(self.progress),
             "optimizer": self.updater.optimizer.state_dict(),
             "scaler": self.updater.scaler.state_dict(),
+            "moving_average": None if self.average is None else self.average.state_dict(),
         }
         log.sync()
         self._save("last.pt", state, f"update {self.progress.update}")

@@ -38,6 +38,7 @@ def test_killed_and_resumed_training_ends_with_identical_weights(tmp_path: Path,
     test = write_tone_corpus(tmp_path / "test", 4, seed=2, prefix="t")
     settings = [*TINY, "training.epochs=6", "training.checkpoint_every_updates=2", "training.log_every_updates=1"]
     settings += ["encoder.dropout=0.2", "augment.speed={}", "augment.noise={}", "training.accumulate=2"]
+    settings += ["training.moving_average=0.9", "loss.consistency={}", "augment.reverberation={}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     common = ["--manifest", str(train), "--test", str(test), *settings]
     (prepared,) = run_cli(["prepare", *common, "--out", str(whole)], [-1])

@@ -15,6 +15,7 @@ from asr.errors import TrainingError
 from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
 from asr.training.loop import Trainer, TrainingConfig, TrainingData, average_weights
+from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
 from asr.training.run_log import RunLog, read_metrics
 
@@ -149,3 +150,31 @@ def test_average_of_weights_is_their_mean() -> None:
     assert average["count"].tolist() == 1
     with pytest.raises(TrainingError):
         average_weights([])
+
+
+def test_moving_average_follows_its_formula() -> None:
+    model = torch.nn.Linear(1, 1)
+    average = MovingAverage(model, 0.9)
+    expected = model.weight.item()
+    for number, value in enumerate([1.0, -2.0, 5.0, 5.0, 5.0] * 30, start=1):
+        torch.nn.init.constant_(model.weight, value)
+        average.update()
+        decay = min(0.9, (1 + number) / (10 + number))
+        expected = decay * expected + (1 - decay) * value
+    with average.in_place():
+        assert model.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert model.weight.item() == 5.0
+
+
+def test_average_is_validated_and_kept_and_training_goes_on_without_it(tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=4, keep_best=2, moving_average=0.5)
+    averaged, plain = make_trainer(tmp_path / "averaged", config=config), make_trainer(tmp_path / "plain")
+    for trainer in (averaged, plain):
+        run(trainer, trainer.folder.parent)
+    for name, value in plain.recognizer.model.state_dict().items():
+        assert torch.equal(averaged.recognizer.model.state_dict()[name], value)
+    last = [load_checkpoint(trainer.folder / "last.pt").model for trainer in (averaged, plain)]
+    assert all(torch.equal(last[0][name], value) for name, value in last[1].items())
+    kept = [load_checkpoint(trainer.folder / "epoch-0004.pt").model for trainer in (averaged, plain)]
+    assert any(not torch.equal(kept[0][name], value) for name, value in kept[1].items())
+    assert torch.equal(kept[0]["head.weight"], averaged.average.values["head.weight"])

@@ -1,0 +1,56 @@
+"""The exponential moving average of the weights, which is what is validated and kept while training moves on.
+
+Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the slow start is TensorFlow's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+
+class MovingAverage:
+    """The average of the floating-point state of `model` over updates: w <- d w + (1 - d) new.
+
+    In update n, d is at most (1 + n) / (10 + n), so that the random weights of the start are soon forgotten.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = model
+        self.decay = decay
+        self.num_updates = 0
+        self.values = {name: value.clone() for name, value in self._state().items()}
+
+    def _state(self) -> dict[str, Tensor]:
+        return {name: value for name, value in self.model.state_dict().items() if value.is_floating_point()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take the model's present weights in."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        state = self._state()
+        torch._foreach_lerp_(list(self.values.values()), [state[name] for name in self.values], 1 - decay)
+
+    @contextmanager
+    def in_place(self) -> Iterator[None]:
+        """While it lasts, the model has the averaged weights."""
+        own = {name: value.clone() for name, value in self._state().items()}
+        self.model.load_state_dict(self.values, strict=False)
+        try:
+            yield
+        finally:
+            self.model.load_state_dict(own, strict=False)
+
+    def state_dict(self) -> dict[str, object]:
+        """What resuming needs."""
+        return {"num_updates": self.num_updates, "values": self.values}
+
+    def load_state_dict(self, state: dict[str, object]) -> None:
+        """Continue from what `state_dict` gave."""
+        self.num_updates = int(state["num_updates"])  # type: ignore[call-overload]
+        for name, value in state["values"].items():  # type: ignore[attr-defined]
+            self.values[name].copy_(value)
