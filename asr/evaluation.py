@@ -15,9 +15,8 @@ from asr.errors import CorpusError
 from asr.model.acoustic import AcousticConfig
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
-from asr.recipe import find_recipe, folder_of_corpus, read_files
+from asr.recipe import find_corpus, find_recipe, read_files
 from asr.recognizer.recognizer import Recognizer
-from asr.resources import resource
 from asr.scoring import (
     Result,
     SpeakerResult,
@@ -85,7 +84,7 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
     """The subsets that `data` means: a manifest, a folder of audio or of shards, or RECIPE:SPLIT[,SPLIT].
 
     Raises:
-        CorpusError: nothing of that kind.
+        CorpusError: nothing of that kind, or its download fails.
     """
     path = Path(data)
     if (path / "index.json").is_file():
@@ -98,16 +97,15 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
             f"--data {data}: expected a manifest, a folder of audio or shards, or RECIPE:SPLIT; none is there"
         )
     recipe = find_recipe(name)
-    if root is None and not recipe.default_root:
-        raise CorpusError(f"--data {data}: say with --root where the corpus '{recipe.name}' lies")
-    folder = folder_of_corpus(root, recipe) if root else resource(recipe.default_root)
+    names = [split.strip() for split in splits.split(",")]
+    folder = find_corpus(recipe, names, root=root)
 
     def subset(split: str) -> Subset:
         return Subset.of_utterances(
             f"{recipe.name}:{split}", lambda: recipe.read(folder, split), recipe.sizes.get(split, 0)
         )
 
-    return [subset(split.strip()) for split in splits.split(",")]
+    return [subset(name) for name in names]
 
 
 def evaluate_subsets(

@@ -9,18 +9,21 @@ from __future__ import annotations
 import functools
 import importlib.util
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from asr.corpus.download import Download
+from asr.corpus.download import Download, obtain
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
+from asr.terminal import Advance, progress_bar
 
 ReadSplit = Callable[[Path, str], Iterator[Utterance]]
 
 _HELD_OUT_SHARE = 0.05
+# Beside the runs, not in one of them: the next run of a recipe finds its corpus there.
+_DOWNLOADS = Path("corpora")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,18 +109,40 @@ def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1)
     yield from (each for each in utterances if (each.speaker in held_out) == (split == "dev"))
 
 
-def folder_of_corpus(root: Path, recipe: Recipe) -> Path:
-    """Where the corpus of `recipe` lies when the user says `--root root`: in the folder of its name there, or in `root`.
+def find_corpus(
+    recipe: Recipe, splits: Collection[str], *, root: Path | None = None, mirror: str | None = None
+) -> Path:
+    """The folder that holds `splits` of the corpus of `recipe`: given, embedded, or downloaded now below `corpora/`.
 
-    So one `--root` can hold several corpora.
+    A given `root` may hold several corpora, each in a folder of its recipe's name.
 
     Raises:
-        CorpusError: there is no such folder.
+        CorpusError: there is no such folder, or the download fails.
     """
-    if not root.is_dir():
-        raise CorpusError(f"--root {root}: no such folder")
-    named = root / recipe.name
-    return named if named.is_dir() else root
+    if root is not None:
+        if not root.is_dir():
+            raise CorpusError(f"--root {root}: no such folder")
+        named = root / recipe.name
+        return named if named.is_dir() else root
+    if recipe.default_root:
+        return resource(recipe.default_root)
+    folder = _DOWNLOADS / recipe.name
+    needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
+    if needed:
+        with progress_bar(f"downloading {recipe.name}", None) as advance:
+            obtain(needed, folder, mirror=mirror, progress=_increments(advance))
+    return folder
+
+
+def _increments(advance: Advance) -> Callable[[str, int, int | None], None]:
+    """A function of a file's name and its bytes so far (and in all), made of one that takes steps."""
+    before: dict[str, int] = {}
+
+    def report(name: str, done: int, total: int | None) -> None:
+        advance(done - before.get(name, 0))
+        before[name] = done
+
+    return report
 
 
 def recipe_files() -> list[Path]:

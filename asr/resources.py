@@ -7,9 +7,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-DEFAULT_MODEL = ("data", "models", "english_small", "model.pt")
-"""The model that is used where none is named; its card lies beside it."""
-
 _PACKAGE = Path(__file__).parent
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
-from asr.corpus.download import obtain
 from asr.corpus.shards import ShardIndex, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
@@ -23,11 +22,10 @@ from asr.experiment import Run
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device, select_dtype
-from asr.recipe import Part, Recipe, folder_of_corpus
+from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
-from asr.resources import resource
 from asr.scoring import results_table, write_results
-from asr.terminal import Advance, get_console, progress_bar
+from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.init import freeze, pretrained
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
@@ -38,38 +36,6 @@ from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
 _NORMALIZATION_BATCHES = 100
-_DOWNLOADS = Path("corpora")
-
-
-def corpus_root(run: Run, recipe: Recipe, splits: Collection[str]) -> Path:
-    """The folder that holds `splits` of the corpus of `recipe`: given, embedded, or downloaded below the folder of runs now.
-
-    Raises:
-        CorpusError: a given folder does not exist, or there is none and nothing to download.
-    """
-    if run.root is not None:
-        return folder_of_corpus(run.root, recipe)
-    if recipe.default_root:
-        return resource(recipe.default_root)
-    if not recipe.downloads:
-        return run.folder
-    # Beside the runs, not in one of them: the next run of this recipe finds it there.
-    folder = _DOWNLOADS / recipe.name
-    needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
-    with progress_bar(f"downloading {recipe.name}", None) as advance:
-        obtain(needed, folder, mirror=run.mirror, progress=_increments(advance))
-    return folder
-
-
-def _increments(advance: Advance) -> Callable[[str, int, int | None], None]:
-    """A function of a file's name and its bytes so far (and in all), made of one that takes steps."""
-    before: dict[str, int] = {}
-
-    def report(name: str, done: int, total: int | None) -> None:
-        advance(done - before.get(name, 0))
-        before[name] = done
-
-    return report
 
 
 def prepare(run: Run) -> None:
@@ -83,7 +49,12 @@ def prepare(run: Run) -> None:
     parts = list({part.name: part for part in (*run.train_parts, run.dev_part, *run.test_parts)}.values())
     recipes = {part.recipe.name: part.recipe for part in parts}
     roots = {
-        name: corpus_root(run, recipe, {part.split for part in parts if part.recipe.name == name})
+        name: find_corpus(
+            recipe,
+            {part.split for part in parts if part.recipe.name == name},
+            root=run.root,
+            mirror=run.mirror,
+        )
         for name, recipe in recipes.items()
     }
     train_ids: dict[tuple[str, str], str] = {}
