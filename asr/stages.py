@@ -36,6 +36,8 @@ from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
 _NORMALIZATION_BATCHES = 100
+# Of the average, as a multiple of the best epoch's.
+_TOLERATED_LOSS = 1.1
 
 
 def prepare(run: Run) -> None:
@@ -231,10 +233,11 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
 
 
 def average(run: Run) -> None:
-    """Average the weights of the best epochs, and keep the average unless its loss on the development set is higher.
+    """Average the weights of the best epochs, and keep the average unless its loss on the development set is clearly higher.
 
-    The loss decides, not the error rate: in a small development set one word more or less is chance, and the epoch that had
-    the luck to be called best would win. While errors still fall quickly, the loss of the average shows that too.
+    The best epoch was picked for its figures on that set, luck included, and the average was not, so a small difference
+    speaks for the average. Where the epochs are too different to be averaged, while errors still fall quickly, the loss is
+    higher by far. The loss decides, not the error rate: in a small set one word more or less is chance.
     """
     folder = run.folder / CHECKPOINT_FOLDER
     last = load_checkpoint(folder / "last.pt")
@@ -244,10 +247,10 @@ def average(run: Run) -> None:
     epochs = ", ".join(str(epoch) for _, _, epoch in sorted(progress["best"], key=lambda entry: entry[2]))
     averaged = replace(best, model=average_weights(checkpoints), note=f"average of epochs {epochs}")
     of_average, of_best = _validation(run, averaged), _validation(run, best)
-    is_better = of_average.loss <= of_best.loss
-    save_checkpoint(run.model_file, averaged if is_better else best)
+    is_good = of_average.loss <= _TOLERATED_LOSS * of_best.loss
+    save_checkpoint(run.model_file, averaged if is_good else best)
     print(
-        f"  kept the {'average' if is_better else 'best epoch'}: epochs {epochs} averaged have dev loss "
+        f"  kept the {'average' if is_good else 'best epoch'}: epochs {epochs} averaged have dev loss "
         f"{of_average.loss:.3f}, WER {of_average.words.rate:.2%}; {best.note.partition(',')[0]} has {of_best.loss:.3f}, "
         f"{of_best.words.rate:.2%}",
         flush=True,
