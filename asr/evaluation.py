@@ -18,12 +18,12 @@ from asr.model.device import select_device
 from asr.recipe import find_corpus, find_recipe, read_files
 from asr.recognizer.recognizer import Recognizer
 from asr.scoring import (
+    GroupResult,
     Result,
-    SpeakerResult,
     UtteranceScore,
     score_utterance,
     summarize,
-    summarize_speakers,
+    summarize_groups,
     write_hypotheses,
 )
 from asr.terminal import progress_bar
@@ -116,11 +116,13 @@ def evaluate_subsets(
     batches: BatchesConfig | None = None,
     device: str = "auto",
     hypotheses: Path | None = None,
-    by_speaker: list[SpeakerResult] | None = None,
+    by: Sequence[str] = (),
+    groups: list[GroupResult] | None = None,
 ) -> list[Result]:
     """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
-    A list given as `by_speaker` is filled with the error counts of each speaker under each subset and decoder.
+    A list given as `groups` is filled with the error counts of each group of utterances, as `by` names them ("speaker",
+    "duration"), under each subset and decoder.
 
     Raises:
         CheckpointError: no model at `model`.
@@ -144,8 +146,9 @@ def evaluate_subsets(
                     scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds, whole=subset.whole
                 )
             )
-            if by_speaker is not None:
-                by_speaker += summarize_speakers(scores, subset=subset.name, decoder=choice.kind)
+            if groups is not None:
+                for column in by:
+                    groups += summarize_groups(scores, column, subset=subset.name, decoder=choice.kind)
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
                 write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)

@@ -70,6 +70,22 @@ class ErrorCounts:
             return self.errors / self.reference_length
         return math.inf if self.errors else 0.0
 
+    @property
+    def match_error_rate(self) -> float:
+        """Errors per aligned pair, MER, from 0 to 1; 0 where there is no unit at all. Source: Morris et al. 2004."""
+        return self.errors / (self.hits + self.errors) if self.errors else 0.0
+
+    @property
+    def information_lost(self) -> float:
+        """Word information lost, WIL, from 0 to 1: 1 less the product of the shares of hits in both texts.
+
+        0 where both texts are empty. Source: Morris et al. 2004, "From WER and RIL to MER and WIL".
+        """
+        if not self.errors:
+            return 0.0
+        lengths = self.reference_length * self.hypothesis_length
+        return 1 - self.hits**2 / lengths if lengths else 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Difference:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,7 @@ import numpy as np
 from asr.atomic import write_text
 from asr.errors import ScoringError
 from asr.scoring.error_counts import Difference, ErrorCounts, align_words, count_characters
-from asr.scoring.significance import Interval, Unit, rate_interval, resampling_unit
+from asr.scoring.significance import Interval, Unit, block_of_each, rate_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,6 +36,7 @@ class UtteranceScore:
         differences: the two aligned word by word.
         words, characters: error counts.
         seconds: duration of the recording, None when unknown.
+        columns: what else is known of the utterance, by name.
     """
 
     id: str
@@ -47,6 +47,7 @@ class UtteranceScore:
     words: ErrorCounts
     characters: ErrorCounts
     seconds: float | None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,8 @@ class Result:
         decoder: how, such as "greedy".
         wer, wer_low, wer_high: word error rate.
         cer, cer_low, cer_high: character error rate, spaces between words included.
+        mer, wil: match error rate and word information lost, both from 0 to 1 (Morris et al. 2004).
+        ser: sentence error rate, the share of utterances with any word error.
         substitutions, deletions, insertions: word errors by kind.
         words: words of the references.
         utterances: number of them.
@@ -74,6 +77,9 @@ class Result:
     cer: float
     cer_low: float
     cer_high: float
+    mer: float
+    wil: float
+    ser: float
     substitutions: int
     deletions: int
     insertions: int
@@ -96,6 +102,7 @@ def score_utterance(
     hypothesis: str,
     speaker: str = "",
     seconds: float | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> UtteranceScore:
     """The score of one hypothesis; texts are compared as they are, so normalise both sides alike before."""
     differences, words = align_words(reference, hypothesis)
@@ -108,6 +115,7 @@ def score_utterance(
         words=words,
         characters=count_characters(reference, hypothesis),
         seconds=seconds,
+        columns=columns or {},
     )
 
 
@@ -139,9 +147,7 @@ def summarize(
         raise ScoringError(
             f"{subset}: the references of {len(scores)} utterances hold no word, so there is no error rate"
         )
-    speakers = [score.speaker for score in scores]
-    unit = resampling_unit(speakers)
-    blocks = speakers if unit == "speakers" else [score.id for score in scores]
+    blocks, unit = block_of_each([(score.id, score.speaker) for score in scores])
 
     def interval(counts: Iterable[ErrorCounts]) -> Interval:
         return rate_interval(list(counts), blocks, np.random.default_rng(seed))
@@ -157,6 +163,9 @@ def summarize(
         cer=characters.rate,
         cer_low=character_interval.low,
         cer_high=character_interval.high,
+        mer=words.match_error_rate,
+        wil=words.information_lost,
+        ser=sum(score.words.errors > 0 for score in scores) / len(scores),
         substitutions=words.substitutions,
         deletions=words.deletions,
         insertions=words.insertions,
@@ -166,56 +175,6 @@ def summarize(
         resampled=unit,
         rtf=_real_time_factor(scores, processing_seconds),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakerResult:
-    """The word errors of one speaker in one subset under one decoder."""
-
-    subset: str
-    decoder: str
-    speaker: str
-    utterances: int
-    words: ErrorCounts
-
-
-def summarize_speakers(scores: Iterable[UtteranceScore], *, subset: str, decoder: str) -> list[SpeakerResult]:
-    """The results of all speakers of `scores`, the one with the highest error rate first."""
-    counts: dict[str, ErrorCounts] = {}
-    utterances: Counter[str] = Counter()
-    for score in scores:
-        counts[score.speaker] = counts.get(score.speaker, ErrorCounts()) + score.words
-        utterances[score.speaker] += 1
-    worst_first = sorted(counts, key=lambda speaker: (-counts[speaker].rate, speaker))
-    return [
-        SpeakerResult(
-            subset=subset, decoder=decoder, speaker=speaker, utterances=utterances[speaker], words=counts[speaker]
-        )
-        for speaker in worst_first
-    ]
-
-
-def speakers_table(results: Iterable[SpeakerResult]) -> Table:
-    """A table of `results` for rich to print, one line per speaker; no intervals, since a speaker is one sample."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("subset", "decoder", "speaker"):
-        table.add_column(name, overflow="fold")
-    for name in ("WER %", "sub", "del", "ins", "words", "utts"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        counts = result.words
-        numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
-        table.add_row(
-            result.subset,
-            result.decoder,
-            result.speaker or "(unknown)",
-            f"{100 * counts.rate:.2f}",
-            *map(str, numbers),
-            str(result.utterances),
-        )
-    return table
 
 
 def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:
