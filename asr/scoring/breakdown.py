@@ -168,6 +168,8 @@ def confusions(scores: Iterable[UtteranceScore]) -> Confusions:
     deletions: Counter[str] = Counter()
     insertions: Counter[str] = Counter()
     for score in scores:
+        if not score.edits:
+            continue
         for part in score.differences:
             if not part.hypothesis:
                 deletions.update(part.reference)

@@ -14,7 +14,7 @@ import numpy as np
 
 from asr.atomic import write_text
 from asr.errors import ScoringError
-from asr.scoring.error_counts import Difference, ErrorCounts, align_words, count_characters
+from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
 from asr.scoring.significance import Interval, Unit, block_of_each, rate_interval
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _COLUMNS = ("errors", "words", "character_errors", "characters", "seconds", "spe
 _TEXT_COLUMNS = ("differences", "reference", "hypothesis")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceScore:
     """One utterance: what was said, what was recognised, and the errors between them.
 
@@ -33,7 +33,7 @@ class UtteranceScore:
         speaker: who said it, "" when unknown.
         reference: what was said, in the form that was compared.
         hypothesis: what was recognised.
-        differences: the two aligned word by word.
+        edits: the stretches of words in which the two differ.
         words, characters: error counts.
         seconds: duration of the recording, None when unknown.
         columns: what else is known of the utterance, by name.
@@ -43,11 +43,16 @@ class UtteranceScore:
     speaker: str
     reference: str
     hypothesis: str
-    differences: tuple[Difference, ...]
+    edits: tuple[Edit, ...]
     words: ErrorCounts
     characters: ErrorCounts
     seconds: float | None
     columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Reference and hypothesis aligned word by word, equal stretches included."""
+        return differences(self.reference, self.hypothesis, self.edits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,13 +110,13 @@ def score_utterance(
     columns: Mapping[str, str] | None = None,
 ) -> UtteranceScore:
     """The score of one hypothesis; texts are compared as they are, so normalise both sides alike before."""
-    differences, words = align_words(reference, hypothesis)
+    edits, words = word_edits(reference, hypothesis)
     return UtteranceScore(
         id=id,
         speaker=speaker,
         reference=reference,
         hypothesis=hypothesis,
-        differences=tuple(differences),
+        edits=edits,
         words=words,
         characters=count_characters(reference, hypothesis),
         seconds=seconds,
@@ -218,18 +223,19 @@ def write_hypotheses(path: Path, scores: Iterable[UtteranceScore]) -> None:
     write_text(path, stream.getvalue())
 
 
-def show_differences(differences: Iterable[Difference]) -> str:
+def show_differences(parts: Iterable[Difference]) -> str:
     """The reference with what was heard instead in brackets.
 
     Example:
-        >>> show_differences(align_words("turn on the big light in here", "turn off the light in here please")[0])
-        'turn (on→off) the (big→) light in here (→please)'
+        >>> score = score_utterance(id="a", reference="turn on the big light", hypothesis="turn off the light please")
+        >>> show_differences(score.differences)
+        'turn (on→off) the (big→) light (→please)'
     """
-    parts = []
-    for part in differences:
+    shown = []
+    for part in parts:
         said, heard = " ".join(part.reference), " ".join(part.hypothesis)
-        parts.append(said if said == heard else f"({said}→{heard})")
-    return " ".join(parts)
+        shown.append(said if said == heard else f"({said}→{heard})")
+    return " ".join(shown)
 
 
 def results_table(results: Sequence[Result]) -> Table:
