@@ -229,7 +229,7 @@ def show_differences(parts: Iterable[Difference]) -> str:
     Example:
         >>> score = score_utterance(id="a", reference="turn on the big light", hypothesis="turn off the light please")
         >>> show_differences(score.differences)
-        'turn (on→off) the (big→) light (→please)'
+        'turn (on→off) the (big light→light please)'
     """
     shown = []
     for part in parts:
