@@ -10,7 +10,8 @@ Both sides get the same decoded audio in memory, tokens, learning rates and batc
 DynamicBatchSampler, and neither augments. Each runs in its own interpreter, one at a time: here by `bigru_side.py`, there by
 `speechbrain_side.py`, which tells what differs. Speed: real utterances of LibriSpeech, a few updates in turn several times.
 Quality: spoken digits, features normalised in either way, greedy readings of the official test set after the last update,
-scored by jiwer.
+scored by jiwer. Wall clocks of runs in turn differ with whatever else the machine does; processor time hardly does, so it is
+recorded beside. The updates of the quality runs are timed too: small ones, in which the recurrence counts for less.
 """
 
 from __future__ import annotations
