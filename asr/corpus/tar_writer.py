@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from pydantic import Field
+
 from asr.config import Section
 from asr.corpus.utterance import Utterance
 
@@ -19,13 +21,13 @@ class Shard(Section):
     """One tar file of an index.
 
     Attributes:
-        name: below the index's folder.
+        name: of the file in the index's folder; plain, since an index from a server may be anyone's.
         bytes: its size.
         num_samples: of each of its utterances.
         weight: how many times an epoch of training hears each of them, on average.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     bytes: int
     num_samples: tuple[int, ...]
     weight: float = 1.0

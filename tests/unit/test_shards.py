@@ -311,7 +311,7 @@ write_shards(utterances(), Path({str(tmp_path)!r}), sample_rate=8000,
 def test_several_folders_are_one_index(tmp_path: Path) -> None:
     write(clips(2), tmp_path / "first")
     write(clips(1), tmp_path / "second")
-    both = combined_index(tmp_path, {"first": 1.0, "second": 3.0})
+    both = combined_index({tmp_path / "first": 1.0, tmp_path / "second": 3.0})
     assert [utterance.id for utterance in shard_utterances(both)] == ["u0", "u1", "u0"]
     assert (both.num_utterances, both.utterances_per_epoch) == (3, 5)
 
@@ -320,4 +320,4 @@ def test_folders_at_different_rates_are_not_one_index(tmp_path: Path) -> None:
     write(clips(1), tmp_path / "first")
     write_shards(clips(1), tmp_path / "second", sample_rate=2 * RATE, config=ShardsConfig())
     with pytest.raises(CorpusError, match="other sample rate"):
-        combined_index(tmp_path, {"first": 1.0, "second": 1.0})
+        combined_index({tmp_path / "first": 1.0, tmp_path / "second": 1.0})
