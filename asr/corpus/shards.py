@@ -41,7 +41,11 @@ class ShardsConfig(Section):
         description="flac: 16 bits, lossless; opus: a sixth of the size, lossy; original: the corpus's own files, "
         "which training then decodes and resamples each time",
     )
-    megabytes: float = Field(64.0, gt=0, description="size at which a shard is closed and the next one begun")
+    megabytes: float = Field(
+        64.0,
+        gt=0,
+        description="least size of a shard but the last; on average they have 1.7 times, at most 4 times that",
+    )
     num_threads: int = Field(4, ge=0, description="threads that decode and encode; they change speed, not bytes")
     max_skipped_share: float = Field(
         0.5, ge=0, le=1, description="stop when a larger share of the utterances has unusable audio"
@@ -209,8 +213,8 @@ def write_shards(
     disturbed: full shards are kept as long as `utterances` are those that they were made of, which are not decoded again.
     Finished shards are written anew, all of them.
 
-    Shards are cut by size, in the order of the utterances. So a speaker who is added or removed leaves the shards before
-    his first utterance byte for byte as they were, and changes the one where it stands and those behind it, whose cuts move.
+    Shards are cut where their own utterances say (see `ShardWriter`) and named by what they hold. So a speaker whose
+    utterances are added or removed changes a few shards around their place; all others keep name and bytes.
 
     With `num_features`, the utterances are stored frames of so many values, `sample_rate` of them in a second.
 
@@ -219,7 +223,7 @@ def write_shards(
             unusable audio, or no room on the disk.
         AudioError: `config.codec` cannot hold `sample_rate`.
     """
-    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes}"
+    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes} cut by hashes"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder, settings)
