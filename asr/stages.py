@@ -12,7 +12,6 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
-from asr.corpus.places import Place
 from asr.corpus.shards import ShardIndex, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
@@ -61,13 +60,20 @@ def prepare(run: Run) -> None:
         )
         for name, recipe in recipes.items()
     }
+    # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
+    by_text = any(part.shards is not None for part in parts)
     train_ids: dict[tuple[str, str], str] = {}
-    for part in parts:
+
+    def checked(part: Part, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
         is_train = run.shards(part) in train_places
+        return _checked(part, utterances, train_ids, is_train=is_train, by_text=by_text)
+
+    for part in parts:
         if part.shards is None:
-            index = _prepare_part(run, part, _checked(part, part.read(roots[part.recipe.name]), train_ids, is_train))
+            index = _prepare_part(run, part, checked(part, part.read(roots[part.recipe.name])))
         else:
-            index = _ready_part(run, part, part.shards, train_ids, is_train)
+            index = ShardIndex.load(part.shards)
+            _read_ready(run, part, index, checked(part, shard_utterances(index)))
         skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
         whole = part.recipe.sizes.get(part.split, 0)
         found = index.num_utterances + index.num_skipped
@@ -85,13 +91,16 @@ def prepare(run: Run) -> None:
 
 
 def _checked(
-    part: Part, utterances: Iterable[Utterance], train_ids: dict[tuple[str, str], str], is_train: bool
+    part: Part,
+    utterances: Iterable[Utterance],
+    train_ids: dict[tuple[str, str], str],
+    *,
+    is_train: bool,
+    by_text: bool,
 ) -> Iterator[Utterance]:
-    """`utterances` of `part`; `train_ids` gives the part of each (corpus, id) that is learnt from."""
+    """`utterances` of `part`; `train_ids` gives the part of each (corpus, id) that is learnt from; `by_text`: (id, text)."""
     for utterance in utterances:
-        key = (part.recipe.name, utterance.id)
-        if part.shards is not None:  # of what corpus nobody knows, and in two of them an id may mean two things
-            key = ("shards", f"{utterance.id} {utterance.text}")
+        key = (utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)
         if not is_train and key in train_ids:
             raise CorpusError(
                 f"utterance '{utterance.id}' is in '{part.name}' and in '{train_ids[key]}': a model must not be "
@@ -102,16 +111,12 @@ def _checked(
         yield utterance
 
 
-def _ready_part(
-    run: Run, part: Part, place: Place, train_ids: dict[tuple[str, str], str], is_train: bool
-) -> ShardIndex:
-    """The index of ready shards, which are read once to see that all is there and nothing is learnt from and measured on."""
-    index = ShardIndex.load(place)
+def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:
+    """Reads ready shards once: the model must hear them, all be there, and nothing be learnt from and measured on."""
     index.check_fits(run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features)
     with progress_bar(f"reading {part.name}", index.num_utterances) as advance:
-        for _ in _checked(part, shard_utterances(index), train_ids, is_train):
+        for _ in utterances:
             advance(1)
-    return index
 
 
 def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> ShardIndex:

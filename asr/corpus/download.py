@@ -94,7 +94,7 @@ def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
             raise _NothingLeftError("the part fetched earlier does not fit the file") from error
         if error.code >= 500 or error.code == 429:
             raise BrokenOffError(f"the server answers {error.code} {error.reason}") from error
-        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}") from error
+        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from asr.evaluation import evaluate_subsets, open_subsets
 from asr.experiment import Run, load_experiment
 from asr.model.checkpoint import load_checkpoint
 from asr.pipeline import run_stages
-from asr.recipe import find_recipe, read_files
+from asr.recipe import find_recipe, read_files, recipe_of_files
 
 STAGES = ["prepare", "train", "average", "evaluate"]
 
@@ -72,6 +73,14 @@ def test_what_is_learnt_from_is_not_measured_on(tones: Path, tmp_path: Path) -> 
     shutil.copytree(tones / "train", tmp_path / "copy")
     run = make_run(tmp_path / "run", f"{tones}/{{part}}", f"splits.test=['shards:{tmp_path}/copy']")
     with pytest.raises(CorpusError, match="'train000' is in 'shards:copy' and in 'shards:train': a model must not be"):
+        run_stages(run, ["prepare"])
+
+
+def test_nor_when_only_some_of_it_is_ready(tones: Path, tmp_path: Path) -> None:
+    manifest = tones / "train-sound" / "train-sound.jsonl"
+    run = make_run(tmp_path, f"{tones}/{{part}}", "splits.test=null")
+    run = replace(run, recipe=recipe_of_files(manifest, (manifest,)))
+    with pytest.raises(CorpusError, match="'train000' is in 'train-sound' and in 'shards:train'"):
         run_stages(run, ["prepare"])
 
 
