@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequential_batches
+from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
@@ -50,16 +51,7 @@ class Subset:
         """The subset in the shards of `index`."""
 
         def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
-            if index.num_features != model.num_stored_features:
-                raise CorpusError(
-                    f"{index.folder}: these shards hold {_contents(index.num_features)}, the model takes "
-                    f"{_contents(model.num_stored_features)}"
-                )
-            if index.sample_rate != model.features.sample_rate:
-                raise CorpusError(
-                    f"{index.folder}: these shards have {index.sample_rate} Hz, the model hears "
-                    f"{model.features.sample_rate} Hz; evaluate on the manifest or recipe instead, which resamples"
-                )
+            index.check_fits(model.features.sample_rate, model.num_stored_features)
             return sequential_batches(index, config)
 
         return cls(name=name, batches=batches, whole=whole)
@@ -76,25 +68,21 @@ class Subset:
         return cls(name=name, batches=batches, whole=whole)
 
 
-def _contents(num_features: int) -> str:
-    return f"stored frames of {num_features} values" if num_features else "audio"
-
-
 def open_subsets(data: str, root: Path | None) -> list[Subset]:
-    """The subsets that `data` means: a manifest, a folder of audio or of shards, or RECIPE:SPLIT[,SPLIT].
+    """The subsets that `data` means: a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT[,SPLIT].
 
     Raises:
         CorpusError: nothing of that kind, or its download fails.
     """
-    path = Path(data)
-    if (path / "index.json").is_file():
-        return [Subset.of_shards(path.name, ShardIndex.load(path))]
+    path = find_place(data)
+    if isinstance(path, str) or (path / "index.json").is_file():
+        return [Subset.of_shards(title(path), ShardIndex.load(path))]
     if path.exists():
         return [Subset.of_utterances(path.stem, lambda: read_files(path))]
     name, colon, splits = data.rpartition(":")
     if not colon or not splits:
         raise CorpusError(
-            f"--data {data}: expected a manifest, a folder of audio or shards, or RECIPE:SPLIT; none is there"
+            f"--data {data}: expected a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT; none there"
         )
     recipe = find_recipe(name)
     names = [split.strip() for split in splits.split(",")]

@@ -12,7 +12,9 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     data: Annotated[
         list[str],
-        typer.Option(help="Manifest, folder of audio with .txt beside, folder of shards, or RECIPE:SPLIT[,SPLIT]."),
+        typer.Option(
+            help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."
+        ),
     ],
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
     decoder: Annotated[str, typer.Option(help="greedy or beam; with commas for several.")] = "greedy",
@@ -32,6 +34,7 @@ def evaluate(
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
     - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
+    - `asr evaluate --model runs/mine --data https://host/shards/test`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
