@@ -1,0 +1,78 @@
+"""What each piece of training is worth: one configuration, and the same with one thing changed at a time.
+
+    OMP_NUM_THREADS=1 python benchmarks/ablation.py an4 --config an4_cepstra --root CORPORA/an4 [key.path=value ...]
+
+Settings behind the options hold for all runs. Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is done
+is not done again. One seed each: what differs by less than the intervals is not known to differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from record import record
+
+CHANGES: dict[str, tuple[str, ...]] = {
+    "base": (),
+    "without-spec-augment": ("augment.spec_augment=null",),
+    "without-speed": ("augment.speed=null",),
+    "with-warp": ("augment.warp={}",),
+    "with-reverberation": ("augment.reverberation={}",),
+    "with-noise": ("augment.noise={}",),
+    "dropout-0.1": ("encoder.dropout=0.1",),
+    "dropout-over-frames": ("encoder.dropout_over=frame",),
+    "batch-normalisation": ("encoder.norm=batch",),
+    "without-residual": ("encoder.residual=false",),
+    "global-normalisation": ("features.normalization=global",),
+    "intermediate-ctc": ("loss.intermediate_ctc={layers: [2]}",),
+    "consistency": ("loss.consistency={}",),
+    "label-smoothing": ("loss.label_smoothing=0.1",),
+    "moving-average": ("training.moving_average=0.998",),
+    "sorted-first-epoch": ("batches.sorted_first_epoch=true",),
+    "bpe": ("tokenizer={kind: bpe, size: 120}",),
+}
+
+
+def main() -> None:
+    """Trains and measures every variant that suits the features, and records the error rates."""
+    options, common = parsed()
+    results: dict[str, object] = {}
+    for name, change in CHANGES.items():
+        if name in options.skip:
+            continue
+        out = Path("runs", f"ablation-{options.recipe}-{name}")
+        command = [sys.executable, "-m", "asr.cli", "run", options.recipe, "--config", options.config]
+        command += ["--root", str(options.root), "--out", str(out), *common, *change]
+        subprocess.run(command, check=True)
+        rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
+        kept = ("subset", "decoder", "wer", "wer_low", "wer_high", "cer")
+        results[name] = {
+            "change": change,
+            "dev_wer": best_on_dev(out / "metrics.jsonl"),
+            "results": [{key: row[key] for key in kept} for row in rows],
+        }
+    record(f"ablation_{options.recipe}", {"common": common, "variants": results})
+
+
+def best_on_dev(metrics: Path) -> float:
+    """The lowest word error rate on the development set of any epoch."""
+    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
+    return min(entry["wer"] for entry in records if entry["kind"] == "validation")
+
+
+def parsed() -> tuple[argparse.Namespace, list[str]]:
+    """The options of the command line, and the settings of all runs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe")
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--root", type=Path, required=True, help="folder that holds the corpus")
+    parser.add_argument("--skip", nargs="*", default=[], choices=CHANGES, help="variants to leave out")
+    return parser.parse_known_args()
+
+
+if __name__ == "__main__":
+    main()
