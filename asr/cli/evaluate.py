@@ -7,6 +7,11 @@ from typing import Annotated
 
 import typer
 
+Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
+EmbedAudio = Annotated[
+    bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
+]
+
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
@@ -25,6 +30,8 @@ def evaluate(
     hypotheses: Annotated[
         Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")
     ] = None,
+    report: Report = None,
+    embed_audio: EmbedAudio = False,
 ) -> None:
     """Measure word and character error rate with their 95 % intervals.
 
@@ -32,20 +39,39 @@ def evaluate(
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by-speaker`
     - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
+    - `asr evaluate --model runs/fsdd --data runs/fsdd/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
+    from asr.errors import ConfigError
     from asr.evaluation import evaluate_subsets, open_subsets
+    from asr.report import System
+    from asr.report.of_model import write_model_report
     from asr.scoring import SpeakerResult, results_table, speakers_table, write_results
     from asr.terminal import get_console
 
+    if embed_audio and report is None:
+        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
+    if report is not None:
+        # Now, not after an hour of listening.
+        report.parent.mkdir(parents=True, exist_ok=True)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     speakers: list[SpeakerResult] = []
+    systems: list[System] = []
     results = evaluate_subsets(
-        model, subsets, decoders, device=device, hypotheses=hypotheses, by_speaker=speakers if by_speaker else None
+        model,
+        subsets,
+        decoders,
+        device=device,
+        hypotheses=hypotheses,
+        by_speaker=speakers if by_speaker else None,
+        systems=None if report is None else systems,
+        embed_audio=embed_audio,
     )
     get_console().print(results_table(results))
     if speakers:
         get_console().print(speakers_table(speakers))
     if json_file is not None:
         write_results(json_file, results)
+    if report is not None:
+        write_model_report(report, model, systems)
