@@ -152,6 +152,10 @@ def test_the_keyboard_moves_opens_and_closes(page: Chromium) -> None:
     assert opened_id(page) == "c-2"
     page.press("Escape")
     assert opened_id(page) is None
+    page.press("Enter")
+    page.wait("document.querySelector('#utterance:not([hidden])')")
+    page.run("history.back()")  # what the back button of a phone does
+    page.wait("document.querySelector('#utterance').hidden")
     page.press("?")
     assert page.run("document.getElementById('help').open")
 
@@ -181,9 +185,11 @@ def test_what_the_model_saw_is_drawn_and_read(page: Chromium) -> None:
     )
     page.wait(painted)
     assert text(page, ".reading").split() == ["0.00", "s", "y", "90", "%", "blank", "8", "%"]
-    page.run("document.querySelector('.strip').focus()")
     page.press("ArrowRight")
     assert text(page, ".reading").split()[:4] == ["0.04", "s", "blank", "75"]
+    page.run("document.querySelector('.strip').focus()")
+    page.press("ArrowRight")
+    assert text(page, ".reading").split()[:3] == ["0.08", "s", "e"]
 
 
 @pytest.mark.parametrize("utterance_id", ["a-1", "a-2"])
@@ -229,6 +235,8 @@ def test_the_address_names_the_utterance(page: Chromium, path: Path) -> None:
 @pytest.mark.parametrize("width", [360, 390])
 def test_a_phone_never_scrolls_sideways(page: Chromium, width: int) -> None:
     page.emulate(width=width, height=780, phone=True)
+    # Nothing may wrap into a third line above the page.
+    assert page.run("document.querySelector('.top').offsetHeight") < 100
     sideways = "document.documentElement.scrollWidth > innerWidth || innerWidth !== screen.width"
     assert not page.run(sideways)
     page.press("u")

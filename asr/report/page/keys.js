@@ -10,6 +10,8 @@ const KEYS = {
   "/": () => { showView("utterances"); $("search").focus(); $("search").select(); },
   x: () => filterUtterances({}),
   s: () => chooseSystem((state.system + 1) % systems.length),
+  ArrowLeft: (event) => opened.view && stepTime(opened.view, event),
+  ArrowRight: (event) => opened.view && stepTime(opened.view, event),
   o: () => showView("overview"),
   u: () => showView("utterances"),
   "?": () => $("help").showModal(),
@@ -42,7 +44,7 @@ function pressed(event) {
   } else if (key === " " && !takesSpace(target)) togglePlaying();
   else if (key === "Enter" && (target === document.body || target.id === "rows")) openSelected();
   else if (/^[1-6]$/.test(key)) { showView("utterances"); sortBy(Number(key) - 1); }
-  else if (Object.hasOwn(KEYS, key) && !(state.view === "overview" && /^(Arrow|Home|End)/.test(key))) KEYS[key]();
+  else if (Object.hasOwn(KEYS, key) && !(state.view === "overview" && /^(Arrow|Home|End)/.test(key))) KEYS[key](event);
   else return;
   event.preventDefault();
 }

@@ -68,10 +68,11 @@ function showView(name) {
   if (!state.isOpen) setAddress(`#${name}`);
 }
 
-/** Remember in the address what is shown, so that it can be sent to somebody, without filling the history. */
-function setAddress(hash) {
+/** Remember in the address what is shown; `isNew` makes it a step that the back button of a phone undoes. */
+function setAddress(hash, isNew = false) {
   try {
-    history.replaceState(null, "", hash);
+    if (isNew) history.pushState(null, "", hash);
+    else history.replaceState(null, "", hash);
   } catch {
     // Some browsers refuse this for files; then the address stays as it is.
   }
@@ -91,6 +92,7 @@ function followAddress() {
     scrollToPosition();
     return undefined;
   }
+  if (state.isOpen) closeUtterance();
   return showView(hash === "#utterances" ? "utterances" : "overview");
 }
 

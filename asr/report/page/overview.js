@@ -23,7 +23,9 @@ function card(title, note, ...children) {
 }
 
 function sentencesCard(title, sentences) {
-  return card(title, null, h("ul", { class: "sentences" }, sentences.map((text) => h("li", {}, text))));
+  const element = card(title, null, h("ul", { class: "sentences" }, sentences.map((text) => h("li", {}, text))));
+  element.classList.add("wide");
+  return element;
 }
 
 const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances", "RTF"];

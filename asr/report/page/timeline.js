@@ -67,6 +67,7 @@ function stepTime(view, event) {
   const step = { ArrowLeft: -1, ArrowRight: 1, PageDown: -10, PageUp: 10 }[event.key];
   if (step === undefined) return;
   event.preventDefault();
+  event.stopPropagation(); // else the page would hear of it and step again
   moveTo(view, Math.min(Math.max(view.time + step * view.details.frameSeconds, 0), view.seconds));
 }
 

@@ -8,10 +8,10 @@ let opened = { player: null, view: null, address: "" };
 
 /** Show the utterance at `position` of the list; the list keeps the keyboard. */
 async function openUtterance(position) {
+  const address = `#u=${encodeURIComponent(systems[state.system].group.ids[state.shown[position]])}`;
+  setAddress(address, !state.isOpen);
   state.position = position;
   state.isOpen = true;
-  const index = state.shown[position];
-  setAddress(`#u=${encodeURIComponent(systems[state.system].group.ids[index])}`);
   showRows();
   await showUtterance();
 }
