@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from asr.audio import encode_audio
+from asr.audio import encode_for_browser
 from asr.report import Recording, System, UtteranceDetails, write_report
 from asr.scoring import UtteranceScore, score_utterance, summarize
 
@@ -62,7 +62,7 @@ def systems_in(folder: Path) -> list[System]:
     """The systems; `a-1` carries its sound, that of `a-2` lies beside, in a file with an odd name."""
     beside = folder / "sound #1 ä?.wav"
     soundfile.write(beside, tone(2.0), RATE)
-    audio = {"a-1": encode_audio(tone(1.0), RATE, "opus"), "a-2": beside}
+    audio = {"a-1": encode_for_browser(tone(1.0), RATE), "a-2": beside}
     systems = []
     for number, name in enumerate(("first", "second")):
         scores = [

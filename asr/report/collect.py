@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from asr.audio import encode_audio
+from asr.audio import encode_for_browser
 from asr.corpus.batches import Batch
 from asr.features.spectral import SpectralFrontEnd
 from asr.recognizer.recognizer import Heard, Recognizer
@@ -24,7 +24,6 @@ _TOKENS_PER_FRAME = 3
 _LEAST_PROBABILITY = 0.01
 # Below the loudest point of the picture, in nepers of power (60 dB): what lies deeper is noise and shown as black.
 _DEPTH = 13.8
-_OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 
 
 class Collector:
@@ -113,10 +112,8 @@ class Collector:
             return None
         if not self._embed_audio:
             return batch.audio[row] if batch.audio else None
-        rate = self._recognizer.sample_rate
         waveform = batch.waveforms[row, : batch.num_samples[row]].cpu().numpy()
-        # A quarter of FLAC's size. Browsers play both.
-        return encode_audio(waveform, rate, "opus" if rate in _OPUS_RATES_HZ else "flac")
+        return encode_for_browser(waveform, self._recognizer.sample_rate)
 
 
 def _pooled(frames: Tensor, num_frames: int) -> npt.NDArray[np.float32]:

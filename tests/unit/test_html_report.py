@@ -17,12 +17,18 @@ import numpy as np
 import pytest
 import torch
 from reports import FRAME_SECONDS, RATE, TRAP, details_of, report_in, systems_in, tone
+from tones import TINY, write_tone_corpus
 
+from asr import stages
+from asr.audio import encode_audio, encode_for_browser, read_audio
 from asr.corpus.batches import Batch
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
+from asr.experiment import Run, load_experiment
 from asr.features import LogMelConfig, MfccConfig, StoredConfig
 from asr.model.acoustic import AcousticConfig, AcousticModel
+from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.model.encoder import EncoderConfig
+from asr.recipe import recipe_of_files
 from asr.recognizer import Recognizer
 from asr.report import UtteranceDetails, write_report
 from asr.report.collect import Collector
@@ -118,8 +124,15 @@ def test_contents_match_the_scores(page: Elements, tmp_path: Path) -> None:
 def test_sound_is_embedded_or_addressed_relative_to_the_report(page: Elements) -> None:
     assert content(page)["groups"][0]["audio"] == [1, "sound%20%231%20%C3%A4%3F.wav", 0, 0, 0, 0]
     sound = [attributes for tag, attributes in page.tags if attributes.get("id") == "audio-0-0"]
-    assert sound[0]["type"] == "audio/ogg"
-    assert base64.b64decode(page.scripts["audio-0-0"])[:4] == b"OggS"
+    assert sound[0]["type"] == "audio/mpeg"
+    assert len(read_audio(base64.b64decode(page.scripts["audio-0-0"]), RATE)) == pytest.approx(RATE, abs=0.1 * RATE)
+
+
+@pytest.mark.parametrize(("rate", "start"), [(8000, b"\xff"), (16000, b"\xff"), (44100, b"\xff"), (10000, b"fLaC")])
+def test_every_rate_has_a_form_that_browsers_play(rate: int, start: bytes) -> None:
+    sound = encode_for_browser(np.zeros(rate, np.float32), rate)
+    assert sound.startswith((start, b"ID3"))
+    assert len(sound) < len(encode_audio(np.zeros(rate, np.float32), rate, "wav"))
 
 
 def test_details_are_packed_as_the_page_unpacks_them() -> None:
@@ -262,3 +275,23 @@ def test_no_metrics_no_curve(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, title="t", systems=systems_in(tmp_path)[:1], metrics=tmp_path / "nowhere" / "metrics.jsonl")
     assert content(Elements(path.read_text(encoding="utf-8")))["curve"] == []
+
+
+def test_a_run_leaves_its_report(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 8, seed=1)
+    test = write_tone_corpus(tmp_path / "test", 4, seed=2, prefix="t")
+    recipe = recipe_of_files(train, (test,))
+    experiment = load_experiment(recipe.config, TINY)
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=experiment)
+    stages.prepare(run)
+    tokenizer = stages.load_tokenizer(run)
+    weights = AcousticModel(experiment.acoustic, tokenizer.size).state_dict()
+    save_checkpoint(
+        run.model_file, Checkpoint(experiment=experiment.tree(), tokenizer=tokenizer.state(), model=weights)
+    )
+    stages.evaluate(run)
+    page = Elements((run.folder / "report.html").read_text(encoding="utf-8"))
+    (group,) = content(page)["groups"]
+    assert [system["name"] for system in group["systems"]] == [each.kind for each in experiment.decoders]
+    assert group["audio"] == [0] * 4, "the sound is in the shards"
+    assert sum((attributes.get("id") or "").startswith("details-0-") for _, attributes in page.tags) == 4
