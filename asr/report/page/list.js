@@ -5,20 +5,21 @@ const ROWS_BEYOND = 6;
 const WORDS_BEFORE_ERROR = 3;
 const WORDS_SHOWN = 40;
 
-/** Orders: what a row is sorted by, and whether the highest comes first. */
+/** Orders: what a row is sorted by, whether the highest comes first, and where it is not always known, whether it is. */
 const ORDERS = [
   { name: "errors", descending: true, keyOf: (system, index) => countsOf(system).errors[index] },
   { name: "WER", descending: true, keyOf: rateOf },
-  { name: "duration", descending: true, keyOf: (system, index) => system.group.seconds[index] ?? -1 },
-  { name: "confidence", descending: false, keyOf: (system, index) => system.confidences[index] ?? 2 },
-  { name: "speaker", descending: false, keyOf: (system, index) => system.group.speaker[index] },
+  { name: "duration", descending: true, keyOf: (system, index) => system.group.seconds[index] ?? -1, isKnown: (system) => system.group.seconds.some((each) => each !== null) },
+  { name: "confidence", descending: false, keyOf: (system, index) => system.confidences[index] ?? 2, isKnown: (system) => system.confidences.some((each) => each !== null) },
+  { name: "speaker", descending: false, keyOf: (system, index) => system.group.speaker[index], isKnown: (system) => system.group.speakers.length > 1 },
   { name: "id", descending: false, keyOf: (system, index) => index },
 ];
 
 /** Indices of the utterances that pass all filters, in the chosen order. */
 function findShown() {
   const system = systems[state.system];
-  const indices = system.group.ids.map((_, index) => index).filter((index) => passes(system, index));
+  const wanted = words(state.query.trim().toLowerCase());
+  const indices = system.group.ids.map((_, index) => index).filter((index) => passes(system, index, wanted));
   const { keyOf } = ORDERS[state.order];
   const keys = new Map(indices.map((index) => [index, keyOf(system, index)]));
   const sign = state.descending ? -1 : 1;
@@ -26,7 +27,7 @@ function findShown() {
   return indices.sort((a, b) => (keys.get(a) === keys.get(b) ? a - b : sign * (keys.get(a) < keys.get(b) ? -1 : 1)));
 }
 
-function passes(system, index) {
+function passes(system, index, wanted) {
   const { group } = system;
   if (state.which === "wrong" && countsOf(system).errors[index] === 0) return false;
   if (state.which === "right" && countsOf(system).errors[index] > 0) return false;
@@ -37,7 +38,7 @@ function passes(system, index) {
     if (seconds === null || seconds < state.duration.from || seconds >= state.duration.to) return false;
   }
   if (state.confusion !== null && !hasConfusion(system, index, state.confusion)) return false;
-  return words(state.query.trim().toLowerCase()).every((word) => searchedText(group, index).includes(word));
+  return wanted.every((word) => searchedText(group, index).includes(word));
 }
 
 const systemsDiffer = (group, index) =>
@@ -64,7 +65,7 @@ function showSorting() {
   const chosen = (number) => number === state.order;
   $("sorting").replaceChildren(...ORDERS.map((order, number) => h("button", {
     type: "button", "aria-pressed": String(chosen(number)), "data-order": order.name, title: `Sort by ${order.name} (${number + 1})`,
-    onclick: () => sortBy(number),
+    hidden: order.isKnown !== undefined && !order.isKnown(systems[state.system]), onclick: () => sortBy(number),
   }, order.name, chosen(number) ? h("span", { "aria-label": state.descending ? "descending" : "ascending" }, state.descending ? " ↓" : " ↑") : null)));
 }
 
