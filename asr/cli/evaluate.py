@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from asr.errors import ConfigError
+
 Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
 EmbedAudio = Annotated[
     bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
@@ -42,18 +44,13 @@ def evaluate(
     - `asr evaluate --model runs/fsdd --data runs/fsdd/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
-    from asr.errors import ConfigError
     from asr.evaluation import evaluate_subsets, open_subsets
     from asr.report import System
     from asr.report.of_model import write_model_report
     from asr.scoring import SpeakerResult, results_table, speakers_table, write_results
     from asr.terminal import get_console
 
-    if embed_audio and report is None:
-        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
-    if report is not None:
-        # Now, not after an hour of listening.
-        report.parent.mkdir(parents=True, exist_ok=True)
+    _make_room(report, embed_audio)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     speakers: list[SpeakerResult] = []
@@ -75,3 +72,11 @@ def evaluate(
         write_results(json_file, results)
     if report is not None:
         write_model_report(report, model, systems)
+
+
+def _make_room(report: Path | None, embed_audio: bool) -> None:
+    """Make the report's folder now, so that a wrong path is found before an hour of listening."""
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    elif embed_audio:
+        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
