@@ -17,7 +17,12 @@ class AsrError(Exception):
 
     def __init__(self, message: str) -> None:
         # A file name, key or id that the message quotes may hold line breaks.
-        super().__init__("\\n".join(message.splitlines()))
+        self.message = "\\n".join(message.splitlines())
+        super().__init__(self.message)
+
+    def __str__(self) -> str:
+        # Not made of the args: webdataset adds its own to those of errors that pass through it.
+        return self.message
 
 
 class ConfigError(AsrError):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequential_batches
+from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
@@ -21,12 +22,12 @@ from asr.recognizer.recognizer import Recognizer
 from asr.report import System
 from asr.report.collect import Collector
 from asr.scoring import (
+    GroupResult,
     Result,
-    SpeakerResult,
     UtteranceScore,
     score_utterance,
     summarize,
-    summarize_speakers,
+    summarize_groups,
     write_hypotheses,
 )
 from asr.terminal import progress_bar
@@ -53,16 +54,7 @@ class Subset:
         """The subset in the shards of `index`."""
 
         def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
-            if index.num_features != model.num_stored_features:
-                raise CorpusError(
-                    f"{index.folder}: these shards hold {_contents(index.num_features)}, the model takes "
-                    f"{_contents(model.num_stored_features)}"
-                )
-            if index.sample_rate != model.features.sample_rate:
-                raise CorpusError(
-                    f"{index.folder}: these shards have {index.sample_rate} Hz, the model hears "
-                    f"{model.features.sample_rate} Hz; evaluate on the manifest or recipe instead, which resamples"
-                )
+            index.check_fits(model.features.sample_rate, model.num_stored_features)
             return sequential_batches(index, config)
 
         return cls(name=name, batches=batches, whole=whole)
@@ -79,25 +71,21 @@ class Subset:
         return cls(name=name, batches=batches, whole=whole)
 
 
-def _contents(num_features: int) -> str:
-    return f"stored frames of {num_features} values" if num_features else "audio"
-
-
 def open_subsets(data: str, root: Path | None) -> list[Subset]:
-    """The subsets that `data` means: a manifest, a folder of audio or of shards, or RECIPE:SPLIT[,SPLIT].
+    """The subsets that `data` means: a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT[,SPLIT].
 
     Raises:
         CorpusError: nothing of that kind, or its download fails.
     """
-    path = Path(data)
-    if (path / "index.json").is_file():
-        return [Subset.of_shards(path.name, ShardIndex.load(path))]
+    path = find_place(data)
+    if isinstance(path, str) or (path / "index.json").is_file():
+        return [Subset.of_shards(title(path), ShardIndex.load(path))]
     if path.exists():
         return [Subset.of_utterances(path.stem, lambda: read_files(path))]
     name, colon, splits = data.rpartition(":")
     if not colon or not splits:
         raise CorpusError(
-            f"--data {data}: expected a manifest, a folder of audio or shards, or RECIPE:SPLIT; none is there"
+            f"--data {data}: expected a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT; none there"
         )
     recipe = find_recipe(name)
     names = [split.strip() for split in splits.split(",")]
@@ -119,14 +107,16 @@ def evaluate_subsets(
     batches: BatchesConfig | None = None,
     device: str = "auto",
     hypotheses: Path | None = None,
-    by_speaker: list[SpeakerResult] | None = None,
+    by: Sequence[str] = (),
+    groups: list[GroupResult] | None = None,
     systems: list[System] | None = None,
     embed_audio: bool = False,
 ) -> list[Result]:
     """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
-    A list given as `by_speaker` is filled with the error counts of each speaker under each subset and decoder. One given as
-    `systems` is filled with what a report shows, with `embed_audio` the sound too; only then is it collected.
+    A list given as `groups` is filled with the error counts of each group of utterances, as `by` names them ("speaker",
+    "duration"), under each subset and decoder. One given as `systems` is filled with what a report shows, with
+    `embed_audio` the sound too; only then is it collected.
 
     Raises:
         CheckpointError: no model at `model`.
@@ -155,17 +145,10 @@ def evaluate_subsets(
                 )
             )
             if systems is not None and collector is not None:
-                systems.append(
-                    System(
-                        name=choice.kind,
-                        result=results[-1],
-                        scores=scores,
-                        details=collector.details,
-                        pieces=tokenizer.pieces,
-                    )
-                )
-            if by_speaker is not None:
-                by_speaker += summarize_speakers(scores, subset=subset.name, decoder=choice.kind)
+                systems.append(collector.system(choice.kind, results[-1], scores))
+            if groups is not None:
+                for column in by:
+                    groups += summarize_groups(scores, column, subset=subset.name, decoder=choice.kind)
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
                 write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)

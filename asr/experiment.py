@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from asr.config import Section, Tree, dump_yaml, merged, overrides_tree, read_yaml, validated
 from asr.corpus.batches import BatchesConfig
+from asr.corpus.places import Place
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index
 from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
 from asr.errors import ConfigError, did_you_mean
@@ -30,14 +31,15 @@ from asr.training.update import LossConfig
 class TrainPartConfig(Section):
     """One part to learn from."""
 
-    data: str = Field(description="SPLIT, or RECIPE:SPLIT of another corpus")
+    data: str = Field(description="SPLIT, RECIPE:SPLIT of another corpus, or shards:FOLDER_OR_URL")
     weight: float = Field(default=1.0, gt=0, le=100, description="how often an epoch hears each utterance, on average")
 
 
 class SplitsConfig(Section):
     """Which parts of the corpora are used for what; null takes the recipe's.
 
-    With parts of several corpora (`RECIPE:SPLIT`), `--root` is the folder that holds one folder per recipe.
+    With parts of several corpora (`RECIPE:SPLIT`), `--root` is the folder that holds one folder per recipe. A part may
+    also be a folder of shards that are ready, on a disk or behind a URL (`shards:/data/train`, `shards:https://host/train`).
     """
 
     train: tuple[TrainPartConfig, ...] | None = Field(
@@ -203,11 +205,14 @@ class Run:
     @property
     def train_index(self) -> ShardIndex:
         """The shards to learn from, all parts together."""
-        weights = {folder_name(part): part.weight for part in self.train_parts}
-        return combined_index(self.folder / "shards", weights)
+        return combined_index({self.shards(part): part.weight for part in self.train_parts})
 
-    def shards(self, part: Part) -> Path:
-        """Folder with the shards of `part`."""
+    def shards(self, part: Part) -> Place:
+        """Folder with the shards of `part`, or its URL."""
+        return part.shards or self.own_shards(part)
+
+    def own_shards(self, part: Part) -> Path:
+        """Folder that the shards of `part` are written to when they are not ready."""
         return self.folder / "shards" / folder_name(part)
 
     @property

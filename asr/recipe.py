@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.corpus.download import Download, obtain
+from asr.corpus.places import Place, find_place, title
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
@@ -22,6 +23,7 @@ from asr.terminal import Advance, progress_bar
 ReadSplit = Callable[[Path, str], Iterator[Utterance]]
 
 _HELD_OUT_SHARE = 0.05
+_SHARDS = "shards:"
 # Beside the runs, not in one of them: the next run of a recipe finds its corpus there.
 _DOWNLOADS = Path("corpora")
 
@@ -70,17 +72,19 @@ class Recipe:
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """One split of one corpus.
+    """One split of one corpus, or shards that are ready.
 
     Attributes:
-        name: "SPLIT", or "RECIPE:SPLIT" where several corpora take part.
+        name: "SPLIT", or "RECIPE:SPLIT" where several corpora take part; of ready shards "shards:" and the folder's name.
         weight: how many times an epoch hears each utterance, on average.
+        shards: path or URL of ready shards, which stand in a split's place; None: `split` of `recipe` is to be prepared.
     """
 
     name: str
     recipe: Recipe
     split: str
     weight: float = 1.0
+    shards: Place | None = None
 
     def read(self, root: Path) -> Iterator[Utterance]:
         """The utterances of this part, in the corpus's order, below the corpus's folder `root`."""
@@ -88,11 +92,14 @@ class Part:
 
 
 def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
-    """The part that `name` means: a split of `recipe`, or of another recipe when it is "RECIPE:SPLIT".
+    """The part that `name` means: a split of `recipe`, of another in "RECIPE:SPLIT", or the shards in "shards:PLACE".
 
     Raises:
-        CorpusError: no such recipe.
+        CorpusError: no such recipe, or a URL of a kind that cannot be read.
     """
+    if name.startswith(_SHARDS):
+        place = find_place(name.removeprefix(_SHARDS))
+        return Part(name=_SHARDS + title(place), recipe=recipe, split="", weight=weight, shards=place)
     other, colon, split = name.rpartition(":")
     return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
@@ -44,27 +43,42 @@ _TOLERATED_LOSS = 1.1
 
 
 def prepare(run: Run) -> None:
-    """Write shards of every part and train the tokenizer on the training texts.
+    """Write shards of every part, but for those that are ready, and train the tokenizer on the training texts.
 
     Raises:
-        CorpusError: a corpus is missing or damaged, or an utterance stands in a training part and in another.
+        CorpusError: a corpus is missing or damaged, ready shards are of another kind than the model hears, or an utterance
+            stands in a training part and in another.
     """
-    train_names = {part.name for part in run.train_parts}
-    # A part may be both the one to choose by and one to measure on, so each name comes once, those to learn from first.
-    parts = list({part.name: part for part in (*run.train_parts, run.dev_part, *run.test_parts)}.values())
-    recipes = {part.recipe.name: part.recipe for part in parts}
+    train_places = {run.shards(part) for part in run.train_parts}
+    # A part may be both the one to choose by and one to measure on, so each comes once, those to learn from first.
+    parts = list({run.shards(part): part for part in (*run.train_parts, run.dev_part, *run.test_parts)}.values())
+    names = [part.name for part in parts]
+    if len(set(names)) < len(names):
+        raise CorpusError(f"parts need different names, found {', '.join(names)}: rename a folder of shards")
+    recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
     roots = {
         name: find_corpus(
             recipe,
-            {part.split for part in parts if part.recipe.name == name},
+            {part.split for part in parts if part.recipe.name == name and part.shards is None},
             root=run.root,
             mirror=run.mirror,
         )
         for name, recipe in recipes.items()
     }
+    # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
+    by_text = any(part.shards is not None for part in parts)
     train_ids: dict[tuple[str, str], str] = {}
+
+    def checked(part: Part, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+        is_train = run.shards(part) in train_places
+        return _checked(part, utterances, train_ids, is_train=is_train, by_text=by_text)
+
     for part in parts:
-        index = _prepare_part(run, part, roots[part.recipe.name], train_ids, is_train=part.name in train_names)
+        if part.shards is None:
+            index = _prepare_part(run, part, checked(part, part.read(roots[part.recipe.name])))
+        else:
+            index = ShardIndex.load(part.shards)
+            _read_ready(run, part, index, checked(part, shard_utterances(index)))
         skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
         whole = part.recipe.sizes.get(part.split, 0)
         found = index.num_utterances + index.num_skipped
@@ -81,31 +95,46 @@ def prepare(run: Run) -> None:
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
 
 
-def _prepare_part(
-    run: Run, part: Part, root: Path, train_ids: dict[tuple[str, str], str], *, is_train: bool
-) -> ShardIndex:
-    """The index of the shards of `part`; `train_ids` gives the part of each (recipe, id) that is learnt from."""
+def _checked(
+    part: Part,
+    utterances: Iterable[Utterance],
+    train_ids: dict[tuple[str, str], str],
+    *,
+    is_train: bool,
+    by_text: bool,
+) -> Iterator[Utterance]:
+    """`utterances` of `part`; `train_ids` gives the part of each (corpus, id) that is learnt from; `by_text`: (id, text)."""
+    for utterance in utterances:
+        key = (utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)
+        if not is_train and key in train_ids:
+            raise CorpusError(
+                f"utterance '{utterance.id}' is in '{part.name}' and in '{train_ids[key]}': a model must not be "
+                "measured on what it learnt from"
+            )
+        if is_train:
+            train_ids[key] = part.name
+        yield utterance
 
-    def checked() -> Iterator[Utterance]:
-        for utterance in part.read(root):
-            key = (part.recipe.name, utterance.id)
-            if not is_train and key in train_ids:
-                raise CorpusError(
-                    f"utterance '{utterance.id}' is in '{part.name}' and in '{train_ids[key]}': a model must not be "
-                    "measured on what it learnt from"
-                )
-            if is_train:
-                train_ids[key] = part.name
-            yield utterance
 
-    if (run.shards(part) / "index.json").is_file():
+def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:
+    """Reads ready shards once: the model must hear them, all be there, and nothing be learnt from and measured on."""
+    index.check_fits(run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features)
+    with progress_bar(f"reading {part.name}", index.num_utterances) as advance:
+        for _ in utterances:
+            advance(1)
+
+
+def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> ShardIndex:
+    """The index of the shards of `part`, newly written of `utterances` unless they are there."""
+    folder = run.own_shards(part)
+    if (folder / "index.json").is_file():
         # Finished before this stage was cut off: only what is checked across parts is looked at again.
-        deque(checked(), maxlen=0)
-        return ShardIndex.load(run.shards(part))
+        deque(utterances, maxlen=0)
+        return ShardIndex.load(folder)
     with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
-            checked(),
-            run.shards(part),
+            utterances,
+            folder,
             sample_rate=run.experiment.features.sample_rate,
             num_features=run.experiment.acoustic.num_stored_features,
             config=run.experiment.shards,

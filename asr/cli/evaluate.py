@@ -19,15 +19,17 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     data: Annotated[
         list[str],
-        typer.Option(help="Manifest, folder of audio with .txt beside, folder of shards, or RECIPE:SPLIT[,SPLIT]."),
+        typer.Option(
+            help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."
+        ),
     ],
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
     decoder: Annotated[str, typer.Option(help="greedy or beam; with commas for several.")] = "greedy",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    by_speaker: Annotated[
-        bool, typer.Option("--by-speaker", help="Also a table of speakers, the worst first.")
-    ] = False,
+    by: Annotated[
+        list[str] | None, typer.Option(help="Also a table by speaker or by duration; may be given several times.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records here.")] = None,
     hypotheses: Annotated[
         Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")
@@ -39,21 +41,21 @@ def evaluate(
 
     Examples:
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
-    - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by-speaker`
+    - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
     - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
-    - `asr evaluate --model runs/fsdd --data runs/fsdd/shards/test --report report.html --embed-audio`
+    - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
     from asr.report import System
     from asr.report.of_model import write_model_report
-    from asr.scoring import SpeakerResult, results_table, speakers_table, write_results
+    from asr.scoring import GroupResult, groups_tables, results_table, write_results
     from asr.terminal import get_console
 
     _make_room(report, embed_audio)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
-    speakers: list[SpeakerResult] = []
+    groups: list[GroupResult] = []
     systems: list[System] = []
     results = evaluate_subsets(
         model,
@@ -61,13 +63,14 @@ def evaluate(
         decoders,
         device=device,
         hypotheses=hypotheses,
-        by_speaker=speakers if by_speaker else None,
+        by=by or (),
+        groups=groups,
         systems=None if report is None else systems,
         embed_audio=embed_audio,
     )
     get_console().print(results_table(results))
-    if speakers:
-        get_console().print(speakers_table(speakers))
+    for table in groups_tables(groups):
+        get_console().print(table)
     if json_file is not None:
         write_results(json_file, results)
     if report is not None:

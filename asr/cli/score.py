@@ -1,82 +1,182 @@
-"""`asr score`: error rates of transcripts that any recogniser wrote."""
+"""`asr score`: error rates of transcripts that any recognisers wrote, and which of them is better."""
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.errors import ScoringError
 
+if TYPE_CHECKING:
+    from asr.scoring import Scorecard, Transcript
+
+_DEFAULT_CONFUSIONS = 5
+_Format = Annotated[
+    str | None,
+    typer.Option(help="lines (`id text`), trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
+]
+_Steps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="STEPS",
+        help="Change both sides by these steps, in this order, with commas between: unicode, case, punctuation, "
+        "brackets, fillers-en, numbers-en, spelling-en, characters (each Chinese one a word). Default: none.",
+    ),
+]
+_SpeakerBefore = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TEXT",
+        help="The speaker is what stands before this in each id, as before the first - in LibriSpeech's "
+        "84-121123-0000; intervals then resample speakers where there are enough.",
+    ),
+]
+_By = Annotated[
+    list[str] | None,
+    typer.Option(metavar="COLUMN", help="Also by speaker, duration or a column of the references; repeatable."),
+]
+_Report = Annotated[
+    Path | None, typer.Option(help="Write one HTML file here to see and search every utterance of all systems.")
+]
+_Limit = Annotated[
+    float | None,
+    typer.Option(metavar="RATE", min=0, help="Exit with code 1 when a system's WER is above, such as 0.08."),
+]
+
 
 def score(
-    reference: Annotated[Path, typer.Argument(help="File of `id text` lines: what was said.")],
-    hypothesis: Annotated[Path, typer.Argument(help="File of `id text` lines: what was recognised.")],
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the record here.")] = None,
-    per_utterance: Annotated[Path | None, typer.Option(help="Write a table of utterances here, worst first.")] = None,
-    normalize: Annotated[
-        bool,
-        typer.Option("--normalize", help="Compare small letters without punctuation. Default: the texts as they are."),
-    ] = False,
+    reference: Annotated[Path, typer.Argument(help="File of transcripts: what was said.")],
+    hypothesis: Annotated[list[Path], typer.Argument(help="Files of transcripts: what each system recognised.")],
+    format: _Format = None,
+    id_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the id.")] = "id",
+    text_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the text.")] = "text",
+    normalize: _Steps = None,
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="An utterance without hypothesis was recognised as nothing.")
     ] = False,
-    speaker_before: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="The speaker is what stands before this in each id, as before the first - in LibriSpeech's "
-            "84-121123-0000; intervals then resample speakers where there are enough.",
-        ),
+    ignore_extra: Annotated[
+        bool, typer.Option("--ignore-extra", help="Leave out hypotheses that have no reference, and count them.")
+    ] = False,
+    speaker_before: _SpeakerBefore = None,
+    by: _By = None,
+    confusions: Annotated[int, typer.Option(min=0, help="How many of each kind are shown.")] = _DEFAULT_CONFUSIONS,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write everything here.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", help="Write the table of systems here.")] = None,
+    per_utterance: Annotated[
+        Path | None, typer.Option(help="Write a table of the first system's utterances here, worst first.")
     ] = None,
+    report: _Report = None,
+    fail_above: _Limit = None,
 ) -> None:
-    """Measure word and character error rate of transcripts, with their 95 % intervals.
+    """Measure error rates of transcripts with their 95 % intervals, and compare systems with the first one.
 
     Examples:
-    - `asr score reference.txt recognised.txt --normalize --json results.json --per-utterance errors.tsv`
-    - `asr score test-clean.trans.txt recognised.txt --speaker-before -`
+    - `asr score reference.txt recognised.txt --normalize case,punctuation --per-utterance errors.tsv`
+    - `asr score test-clean.trans.txt ours.txt theirs.txt --speaker-before - --by speaker`
+    - `asr score reference.stm recognised.ctm --json score.json`
+    - `asr score reference.txt ours.txt theirs.txt --report report.html`
+    - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
-    from asr.scoring import (
-        paired,
-        read_transcripts,
-        results_table,
-        score_utterance,
-        summarize,
-        write_hypotheses,
-        write_results,
-    )
+    from asr.report import write_scorecard_report
+    from asr.scoring import Columns, normalizer, read_transcripts, score_systems, write_hypotheses, write_scorecard
+    from asr.scoring.scorecard import write_table
+
+    steps = [step.strip() for step in normalize.split(",")] if normalize else []
+    normalized = normalizer(steps) if steps else str
+    columns = Columns(id=id_column, text=text_column)
+    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before)
+    systems = {}
+    for name, path in zip(_names(hypothesis), hypothesis, strict=True):
+        heard = read_transcripts(path, format=format, columns=columns, references=said)
+        systems[name] = _paired(said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+    card = score_systems(systems, subset=reference.stem, normalizers=steps, normalize=normalized, by=by or ())
+    _print(card, confusions)
+    if json_file is not None:
+        write_scorecard(json_file, card)
+    if csv_file is not None:
+        write_table(csv_file, card)
+    if per_utterance is not None:
+        write_hypotheses(per_utterance, card.systems[0].scores)
+    if report is not None:
+        write_scorecard_report(report, card)
+    failing = [system.name for system in card.systems if fail_above is not None and system.result.wer > fail_above]
+    if failing:
+        print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _names(files: list[Path]) -> list[str]:
+    """Short names of the systems: the files' own, or their paths where two files have the same."""
+    stems = [file.stem for file in files]
+    if len({str(file) for file in files}) < len(files):
+        raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
+    return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
+
+
+def _references(found: dict[str, Transcript], speaker_before: str | None) -> dict[str, Transcript]:
+    """The references that are to be scored, with their speakers."""
+    from asr.scoring import ignored
+
+    left_out = [name for name, transcript in found.items() if ignored(transcript)]
+    if left_out:
+        print(f"{len(left_out)} segments are marked to be ignored: they are left out, with what was heard in them")
+    return {
+        name: replace(transcript, speaker=_speaker(name, speaker_before)) if speaker_before is not None else transcript
+        for name, transcript in found.items()
+    }
+
+
+def _paired(
+    said: dict[str, Transcript],
+    heard: dict[str, Transcript],
+    system: str,
+    *,
+    missing_as_empty: bool,
+    ignore_extra: bool,
+) -> dict[str, tuple[Transcript, str]]:
+    from asr.scoring import ignored, paired
+
+    num_extra, num_missing = len(heard.keys() - said.keys()), len(said.keys() - heard.keys())
+    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+    if num_extra:
+        print(f"{system}: {num_extra} hypotheses without a reference are left out")
+    if num_missing:
+        print(f"{system}: {num_missing} utterances without a hypothesis count as recognised as nothing")
+    return {name: pair for name, pair in pairs.items() if not ignored(pair[0])}
+
+
+def _print(card: Scorecard, num_confusions: int) -> None:
+    from asr.scoring import confusions_table, groups_tables, results_table
     from asr.terminal import get_console
 
-    pairs = paired(read_transcripts(reference), read_transcripts(hypothesis), missing_as_empty=missing_as_empty)
-    if normalize:
-        pairs = _normalized(pairs)
-    scores = [
-        score_utterance(
-            id=utterance_id, speaker=_speaker(utterance_id, speaker_before), reference=said, hypothesis=heard
+    console = get_console()
+    console.print(results_table([system.result for system in card.systems]))
+    print(f"normalised by: {', '.join(card.normalizers) or 'nothing, the texts are compared as they are'}")
+    for system in card.systems:
+        result = system.result
+        print(
+            f"{system.name}: MER {100 * result.mer:.2f} %, WIL {100 * result.wil:.2f} %, "
+            f"utterances with an error {100 * result.ser:.2f} %"
         )
-        for utterance_id, (said, heard) in pairs.items()
-    ]
-    result = summarize(scores, subset=reference.stem, decoder=hypothesis.stem)
-    get_console().print(results_table([result]))
-    if json_file is not None:
-        write_results(json_file, [result])
-    if per_utterance is not None:
-        write_hypotheses(per_utterance, scores)
+    for table in groups_tables(group for system in card.systems for group in system.groups):
+        print()
+        console.print(table)
+    for system in card.systems:
+        if num_confusions and system.result.wer:
+            print(f"\n{system.name}, most frequent errors:")
+            console.print(confusions_table(system.confusions, num_confusions))
+    for comparison in card.comparisons:
+        print(f"\n{comparison.sentence()}")
+        for warning in comparison.warnings():
+            print(f"warning: {warning}")
 
 
-def _normalized(pairs: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    from asr.text import NormalizerConfig
-    from asr.text import normalize as normalize_text
-
-    config = NormalizerConfig()
-    return {key: (normalize_text(said, config), normalize_text(heard, config)) for key, (said, heard) in pairs.items()}
-
-
-def _speaker(utterance_id: str, separator: str | None) -> str:
-    """The part of `utterance_id` before the first `separator`; "" without separator."""
-    if separator is None:
-        return ""
+def _speaker(utterance_id: str, separator: str) -> str:
+    """The part of `utterance_id` before the first `separator`."""
     speaker, found, _ = utterance_id.partition(separator) if separator else ("", "", "")
     if not found or not speaker:
         raise ScoringError(

@@ -19,7 +19,13 @@ _WIDTH_OF_BARS = 40
 
 app = typer.Typer(help="Look at shards.", no_args_is_help=True)
 
-Folders = Annotated[list[Path], typer.Argument(metavar="FOLDER...", help="Folders that hold an index.json.")]
+Folders = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FOLDER...",
+        help="Folders that hold an index.json, or their URLs: https://, s3:// or 'pipe:COMMAND' with {} for a file's name.",
+    ),
+]
 
 
 @app.callback()
@@ -37,12 +43,14 @@ def info(
     Examples:
     - `asr shards info runs/fsdd/shards/train`
     - `asr shards info runs/*/shards/* --json shards.json`
+    - `asr shards info 'pipe:ssh host cat /data/train/{}'`
     """
     from asr.atomic import write_text
+    from asr.corpus.places import find_place
     from asr.corpus.shard_check import summarize
     from asr.corpus.shards import ShardIndex
 
-    summaries = [summarize(ShardIndex.load(folder)) for folder in folders]
+    summaries = [summarize(ShardIndex.load(find_place(folder))) for folder in folders]
     if json_file is not None:
         records = [asdict(summary) for summary in summaries]
         write_text(json_file, json.dumps(records, indent=2, ensure_ascii=False) + "\n")
@@ -89,14 +97,17 @@ def verify(
 ) -> None:
     """Read and decode every utterance, compare it with the index, and name what is damaged: then the exit code is 2.
 
-    Example: `asr shards verify runs/fsdd/shards/*`
+    Examples:
+    - `asr shards verify runs/fsdd/shards/*`
+    - `asr shards verify https://host/shards/train`
     """
+    from asr.corpus.places import find_place
     from asr.corpus.shard_check import verify_shards
     from asr.corpus.shards import ShardIndex
     from asr.terminal import progress_bar
 
     # All before the first: a misspelt name should not show after hours.
-    indices = [ShardIndex.load(folder, check_shards=False) for folder in folders]
+    indices = [ShardIndex.load(find_place(folder), check_shards=False) for folder in folders]
     results = []
     with progress_bar("verifying", sum(index.num_utterances for index in indices)) as advance:
         for index in indices:

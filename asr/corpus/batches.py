@@ -231,10 +231,8 @@ class _Order:
         self.random = random.Random(self.name)
 
     def shards(self, index: ShardIndex) -> list[Shard]:
-        """The shards of `index`, permuted; to be called before anything else is drawn."""
-        shards = list(index.shards)
-        self.random.shuffle(shards)
-        return shards
+        """The shards of `index`, permuted: each draws its place by its name, so that those of other shards do not matter."""
+        return sorted(index.shards, key=lambda shard: random.Random(f"{self.name}, place of {shard.name}").random())
 
     def copies(self, shard: Shard) -> Iterator[int]:
         """How often each utterance of `shard` comes: its weight, rounded up or down at random so that the mean is right."""

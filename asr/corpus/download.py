@@ -7,13 +7,15 @@ import http.client
 import logging
 import os
 import shutil
+import ssl
 import tarfile
 import time
 import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -60,8 +62,42 @@ class Download:
         return self.name or unquote(urlsplit(self.url).path.rpartition("/")[2])
 
 
-class _BrokenOffError(Exception):
-    """A download ended early or not at all; trying again may help."""
+class BrokenOffError(Exception):
+    """A file arrived in part or not at all; trying again may help."""
+
+
+class _NothingLeftError(BrokenOffError):
+    """The server has no byte where the rest was to begin."""
+
+
+@contextmanager
+def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
+    """The server's answer to the wish for the file at `url` from byte `start` on.
+
+    Its status is 206 when it begins there; a server that knows no ranges begins at the file's start. Errors while it is
+    read are raised as those of opening it.
+
+    Raises:
+        BrokenOffError: the connection fails, or the server is overloaded.
+        CorpusError: the server refuses, or `url` is not http or https.
+    """
+    if urlsplit(url).scheme not in {"http", "https"}:
+        raise CorpusError(f"{url}: expected an http or https address")
+    request = urllib.request.Request(url, headers={"User-Agent": "bigru-asr"})  # noqa: S310 - checked above
+    if start:
+        request.add_header("Range", f"bytes={start}-")
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+            yield response
+    except urllib.error.HTTPError as error:
+        if error.code == _HTTP_RANGE_NOT_SATISFIABLE and start:
+            raise _NothingLeftError("the part fetched earlier does not fit the file") from error
+        if error.code >= 500 or error.code == 429:
+            raise BrokenOffError(f"the server answers {error.code} {error.reason}") from error
+        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
+    except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error
 
 
 def obtain(
@@ -122,7 +158,7 @@ def fetch(
             try:
                 _fetch_once(url, part, download, progress)
                 break
-            except _BrokenOffError as error:
+            except BrokenOffError as error:
                 if not remaining:
                     raise CorpusError(
                         f"{url}: {error}; run again to go on, name a mirror, or put the file at {path}"
@@ -139,41 +175,29 @@ def _fetch_once(url: str, part: Path, download: Download, progress: Progress | N
     """Completes `part` from `url` and checks it.
 
     Raises:
-        _BrokenOffError: the connection fails, or a resumed file turns out wrong (it is removed then).
+        BrokenOffError: the connection fails, or a resumed file turns out wrong (it is removed then).
         CorpusError: trying again is of no use.
     """
     resumed_from = part.stat().st_size if part.exists() else 0
     try:
         _transfer(url, part, download, progress)
-    except urllib.error.HTTPError as error:
-        if error.code == _HTTP_RANGE_NOT_SATISFIABLE and resumed_from:
-            if _mismatch(part, download) or not _verifiable(download):
-                part.unlink()
-                raise _BrokenOffError("the part fetched earlier does not fit the file") from error
-            return
-        if error.code >= 500 or error.code == 429:
-            raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
-        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}") from error
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        raise _BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error
+    except _NothingLeftError:
+        if _mismatch(part, download) or not _verifiable(download):
+            part.unlink()
+            raise
+        return
     problem = _mismatch(part, download)
     if problem:
         part.unlink()
         if resumed_from:  # perhaps the file on the server has changed since: once more from its start
-            raise _BrokenOffError(problem)
+            raise BrokenOffError(problem)
         raise CorpusError(f"{url}: {problem}; the file was removed, run again or name another mirror")
 
 
 def _transfer(url: str, part: Path, download: Download, progress: Progress | None) -> None:
     """Appends to `part` what is missing, or writes it anew where the server knows no ranges."""
     have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"User-Agent": "bigru-asr"})  # noqa: S310 - checked below
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise CorpusError(f"{url}: expected an http or https address")
-    if have:
-        request.add_header("Range", f"bytes={have}-")
-    with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
+    with connection(url, have) as response:
         if response.status != _HTTP_PARTIAL:
             have = 0
         length = response.headers["Content-Length"]
@@ -188,7 +212,7 @@ def _transfer(url: str, part: Path, download: Download, progress: Progress | Non
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
-        raise _BrokenOffError(f"the connection ended after {have} of {total} bytes")
+        raise BrokenOffError(f"the connection ended after {have} of {total} bytes")
 
 
 def _check_space(path: Path, needed: int, what: str = "the download") -> None:

@@ -6,10 +6,10 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from asr.audio import read_signal
 from asr.corpus.ahead import map_ahead
+from asr.corpus.places import Place
 from asr.corpus.shards import ShardIndex, StoredUtterance, shard_members, stored_utterance
 from asr.corpus.tar_writer import Shard
 from asr.errors import AsrError, CorpusError
@@ -128,7 +128,7 @@ class Verification:
         damages: in the order of the shards.
     """
 
-    folder: Path
+    folder: Place
     num_utterances: int
     damages: list[Damage] = field(default_factory=list)
 
@@ -169,14 +169,15 @@ class _Stored:
 
 def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
     """The utterances of `shard`, still compressed; what stands in the way of one does not hide the next."""
-    path, num_listed = index.folder / shard.name, len(shard.num_samples)
+    path, num_listed = index.place(shard), len(shard.num_samples)
     num_read = 0
     try:
         index.check(shard)
     except CorpusError as error:
         yield Damage(str(error), 0)  # what can still be read of it is told by what follows
     try:
-        for members in shard_members(path) if path.is_file() else ():
+        is_there = isinstance(path, str) or path.is_file()
+        for members in shard_members(path, shard.bytes) if is_there else ():
             if num_read == num_listed:
                 yield Damage(f"{path}: holds more than the {num_listed} utterances that the index lists", 0)
                 break

@@ -2,7 +2,7 @@
 
 webdataset reads them, and so does `tar`. `index.json` lists them and is written last: a folder without it is
 unfinished, and `journal.py` knows how far it is. Audio is checked, mixed to mono and resampled here, once, so that training
-reads only what is known to be good.
+reads only what is known to be good. A finished folder may be copied to a server and read from there (`places.py`).
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
-import webdataset
 from pydantic import Field, ValidationError
+from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asr.atomic import write_text
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
 from asr.corpus.journal import Journal, Progress, Totals, left_out
 from asr.corpus.packing import UnusableUtterance, fingerprint, pack_utterance
+from asr.corpus.places import Place, inside, open_place
 from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
 from asr.corpus.utterance import Utterance, check_id, check_text
 from asr.errors import CorpusError
 
 _INDEX = "index.json"
 _AHEAD_PER_THREAD = 4
+_BLOCK_BYTES = 1 << 16
 
 
 class ShardsConfig(Section):
@@ -39,7 +41,11 @@ class ShardsConfig(Section):
         description="flac: 16 bits, lossless; opus: a sixth of the size, lossy; original: the corpus's own files, "
         "which training then decodes and resamples each time",
     )
-    megabytes: float = Field(64.0, gt=0, description="size at which a shard is closed and the next one begun")
+    megabytes: float = Field(
+        64.0,
+        gt=0,
+        description="least size of a shard but the last; on average they have 1.7 times, at most 4 times that",
+    )
     num_threads: int = Field(4, ge=0, description="threads that decode and encode; they change speed, not bytes")
     max_skipped_share: float = Field(
         0.5, ge=0, le=1, description="stop when a larger share of the utterances has unusable audio"
@@ -50,7 +56,7 @@ class ShardIndex(Section):
     """What a folder of shards holds.
 
     Attributes:
-        folder: where the shards lie.
+        folder: path or URL where the shards lie.
         sample_rate: of the audio, in hertz (with codec "original": of the samples that are read from it), or stored frames
             per second.
         num_features: values in a stored frame, 0 when the shards hold audio.
@@ -60,7 +66,7 @@ class ShardIndex(Section):
         shards: in the order in which they were written.
     """
 
-    folder: Path = Field(exclude=True)
+    folder: Place = Field(exclude=True)
     version: Literal[1] = 1
     sample_rate: int = Field(gt=0)
     num_features: int = Field(default=0, ge=0)
@@ -90,16 +96,17 @@ class ShardIndex(Section):
         return sum(map(len, self.skipped.values()))
 
     @classmethod
-    def load(cls, folder: Path, *, check_shards: bool = True) -> ShardIndex:
-        """The index of the shards in `folder`.
+    def load(cls, folder: Place, *, check_shards: bool = True) -> ShardIndex:
+        """The index of the shards in `folder`, a path or a URL (see `find_place`).
 
         Raises:
             CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or with
-                `check_shards` a shard is missing or has another size than the index says.
+                `check_shards` a shard on a disk is missing or has another size than the index says; or the URL fails.
         """
-        path = folder / _INDEX
+        path = inside(folder, _INDEX)
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
+            with open_place(path) as file:
+                record = json.loads(file.read())
             index = cls.model_validate({**record, "folder": folder})
         except FileNotFoundError as error:
             raise CorpusError(f"{path}: no such file; these shards were never finished, prepare them again") from error
@@ -117,8 +124,13 @@ class ShardIndex(Section):
         return index
 
     def check(self, shard: Shard) -> None:
-        """Raises CorpusError when the file of `shard` is missing or has another size than the index says."""
-        path = self.folder / shard.name
+        """Raises CorpusError when the file of `shard` is missing or has another size than the index says.
+
+        Behind a URL that shows when it is read.
+        """
+        path = self.place(shard)
+        if isinstance(path, str):
+            return
         try:
             found = path.stat().st_size
         except OSError as error:
@@ -126,30 +138,61 @@ class ShardIndex(Section):
         if found != shard.bytes:
             raise CorpusError(f"{path}: shard has {found} bytes, expected {shard.bytes}; prepare the shards again")
 
+    def check_fits(self, sample_rate: int, num_features: int) -> None:
+        """Raises CorpusError when a model of that many hertz and stored features could not hear these shards."""
+        if self.num_features != num_features:
+            raise CorpusError(
+                f"{self.folder}: these shards hold {_contents(self.num_features)}, the model takes {_contents(num_features)}"
+            )
+        if self.sample_rate != sample_rate:
+            raise CorpusError(
+                f"{self.folder}: these shards have {self.sample_rate} Hz, the model hears {sample_rate} Hz; "
+                "take the manifest or recipe instead, which is resampled"
+            )
 
-def combined_index(folder: Path, parts: Mapping[str, float]) -> ShardIndex:
-    """The index of several folders of shards below `folder` as one, each with its weight in an epoch of training.
+    def place(self, shard: Shard) -> Place:
+        """Path or URL of the file of `shard`."""
+        return shard.place if isinstance(shard, PlacedShard) else inside(self.folder, shard.name)
+
+
+class PlacedShard(Shard):
+    """A shard of one of several folders.
+
+    Attributes:
+        place: of its file. No index on a disk or a server can say it: a pipe would run there what the index likes.
+    """
+
+    place: Place
+
+
+def _contents(num_features: int) -> str:
+    return f"stored frames of {num_features} values" if num_features else "audio"
+
+
+def combined_index(parts: Mapping[Place, float]) -> ShardIndex:
+    """The index of several folders of shards as one, each with its weight in an epoch of training.
+
+    Its `folder` is the first; each shard knows its own place.
 
     Raises:
         CorpusError: as `ShardIndex.load`, or the parts differ in sample rate or codec.
     """
-    indices = {name: ShardIndex.load(folder / name) for name in parts}
-    first = next(iter(indices.values()))
+    indices = [ShardIndex.load(folder) for folder in parts]
+    first = indices[0]
     shards: list[Shard] = []
     skipped: dict[str, tuple[str, ...]] = {}
-    for name, index in indices.items():
+    for index, weight in zip(indices, parts.values(), strict=True):
         kinds = [(each.sample_rate, each.num_features, each.codec) for each in (index, first)]
         if kinds[0] != kinds[1]:
             raise CorpusError(
                 f"{index.folder}: other sample rate, features or codec than {first.folder}; prepare both again"
             )
         for shard in index.shards:
-            shards.append(shard.model_copy(update={"name": f"{name}/{shard.name}", "weight": parts[name]}))
+            shards.append(PlacedShard(**{**dict(shard), "weight": weight, "place": index.place(shard)}))
         for reason, ids in index.skipped.items():
             skipped[reason] = skipped.get(reason, ()) + ids
-    num_speakers = sum(index.num_speakers for index in indices.values())
-    update = {"folder": folder, "shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers}
-    return first.model_copy(update=update)
+    num_speakers = sum(index.num_speakers for index in indices)
+    return first.model_copy(update={"shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers})
 
 
 def write_shards(
@@ -170,8 +213,8 @@ def write_shards(
     disturbed: full shards are kept as long as `utterances` are those that they were made of, which are not decoded again.
     Finished shards are written anew, all of them.
 
-    Shards are cut by size, in the order of the utterances. So a speaker who is added or removed leaves the shards before
-    his first utterance byte for byte as they were, and changes the one where it stands and those behind it, whose cuts move.
+    Shards are cut where their own utterances say (see `ShardWriter`) and named by what they hold. So a speaker whose
+    utterances are added or removed changes a few shards around their place; all others keep name and bytes.
 
     With `num_features`, the utterances are stored frames of so many values, `sample_rate` of them in a second.
 
@@ -180,7 +223,7 @@ def write_shards(
             unusable audio, or no room on the disk.
         AudioError: `config.codec` cannot hold `sample_rate`.
     """
-    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes}"
+    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes} cut by hashes"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder, settings)
@@ -295,9 +338,9 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
     Raises:
         CorpusError: the shard cannot be read or does not hold what the index lists.
     """
-    path = index.folder / shard.name
+    path = index.place(shard)
     num_read = 0
-    for members in shard_members(path):
+    for members in shard_members(path, shard.bytes):
         stored = stored_utterance(members, path)
         if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
             raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
@@ -309,23 +352,25 @@ def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
         )
 
 
-def shard_members(path: Path) -> Iterator[dict[str, Any]]:
-    """For each key of the shard at `path`, its members by suffix, as webdataset groups them.
+def shard_members(place: Place, num_bytes: int) -> Iterator[dict[str, Any]]:
+    """For each key of the shard at `place`, its members by suffix, as webdataset groups them.
 
     Raises:
-        CorpusError: the shard cannot be read.
+        CorpusError: the shard cannot be read, or behind a URL there are not `num_bytes` bytes.
     """
-    # One pipeline a shard, the same in every process: webdataset's own splitting by node and worker would make the
-    # composition of batches depend on their number.
-    shards = webdataset.SimpleShardList([str(path)])
     try:
-        yield from webdataset.DataPipeline(shards, webdataset.tarfile_to_samples())
+        with open_place(place, num_bytes) as stream:
+            yield from group_by_keys(tar_file_expander([{"url": str(place), "stream": stream}]))
+            while stream.read(_BLOCK_BYTES):  # behind the tar's end mark: whether the file ends, and in time
+                pass
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-        reason = error.args[0] if error.args else type(error).__name__
-        raise CorpusError(f"{path}: cannot read the shard: {reason}; prepare the shards again") from error
+        reason = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
+        if isinstance(error, OSError):
+            reason = error.strerror or reason
+        raise CorpusError(f"{place}: cannot read the shard: {reason}; prepare the shards again") from error
 
 
-def stored_utterance(members: dict[str, Any], path: Path) -> StoredUtterance:
+def stored_utterance(members: dict[str, Any], path: Place) -> StoredUtterance:
     """The utterance that `members` of the shard at `path` describe.
 
     Raises:

@@ -1,7 +1,12 @@
-"""The tar files of shards: one utterance after another, each file under its name only when it is complete."""
+"""The tar files of shards: one utterance after another, each file under its name only when it is complete.
+
+Where one ends is decided by the utterances in it, not by how many came before, and its name by what it holds: a speaker who
+is added to a corpus or removed changes the shards around his place, and the others keep name and bytes.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -11,21 +16,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from pydantic import Field
+
 from asr.config import Section
 from asr.corpus.utterance import Utterance
+
+# Shards have 1.7 times their least size on average, hardly ever this many times.
+_MOST_TIMES = 4
+_ABOVE_ALL = b"\xff" * (hashlib.sha256().digest_size + 1)
 
 
 class Shard(Section):
     """One tar file of an index.
 
     Attributes:
-        name: below the index's folder.
+        name: of the file in the index's folder; plain, since an index from a server may be anyone's.
         bytes: its size.
         num_samples: of each of its utterances.
         weight: how many times an epoch of training hears each of them, on average.
     """
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     bytes: int
     num_samples: tuple[int, ...]
     weight: float = 1.0
@@ -66,16 +77,18 @@ class ShardWriter:
 
     Args:
         folder: of the shards.
-        megabytes: size at which a shard is closed.
-        shards: that are there already; the new ones are numbered on from them.
+        megabytes: least size of a shard, but for the last.
+        shards: that are there already; the new ones come behind them.
     """
 
     def __init__(self, folder: Path, megabytes: float, shards: Iterable[Shard] = ()) -> None:
         self.folder = folder
         self.shards = list(shards)
-        self._limit_bytes = int(megabytes * 1e6)
+        self._least_bytes = int(megabytes * 1e6)
         self._tar: tarfile.TarFile | None = None
         self._num_samples: list[int] = []
+        self._lowest, self._lowest_at = _ABOVE_ALL, 0  # hash of an id, and where in the shard its utterance begins
+        self._contents = hashlib.sha256()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -88,17 +101,35 @@ class ShardWriter:
 
     def write(self, packed: PackedUtterance) -> Shard | None:
         """Appends one utterance, after closing the shard when it is full; then the result is the closed one."""
-        closed = None
-        if self._tar is not None and self._tar.offset >= self._limit_bytes:
-            closed = self._close_shard()
+        closed = self._close_shard() if self._is_full() else None
         if self._tar is None:
             # Closed in _close_shard or _abandon, since a shard outlives the call that opens it.
             self._tar = tarfile.open(self._temporary, "w", format=tarfile.PAX_FORMAT)  # noqa: SIM115
-        key = escaped_key(packed.utterance.id)
+        key, sidecar = escaped_key(packed.utterance.id), _sidecar(packed)
+        number = hashlib.sha256(key.encode("ascii")).digest()
+        if number < self._lowest:
+            self._lowest, self._lowest_at = number, self._tar.offset
         self._add(self._tar, f"{key}.{packed.suffix}", packed.audio)
-        self._add(self._tar, f"{key}.json", _sidecar(packed))
+        self._add(self._tar, f"{key}.json", sidecar)
+        self._contents.update(packed.suffix.encode() + sidecar)
         self._num_samples.append(packed.num_samples)
         return closed
+
+    def _begin_shard(self) -> None:
+        self._num_samples.clear()
+        self._lowest, self._lowest_at = _ABOVE_ALL, 0
+        self._contents = hashlib.sha256()
+
+    def _is_full(self) -> bool:
+        """Whether the lowest hash has stayed the lowest for the least size.
+
+        Wherever two corpora hold the same utterances, the same ones have the lowest hashes, and so shards that began at
+        different places soon end at the same (asymmetric extremum chunking, Zhang et al. 2015).
+        """
+        if self._tar is None:
+            return False
+        size = self._tar.offset
+        return size - self._lowest_at >= self._least_bytes or size >= _MOST_TIMES * self._least_bytes
 
     @staticmethod
     def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
@@ -115,13 +146,14 @@ class ShardWriter:
             return None
         self._tar.close()
         self._tar = None
-        path = self.folder / f"shard-{len(self.shards):06d}.tar"
+        # Without the audio, for Opus differs in a few bytes each time. Ids are unique, so no two shards share a name.
+        path = self.folder / f"shard-{self._contents.hexdigest()[:16]}.tar"
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         self._temporary.replace(path)
         shard = Shard(name=path.name, bytes=path.stat().st_size, num_samples=tuple(self._num_samples))
         self.shards.append(shard)
-        self._num_samples = []
+        self._begin_shard()
         return shard
 
     def _abandon(self) -> None:

@@ -5,6 +5,6 @@ Decided here: what is shown, and that no text of a corpus is ever taken for code
 """
 
 from asr.report.details import Recording, System, UtteranceDetails
-from asr.report.write import write_report
+from asr.report.write import write_report, write_scorecard_report
 
-__all__ = ["Recording", "System", "UtteranceDetails", "write_report"]
+__all__ = ["Recording", "System", "UtteranceDetails", "write_report", "write_scorecard_report"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +16,8 @@ from asr.audio import encode_for_browser
 from asr.corpus.batches import Batch
 from asr.features.spectral import SpectralFrontEnd
 from asr.recognizer.recognizer import Heard, Recognizer
-from asr.report.details import PICTURE_LEVELS, Bytes, Recording, UtteranceDetails
+from asr.report.details import PICTURE_LEVELS, Bytes, Recording, System, UtteranceDetails
+from asr.scoring import Result, UtteranceScore
 
 _MOST_BANDS = 40
 _COLUMN_SECONDS = 0.04
@@ -67,6 +69,11 @@ class Collector:
             self.details[utterance_id] = UtteranceDetails(
                 tokens=best.tokens, frames=best.frames, probabilities=tuple(certainty.tolist()), recording=recording
             )
+
+    def system(self, name: str, result: Result, scores: Sequence[UtteranceScore]) -> System:
+        """The recogniser as a report shows it, with the details gathered so far."""
+        pieces = self._recognizer.tokenizer.pieces
+        return System(name=name, result=result, scores=scores, details=self.details, pieces=pieces)
 
     def _recordings_of(self, batch: Batch, heard: Heard) -> list[Recording | None]:
         features = self._recognizer.model.config.features

@@ -75,7 +75,7 @@ def group_content(group: Group, place: Place) -> dict[str, Any]:
         "speakers": speakers,
         "speaker": [number[score.speaker] for score in group.scores],
         "seconds": [None if score.seconds is None else round(score.seconds, 2) for score in group.scores],
-        "references": [_joined(part.reference for part in score.differences) for score in group.scores],
+        "references": [" ".join(score.reference.split()) for score in group.scores],
         # 0: none, 1: in this file, text: where it lies.
         "audio": [_audio(group.audio(utterance_id), place) for utterance_id in ids],
         "detailed": int(any(system.details for system in group.systems)),
@@ -93,9 +93,7 @@ def _system_content(system: System, ids: Iterable[str]) -> dict[str, Any]:
         "result": {name: _finite(value) for name, value in asdict(system.result).items()},
         "pieces": list(system.pieces),
         # 0 for what was heard without an error.
-        "hypotheses": [
-            _joined(part.hypothesis for part in score.differences) if score.words.errors else 0 for score in scores
-        ],
+        "hypotheses": [" ".join(score.hypothesis.split()) if score.words.errors else 0 for score in scores],
         "alignments": [alignment_text(score.differences) if score.words.errors else 0 for score in scores],
         "characterErrors": [score.characters.errors for score in scores],
         "confidences": [None if value is None else round(value, 3) for value in confidences],
@@ -106,9 +104,10 @@ def alignment_text(differences: Iterable[Difference]) -> str:
     """How reference and hypothesis match: runs of words that are equal, substituted, deleted or inserted.
 
     Example:
-        >>> from asr.scoring.error_counts import align_words
-        >>> alignment_text(align_words("turn on the big light in here", "turn off the light in here please")[0])
-        '1=1s1=1d3=1i'
+        >>> from asr.scoring import score_utterance
+        >>> score = score_utterance(id="a", reference="turn on the big light in", hypothesis="turn off the light in it")
+        >>> alignment_text(score.differences)
+        '1=1s1=1d2=1i'
     """
     return "".join(f"{max(len(part.reference), len(part.hypothesis))}{_kind(part)}" for part in differences)
 
@@ -119,10 +118,6 @@ def _kind(part: Difference) -> str:
     if part.reference and part.hypothesis:
         return "s"
     return "d" if part.reference else "i"
-
-
-def _joined(parts: Iterable[tuple[str, ...]]) -> str:
-    return " ".join(word for part in parts for word in part)
 
 
 def _audio(audio: Path | bytes | None, place: Place) -> int | str:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from asr.model.checkpoint import find_checkpoint, load_checkpoint
+from asr.report.content import grouped
 from asr.report.details import System
 from asr.report.write import write_report
+from asr.scoring import compare
 from asr.text.normalize import NormalizerConfig, normalization_steps
 from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.run_log import METRICS_FILE
 
 
-def write_model_report(path: Path, model: Path, systems: Sequence[System], comparisons: Sequence[str] = ()) -> None:
+def write_model_report(path: Path, model: Path, systems: Sequence[System]) -> None:
     """Write the report of `systems`, each a decoder of `model` (a run folder or checkpoint) on a subset, to `path`.
 
     Raises:
@@ -29,7 +31,7 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], compa
         path,
         title=f"{folder.resolve().name}: {subsets}",
         systems=systems,
-        comparisons=comparisons,
+        comparisons=list(_comparisons(systems)),
         notes=(
             f"Model: {file}{f', {checkpoint.note}' if checkpoint.note else ''}.",
             f"What is done to the references before they are compared: {steps}.",
@@ -37,3 +39,15 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], compa
         ),
         metrics=folder / METRICS_FILE,
     )
+
+
+def _comparisons(systems: Sequence[System]) -> Iterator[str]:
+    """What tests say of the decoders of each subset, each against the first."""
+    groups = grouped(systems)
+    for group in groups:
+        first, *others = group.systems
+        for other in others:
+            comparison = compare(first.scores, other.scores, names=(first.name, other.name))
+            where = f"{group.subset}: " if len(groups) > 1 else ""
+            yield f"{where}{comparison.sentence()}."
+            yield from (f"{where}{warning}." for warning in comparison.warnings())

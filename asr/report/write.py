@@ -18,6 +18,7 @@ from asr.atomic import write_text
 from asr.report.content import Group, group_content, grouped, learning_curve
 from asr.report.details import System
 from asr.report.packing import pack_details
+from asr.scoring import Scorecard
 
 _PAGE = Path(__file__).parent / "page"
 # In the order in which they build on each other.
@@ -73,6 +74,19 @@ def write_report(
     page = (_PAGE / "report.html").read_text(encoding="utf-8")
     # In one pass: a transcript may well read `{{script}}`.
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page))
+
+
+def write_scorecard_report(path: Path, card: Scorecard) -> None:
+    """Write the report of transcripts that any recognisers wrote to `path`."""
+    sentences = [text for each in card.comparisons for text in (each.sentence(), *each.warnings())]
+    steps = ", ".join(card.normalizers) or "nothing, the texts are compared as they are"
+    write_report(
+        path,
+        title=f"{card.systems[0].result.subset}: {', '.join(system.name for system in card.systems)}",
+        systems=[System(name=each.name, result=each.result, scores=each.scores) for each in card.systems],
+        comparisons=[f"{text}." for text in sentences],
+        notes=[f"Normalised by: {steps}."],
+    )
 
 
 def as_script_data(value: Any) -> str:

@@ -1,43 +1,67 @@
 """How wrong the text is, and how sure we are of that number.
 
-In: references and hypotheses, normalised alike. Out: error counts that add, `Result`s with 95 % intervals, a table and
-files for people. Decided here: counts are summed before the one division, and what is resampled.
+In: references and hypotheses, normalised alike. Out: error counts that add, `Result`s with 95 % intervals, groups,
+confusions, comparisons of systems, tables and files for people. Decided here: counts are summed before the one division,
+what is resampled, and that no text is changed unless asked for.
 """
 
 from __future__ import annotations
 
+from asr.scoring.breakdown import (
+    Confusions,
+    GroupResult,
+    confusions,
+    confusions_table,
+    groups_tables,
+    summarize_groups,
+)
+from asr.scoring.comparison import Comparison, compare
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
+from asr.scoring.formats import Columns, ignored, read_transcripts
+from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
-    SpeakerResult,
     UtteranceScore,
     results_table,
     score_utterance,
-    speakers_table,
     summarize,
-    summarize_speakers,
     write_hypotheses,
     write_results,
 )
+from asr.scoring.scorecard import Scorecard, SystemScores, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
-from asr.scoring.transcripts import paired, read_transcripts
+from asr.scoring.transcripts import Transcript, paired
 
 __all__ = [
+    "NORMALIZERS",
+    "Columns",
+    "Comparison",
+    "Confusions",
     "ErrorCounts",
+    "GroupResult",
     "Interval",
     "Result",
-    "SpeakerResult",
+    "Scorecard",
+    "SystemScores",
+    "Transcript",
     "UtteranceScore",
+    "compare",
+    "confusions",
+    "confusions_table",
     "count_characters",
     "count_words",
+    "groups_tables",
+    "ignored",
+    "normalizer",
     "paired",
     "rate_interval",
     "read_transcripts",
     "results_table",
+    "score_systems",
     "score_utterance",
-    "speakers_table",
     "summarize",
-    "summarize_speakers",
+    "summarize_groups",
     "write_hypotheses",
     "write_results",
+    "write_scorecard",
 ]

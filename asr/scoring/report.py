@@ -5,9 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,8 @@ import numpy as np
 
 from asr.atomic import write_text
 from asr.errors import ScoringError
-from asr.scoring.error_counts import Difference, ErrorCounts, align_words, count_characters
-from asr.scoring.significance import Interval, Unit, rate_interval, resampling_unit
+from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
+from asr.scoring.significance import Interval, Unit, block_of_each, rate_interval
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,7 +24,7 @@ _COLUMNS = ("errors", "words", "character_errors", "characters", "seconds", "spe
 _TEXT_COLUMNS = ("differences", "reference", "hypothesis")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UtteranceScore:
     """One utterance: what was said, what was recognised, and the errors between them.
 
@@ -34,19 +33,26 @@ class UtteranceScore:
         speaker: who said it, "" when unknown.
         reference: what was said, in the form that was compared.
         hypothesis: what was recognised.
-        differences: the two aligned word by word.
+        edits: the stretches of words in which the two differ.
         words, characters: error counts.
         seconds: duration of the recording, None when unknown.
+        columns: what else is known of the utterance, by name.
     """
 
     id: str
     speaker: str
     reference: str
     hypothesis: str
-    differences: tuple[Difference, ...]
+    edits: tuple[Edit, ...]
     words: ErrorCounts
     characters: ErrorCounts
     seconds: float | None
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def differences(self) -> list[Difference]:
+        """Reference and hypothesis aligned word by word, equal stretches included."""
+        return differences(self.reference, self.hypothesis, self.edits)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +64,8 @@ class Result:
         decoder: how, such as "greedy".
         wer, wer_low, wer_high: word error rate.
         cer, cer_low, cer_high: character error rate, spaces between words included.
+        mer, wil: match error rate and word information lost, both from 0 to 1 (Morris et al. 2004).
+        ser: sentence error rate, the share of utterances with any word error.
         substitutions, deletions, insertions: word errors by kind.
         words: words of the references.
         utterances: number of them.
@@ -74,6 +82,9 @@ class Result:
     cer: float
     cer_low: float
     cer_high: float
+    mer: float
+    wil: float
+    ser: float
     substitutions: int
     deletions: int
     insertions: int
@@ -96,18 +107,20 @@ def score_utterance(
     hypothesis: str,
     speaker: str = "",
     seconds: float | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> UtteranceScore:
     """The score of one hypothesis; texts are compared as they are, so normalise both sides alike before."""
-    differences, words = align_words(reference, hypothesis)
+    edits, words = word_edits(reference, hypothesis)
     return UtteranceScore(
         id=id,
         speaker=speaker,
         reference=reference,
         hypothesis=hypothesis,
-        differences=tuple(differences),
+        edits=edits,
         words=words,
         characters=count_characters(reference, hypothesis),
         seconds=seconds,
+        columns=columns or {},
     )
 
 
@@ -139,9 +152,7 @@ def summarize(
         raise ScoringError(
             f"{subset}: the references of {len(scores)} utterances hold no word, so there is no error rate"
         )
-    speakers = [score.speaker for score in scores]
-    unit = resampling_unit(speakers)
-    blocks = speakers if unit == "speakers" else [score.id for score in scores]
+    blocks, unit = block_of_each([(score.id, score.speaker) for score in scores])
 
     def interval(counts: Iterable[ErrorCounts]) -> Interval:
         return rate_interval(list(counts), blocks, np.random.default_rng(seed))
@@ -157,6 +168,9 @@ def summarize(
         cer=characters.rate,
         cer_low=character_interval.low,
         cer_high=character_interval.high,
+        mer=words.match_error_rate,
+        wil=words.information_lost,
+        ser=sum(score.words.errors > 0 for score in scores) / len(scores),
         substitutions=words.substitutions,
         deletions=words.deletions,
         insertions=words.insertions,
@@ -166,56 +180,6 @@ def summarize(
         resampled=unit,
         rtf=_real_time_factor(scores, processing_seconds),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class SpeakerResult:
-    """The word errors of one speaker in one subset under one decoder."""
-
-    subset: str
-    decoder: str
-    speaker: str
-    utterances: int
-    words: ErrorCounts
-
-
-def summarize_speakers(scores: Iterable[UtteranceScore], *, subset: str, decoder: str) -> list[SpeakerResult]:
-    """The results of all speakers of `scores`, the one with the highest error rate first."""
-    counts: dict[str, ErrorCounts] = {}
-    utterances: Counter[str] = Counter()
-    for score in scores:
-        counts[score.speaker] = counts.get(score.speaker, ErrorCounts()) + score.words
-        utterances[score.speaker] += 1
-    worst_first = sorted(counts, key=lambda speaker: (-counts[speaker].rate, speaker))
-    return [
-        SpeakerResult(
-            subset=subset, decoder=decoder, speaker=speaker, utterances=utterances[speaker], words=counts[speaker]
-        )
-        for speaker in worst_first
-    ]
-
-
-def speakers_table(results: Iterable[SpeakerResult]) -> Table:
-    """A table of `results` for rich to print, one line per speaker; no intervals, since a speaker is one sample."""
-    from rich.table import Table
-
-    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-    for name in ("subset", "decoder", "speaker"):
-        table.add_column(name, overflow="fold")
-    for name in ("WER %", "sub", "del", "ins", "words", "utts"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for result in results:
-        counts = result.words
-        numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
-        table.add_row(
-            result.subset,
-            result.decoder,
-            result.speaker or "(unknown)",
-            f"{100 * counts.rate:.2f}",
-            *map(str, numbers),
-            str(result.utterances),
-        )
-    return table
 
 
 def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:
@@ -259,18 +223,19 @@ def write_hypotheses(path: Path, scores: Iterable[UtteranceScore]) -> None:
     write_text(path, stream.getvalue())
 
 
-def show_differences(differences: Iterable[Difference]) -> str:
+def show_differences(parts: Iterable[Difference]) -> str:
     """The reference with what was heard instead in brackets.
 
     Example:
-        >>> show_differences(align_words("turn on the big light in here", "turn off the light in here please")[0])
-        'turn (on→off) the (big→) light in here (→please)'
+        >>> score = score_utterance(id="a", reference="turn on the big light", hypothesis="turn off the light please")
+        >>> show_differences(score.differences)
+        'turn (on→off) the (big light→light please)'
     """
-    parts = []
-    for part in differences:
+    shown = []
+    for part in parts:
         said, heard = " ".join(part.reference), " ".join(part.hypothesis)
-        parts.append(said if said == heard else f"({said}→{heard})")
-    return " ".join(parts)
+        shown.append(said if said == heard else f"({said}→{heard})")
+    return " ".join(shown)
 
 
 def results_table(results: Sequence[Result]) -> Table:

@@ -18,18 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.scoring.error_counts import ErrorCounts
+from asr.scoring.resampling import resampled_sums
 
 Unit = Literal["speakers", "utterances"]
-
-NUM_RESAMPLES = 5000
-"""Enough that the ends of the interval move by about a hundredth of its width from seed to seed."""
 
 FEWEST_SPEAKERS = 10
 """Below this, speakers are too few to resample: the spread among k blocks comes out too small by sqrt((k - 1) / k), and
 Student's t with k - 1 degrees of freedom has longer tails than a normal. What is called 95 % covers some 90 % of the
 cases at 10 blocks and 85 % at 5."""
 
-_CHUNK = 1 << 20
 _NORMAL_QUANTILE = 1.959964
 
 
@@ -56,10 +53,16 @@ def resampling_unit(speakers: Sequence[str]) -> Unit:
     return "speakers" if "" not in distinct and len(distinct) >= FEWEST_SPEAKERS else "utterances"
 
 
+def block_of_each(utterances: Sequence[tuple[str, str]]) -> tuple[list[str], Unit]:
+    """The name of the block that each of `utterances` (id, speaker) belongs to, and what the blocks are."""
+    unit = resampling_unit([speaker for _, speaker in utterances])
+    return [speaker if unit == "speakers" else name for name, speaker in utterances], unit
+
+
 def rate_interval(counts: Sequence[ErrorCounts], blocks: Sequence[str], generator: np.random.Generator) -> Interval:
     """The 95 % interval of the rate of `counts`, one per utterance, resampling `blocks`: a name per utterance.
 
-    The percentile interval of `NUM_RESAMPLES` resamples, widened to hold the rate itself. It depends on the counts in
+    The percentile interval of many resamples, widened to hold the rate itself. It depends on the counts in
     each block, not on their order or names. Resamples without any reference word have no rate and are left out.
 
     The bootstrap sees only variation that is there: without any error, or with one block, all resamples agree. Then
@@ -71,37 +74,20 @@ def rate_interval(counts: Sequence[ErrorCounts], blocks: Sequence[str], generato
     total = sum(counts, start=ErrorCounts())
     if total.reference_length == 0:
         raise ValueError("empty references have no error rate")
-    rates = _resampled_rates(*_sums_of_blocks(counts, blocks), generator)
+    errors, lengths = resampled_sums(_sums_of_blocks(counts, blocks), generator).T
+    rates = errors[lengths > 0] / lengths[lengths > 0]
     low, high = map(float, np.quantile(rates, [0.025, 0.975]))
     if low == high:
         low, high = _wilson(min(total.rate, 1.0), total.reference_length)
     return Interval(low=min(low, total.rate), high=max(high, total.rate))
 
 
-def _sums_of_blocks(
-    counts: Sequence[ErrorCounts], blocks: Sequence[str]
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Errors (K,) and reference lengths (K,) of the K blocks, ordered by these numbers."""
+def _sums_of_blocks(counts: Sequence[ErrorCounts], blocks: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Errors and reference lengths (K, 2) of the K blocks, ordered by these numbers."""
     of_block: dict[str, ErrorCounts] = {}
     for count, block in zip(counts, blocks, strict=True):
         of_block[block] = of_block[block] + count if block in of_block else count
-    sums = sorted((count.errors, count.reference_length) for count in of_block.values())
-    errors, lengths = np.array(sums, dtype=np.int64).T
-    return errors, lengths
-
-
-def _resampled_rates(
-    errors: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64], generator: np.random.Generator
-) -> npt.NDArray[np.float64]:
-    """Rates of resamples of as many blocks as there are, with replacement; in chunks that bound the memory."""
-    num_blocks = len(errors)
-    at_once = max(1, _CHUNK // num_blocks)
-    rates = []
-    for start in range(0, NUM_RESAMPLES, at_once):
-        drawn = generator.integers(num_blocks, size=(min(at_once, NUM_RESAMPLES - start), num_blocks))
-        length = lengths[drawn].sum(axis=1)
-        rates.append(errors[drawn].sum(axis=1)[length > 0] / length[length > 0])
-    return np.concatenate(rates)
+    return np.array(sorted((count.errors, count.reference_length) for count in of_block.values()), dtype=np.int64)
 
 
 def _wilson(rate: float, trials: int) -> tuple[float, float]:

@@ -320,17 +320,18 @@ def test_damaged_model_is_one_clear_error(asr: Callable[..., Outcome], workspace
     assert_one_clear_line(outcome, "model.pt")
 
 
+def train_shard(run: Path) -> Path:
+    """The only shard to learn from."""
+    (shard,) = (run / "shards/train").glob("shard-*.tar")
+    return shard
+
+
 PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer": (lambda run: (run / "tokenizer.json").write_text("{"), "tokenizer.json"),
     "index": (lambda run: (run / "shards/train/index.json").write_text("{"), "index.json"),
     "no_index": (lambda run: (run / "shards/train/index.json").unlink(), "index.json"),
-    "no_shard": (lambda run: (run / "shards/train/shard-000000.tar").unlink(), "shard-000000.tar"),
-    "cut_shard": (
-        lambda run: (run / "shards/train/shard-000000.tar").write_bytes(
-            (run / "shards/train/shard-000000.tar").read_bytes()[:-4000]
-        ),
-        "shard-000000.tar",
-    ),
+    "no_shard": (lambda run: train_shard(run).unlink(), ".tar: shard is missing"),
+    "cut_shard": (lambda run: train_shard(run).write_bytes(train_shard(run).read_bytes()[:-4000]), ".tar: shard has"),
 }
 
 

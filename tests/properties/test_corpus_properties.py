@@ -86,6 +86,33 @@ def test_shards_give_back_ids_texts_and_metadata(utterances: list[Utterance]) ->
         assert after.seconds == 80 / RATE
 
 
+def contents(utterances: list[Utterance], folder: str) -> list[bytes]:
+    """The shards of `utterances`, as bytes, in order."""
+    config = ShardsConfig(megabytes=0.008, num_threads=0)
+    index = write_shards(utterances, Path(folder), sample_rate=RATE, config=config)
+    return [(Path(folder) / shard.name).read_bytes() for shard in index.shards]
+
+
+@given(st.integers(0, 10**6), st.integers(2, 60), st.integers(0, 59), st.integers(1, 10))
+@settings(max_examples=40, deadline=None)
+def test_shards_end_where_their_own_utterances_say(seed: int, number: int, place: int, length: int) -> None:
+    """Utterances that go change no shard before them, and none behind the first shard that begins as one did before."""
+    every = [Utterance(id=f"{seed}-{n}", audio=SOUND, text="x" * (n % 7 + 1)) for n in range(number)]
+    some = every[:place] + every[place + length :] or every
+    with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
+        before, after = contents(every, first), contents(some, second)
+    gone = [f'"id": "{utterance.id}"'.encode() for utterance in every[place : place + length]]
+    touched = [n for n, shard in enumerate(before) if any(name in shard for name in gone)] or [len(before)]
+    assert after[: touched[0]] == before[: touched[0]]
+    starts = {
+        shard[:512]: n for n, shard in enumerate(before) if n > touched[-1]
+    }  # the header names the first utterance
+    for n, shard in enumerate(after):
+        if shard[:512] in starts:
+            assert after[n:] == before[starts[shard[:512]] :]
+            break
+
+
 @given(ids)
 def test_a_key_is_ascii_without_dots_or_slashes_and_names_one_id(name: str) -> None:
     key = escaped_key(name)

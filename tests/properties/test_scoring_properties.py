@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr.scoring import ErrorCounts, count_characters, count_words, rate_interval, score_utterance, summarize
-from asr.scoring.error_counts import align_words
+from asr.scoring.error_counts import differences, word_edits
 
 # Few words, so that they meet again; with odd white space between.
 WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "好"]), max_size=8)
@@ -57,10 +57,11 @@ def test_sums_agree_with_jiwer_on_the_whole_corpus(pairs: list[tuple[str, str]])
 
 @given(TEXTS, TEXTS)
 def test_alignment_spells_both_texts_and_shows_every_error(reference: str, hypothesis: str) -> None:
-    differences, counts = align_words(reference, hypothesis)
-    assert [word for part in differences for word in part.reference] == reference.split()
-    assert [word for part in differences for word in part.hypothesis] == hypothesis.split()
-    wrong = [part for part in differences if part.reference != part.hypothesis]
+    edits, counts = word_edits(reference, hypothesis)
+    parts = differences(reference, hypothesis, edits)
+    assert [word for part in parts for word in part.reference] == reference.split()
+    assert [word for part in parts for word in part.hypothesis] == hypothesis.split()
+    wrong = [part for part in parts if part.reference != part.hypothesis]
     assert sum(max(len(part.reference), len(part.hypothesis)) for part in wrong) == counts.errors
     assert counts == count_words(reference, hypothesis)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 import torch
 
 from asr.audio import encode_audio, read_audio
+from asr.corpus import batches as batches_module
 from asr.corpus.ahead import map_ahead
 from asr.corpus.batches import (
     Batch,
@@ -20,7 +22,8 @@ from asr.corpus.batches import (
     num_epoch_batches,
     sequential_batches,
 )
-from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
+from asr.corpus.shards import ShardIndex, ShardsConfig, StoredUtterance, read_shard, write_shards
+from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 
@@ -102,13 +105,39 @@ def test_other_seeds_and_epochs_give_other_orders(index: ShardIndex) -> None:
     assert len(orders) == 9
 
 
-def test_the_order_is_that_of_every_machine_and_version(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("megabytes", "expected"),
+    [(64, "u5+u2+u4 u9+u6 u0+u8+u10 u7+u1 u3"), (0.004, "u8+u5+u10 u7+u9 u0+u2+u4 u1+u6 u3")],
+    ids=["one shard", "several"],
+)
+def test_the_order_is_that_of_every_machine_and_version(megabytes: float, expected: str, tmp_path: Path) -> None:
     """A stored order: a run that is resumed after an update must meet the batches that it expects."""
     clips = [clip(f"u{n}", 300 + 37 * (n * 7 % 11)) for n in range(11)]
-    index = write_shards(clips, tmp_path, sample_rate=RATE, config=ShardsConfig(megabytes=0.004))
+    index = write_shards(clips, tmp_path, sample_rate=RATE, config=ShardsConfig(megabytes=megabytes))
     config = BatchesConfig(seconds=0.2, max_utterances=3, shuffle_buffer=5, window_batches=2, num_workers=0)
     batches = ["+".join(batch.ids) for batch in epoch_batches(index, config, seed=7, epoch=3)]
-    assert " ".join(batches) == "u1+u9 u8+u4 u0+u5+u2 u10+u6 u7+u3"
+    assert " ".join(batches) == expected
+
+
+def test_shards_keep_their_order_when_one_goes(index: ShardIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+
+    def noted(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
+        read.append(shard.name)
+        return read_shard(index, shard)
+
+    monkeypatch.setattr(batches_module, "read_shard", noted)
+
+    def order(shards: tuple[Shard, ...], epoch: int) -> list[str]:
+        read.clear()
+        list(epoch_batches(index.model_copy(update={"shards": shards}), CONFIG, seed=0, epoch=epoch))
+        return list(read)
+
+    assert len({tuple(order(index.shards, epoch)) for epoch in range(5)}) > 2
+    whole = order(index.shards, 0)
+    for number, gone in enumerate(index.shards):
+        rest = order(index.shards[:number] + index.shards[number + 1 :], 0)
+        assert rest == [name for name in whole if name != gone.name]
 
 
 def test_evaluation_meets_every_utterance_once(index: ShardIndex) -> None:
@@ -152,7 +181,7 @@ def test_damaged_audio_in_a_shard_names_shard_and_utterance(tmp_path: Path) -> N
     place = content.index(b'{"id": "u3"') - 1024 - 40
     content[place] ^= 0xFF
     shard.write_bytes(content)
-    with pytest.raises(CorpusError, match=r"shard-000000\.tar: utterance 'u3': truncated or damaged"):
+    with pytest.raises(CorpusError, match=rf"{shard.name}: utterance 'u3': truncated or damaged"):
         list(epoch_batches(index, CONFIG, seed=0, epoch=0))
 
 

@@ -69,7 +69,7 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     plain = cli("evaluate", "--model", model, "--data", corpus)
     assert "speaker0" not in plain
     results = tmp_path / "results.json"
-    listed = cli("evaluate", "--model", model, "--data", corpus, "--by-speaker", "--json", results)
+    listed = cli("evaluate", "--model", model, "--data", corpus, "--by", "speaker", "--json", results)
     (record,) = json.loads(results.read_text(encoding="utf-8"))
     rows = [line.split() for line in listed.splitlines() if "speaker" in line and line.split()[2] != "speaker"]
     assert sorted(row[2] for row in rows) == ["speaker0", "speaker1", "speaker2"]

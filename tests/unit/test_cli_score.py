@@ -23,7 +23,7 @@ def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     Path("ref.txt").write_text(REFERENCE, encoding="utf-8")
     Path("hyp.txt").write_text(HYPOTHESIS, encoding="utf-8")
 
-    def run(*options: str, files: tuple[str, str] = ("ref.txt", "hyp.txt")) -> tuple[int, str, str]:
+    def run(*options: str, files: tuple[str, ...] = ("ref.txt", "hyp.txt")) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["asr", "score", *files, *options])
         with pytest.raises(SystemExit) as stop:
             main()
@@ -37,7 +37,7 @@ def test_table_and_files(score: Command) -> None:
     code, out, err = score("--json", "results.json", "--per-utterance", "errors.tsv")
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split()[:3] == ["ref", "hyp", "50.00"]
-    (record,) = json.loads(Path("results.json").read_text(encoding="utf-8"))
+    (record,) = json.loads(Path("results.json").read_text(encoding="utf-8"))["systems"]
     assert (record["wer"], record["words"], record["utterances"], record["rtf"]) == (0.5, 6, 3, None)
     assert (record["substitutions"], record["deletions"], record["insertions"]) == (2, 1, 0)
     lines = Path("errors.tsv").read_text(encoding="utf-8").splitlines()
@@ -45,7 +45,7 @@ def test_table_and_files(score: Command) -> None:
 
 
 def test_normalized(score: Command) -> None:
-    _, out, _ = score("--normalize")
+    _, out, _ = score("--normalize", "case,punctuation")
     assert out.splitlines()[1].split()[2] == "33.33"
 
 
@@ -66,7 +66,9 @@ def test_missing_hypotheses(score: Command) -> None:
         "add them, or count them as empty with --missing-as-empty\n"
     )
     code, out, _ = score("--missing-as-empty")
-    assert (code, out.splitlines()[1].split()[2]) == (0, "83.33")
+    lines = out.splitlines()
+    assert (code, lines[2].split()[2]) == (0, "83.33")
+    assert lines[0] == "hyp: 2 utterances without a hypothesis count as recognised as nothing"
 
 
 @pytest.mark.parametrize(
@@ -103,3 +105,73 @@ def test_references_without_words(score: Command) -> None:
         2,
         "error: ref: the references of 2 utterances hold no word, so there is no error rate\n",
     )
+
+
+def test_systems_are_compared_with_the_first(score: Command) -> None:
+    ids = [f"{speaker}-{number}" for speaker in range(20) for number in range(20)]
+    Path("ref.txt").write_text("".join(f"{name} a b c d e f\n" for name in ids), encoding="utf-8")
+    Path("hyp.txt").write_text("".join(f"{name} a x c d e f\n" for name in ids), encoding="utf-8")
+    Path("better.txt").write_text(
+        "".join(f"{name} a {'x' if name.endswith('1') else 'b'} c d e f\n" for name in ids), encoding="utf-8"
+    )
+    _, out, _ = score("--json", "score.json", "--csv", "score.csv", files=("ref.txt", "hyp.txt", "better.txt"))
+    assert "better is better than hyp by 15.0 points [" in out
+    assert "less than once in 5,000 times" in out
+    (comparison,) = json.loads(Path("score.json").read_text(encoding="utf-8"))["comparisons"]
+    assert (comparison["first"], comparison["second"]) == ("hyp", "better")
+    assert comparison["low"] <= comparison["difference"] <= comparison["high"]
+    assert comparison["difference"] == pytest.approx(0.15)
+    assert [line.split(",")[1] for line in Path("score.csv").read_text().splitlines()] == ["decoder", "hyp", "better"]
+    assert "no difference is shown" not in out
+    Path("same.txt").write_text(Path("hyp.txt").read_text(), encoding="utf-8")
+    assert "hyp and same have the same error rate" in score(files=("ref.txt", "hyp.txt", "same.txt"))[1]
+
+
+def test_a_rate_above_the_limit_fails_with_its_own_code(score: Command) -> None:
+    assert score("--fail-above", "0.5")[0] == 0
+    code, out, err = score("--fail-above", "0.49", "--json", "results.json")
+    assert (code, err) == (1, "above --fail-above 0.49: hyp\n")
+    assert "50.00" in out
+    assert Path("results.json").is_file()
+
+
+def test_what_was_changed_is_printed(score: Command) -> None:
+    assert "normalised by: nothing, the texts are compared as they are" in score()[1]
+    assert "normalised by: punctuation, case" in score("--normalize", "punctuation, case")[1]
+    code, _, err = score("--normalize", "cases")
+    assert (code, err.startswith("error: --normalize cases: no such step, did you mean 'case'?")) == (2, True)
+
+
+def test_groups_and_confusions(score: Command) -> None:
+    _, out, _ = score("--speaker-before", "-", "--by", "speaker", "--by", "duration", "--confusions", "1")
+    lines = [line.split() for line in out.splitlines()]
+    assert ["ref", "hyp", "121", "100.00", "20.65-100.00", "1", "0", "0", "1", "1"] in lines
+    assert any(line[2:4] == ["(unknown)", "50.00"] for line in lines)
+    assert "NO → No.  1" in out
+    assert "ON → OFF  1" not in out
+    code, _, err = score("--by", "age")
+    assert (code, err) == (2, "error: --by age: no such column; known: duration, speaker\n")
+
+
+def test_segments_that_are_marked_to_be_ignored_are_counted(score: Command) -> None:
+    Path("ref.stm").write_text("r 1 s 0 2 <o> a b\nr 1 s 2 4 IGNORE_TIME_SEGMENT_IN_SCORING\n", encoding="utf-8")
+    Path("hyp.ctm").write_text("r 1 0.5 0.2 a\nr 1 1.5 0.2 x\nr 1 2.5 0.2 y\n", encoding="utf-8")
+    _, out, _ = score(files=("ref.stm", "hyp.ctm"))
+    assert out.startswith("1 segments are marked to be ignored")
+    assert out.splitlines()[2].split()[2] == "50.00"
+
+
+def test_the_report_shows_all_systems_below_each_other(score: Command) -> None:
+    Path("other.txt").write_text(REFERENCE.replace("YES", "</script>"), encoding="utf-8")
+    code, _, err = score("--report", "report.html", files=("ref.txt", "hyp.txt", "other.txt"))
+    assert (code, err) == (0, "")
+    page = Path("report.html").read_text(encoding="utf-8")
+    content = json.loads(page.partition('id="content">')[2].partition("</script>")[0])
+    (group,) = content["groups"]
+    assert [(system["name"], round(system["result"]["wer"], 2)) for system in group["systems"]] == [
+        ("hyp", 0.5),
+        ("other", 0.17),
+    ]
+    assert group["systems"][1]["hypotheses"] == [0, 0, "</script>"]
+    assert any("hyp" in sentence and "other" in sentence for sentence in content["comparisons"])
+    assert content["notes"] == ["Normalised by: nothing, the texts are compared as they are."]

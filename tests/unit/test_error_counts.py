@@ -7,7 +7,7 @@ import math
 import pytest
 
 from asr.scoring import ErrorCounts, count_characters, count_words
-from asr.scoring.error_counts import Difference, align_words
+from asr.scoring.error_counts import Difference, differences, word_edits
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_rate_of_empty_references() -> None:
 
 
 def test_alignment_holds_both_texts() -> None:
-    differences, counts = align_words("turn on the big light", "turn off the light")
-    assert differences == [
+    edits, counts = word_edits("turn on the big light", "turn off the light")
+    assert differences("turn on the big light", "turn off the light", edits) == [
         Difference(("turn",), ("turn",)),
         Difference(("on",), ("off",)),
         Difference(("the",), ("the",)),

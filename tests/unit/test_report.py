@@ -13,15 +13,14 @@ from rich.console import Console
 
 from asr.errors import ScoringError
 from asr.scoring import (
-    ErrorCounts,
     Result,
+    Transcript,
     UtteranceScore,
     paired,
     read_transcripts,
     results_table,
     score_utterance,
     summarize,
-    summarize_speakers,
     write_hypotheses,
     write_results,
 )
@@ -152,15 +151,15 @@ def _write(path: Path, content: bytes) -> Path:
 
 def test_transcripts_of_lines(tmp_path: Path) -> None:
     content = "\ufeff84-1 HELLO  there \r\n\n84-2\n  84-3\tone\u2028line\n".encode()
-    texts = read_transcripts(_write(tmp_path / "t.txt", content))
+    texts = {name: each.text for name, each in read_transcripts(_write(tmp_path / "t.txt", content)).items()}
     assert texts == {"84-1": "HELLO  there", "84-2": "", "84-3": "one\u2028line"}
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"t\.txt: expected lines `id text`, found none"),
-        (b"\n \n", r"t\.txt: expected lines `id text`, found none"),
+        (b"", r"t\.txt: expected transcripts in the form 'lines', found none"),
+        (b"\n \n", r"t\.txt: expected transcripts in the form 'lines', found none"),
         (b"a x\n\nb y\na z\n", r"t\.txt:4: id 'a' stands already in line 1"),
         (b"a x\nb \xff\n", r"t\.txt:2: not UTF-8"),
         ("a x\n".encode("utf-16"), r"t\.txt:1: not UTF-8"),
@@ -177,35 +176,26 @@ def test_transcripts_that_cannot_be_read(tmp_path: Path, name: str) -> None:
         read_transcripts(tmp_path / name)
 
 
+def _transcripts(**texts: str) -> dict[str, Transcript]:
+    return {name: Transcript(text=text) for name, text in texts.items()}
+
+
 def test_pairs_keep_the_order_of_the_references() -> None:
-    assert list(paired({"b": "x", "a": "y"}, {"a": "1", "b": "2"}).items()) == [("b", ("x", "2")), ("a", ("y", "1"))]
+    pairs = paired(_transcripts(b="x", a="y"), _transcripts(a="1", b="2"))
+    assert [(name, said.text, heard) for name, (said, heard) in pairs.items()] == [("b", "x", "2"), ("a", "y", "1")]
 
 
 def test_missing_and_extra_ids_are_counted_and_named() -> None:
-    references = {str(number): "x" for number in range(10)}
+    references = _transcripts(**{str(number): "x" for number in range(10)})
+    nine, other = _transcripts(**{"9": "x"}), _transcripts(z="x")
     with pytest.raises(ScoringError, match=r"9 of 10 references have no hypothesis: '0', '1', '2', \.\.\.; add them"):
-        paired(references, {"9": "x"})
+        paired(references, nine)
     with pytest.raises(ScoringError, match="1 of 1 hypotheses have no reference: 'z'; are these"):
-        paired(references, {"z": "x"}, missing_as_empty=True)
-    assert paired(references, {"9": "x"}, missing_as_empty=True)["0"] == ("x", "")
-
-
-def test_speakers_are_summed_and_the_worst_comes_first() -> None:
-    said = [("anna", "a b c d", "a b c d"), ("bert", "a b", "a x"), ("anna", "e f", "e"), ("carl", "a", "")]
-    scores = [
-        score_utterance(id=str(n), speaker=speaker, reference=reference, hypothesis=hypothesis)
-        for n, (speaker, reference, hypothesis) in enumerate(said)
-    ]
-    results = summarize_speakers(scores, subset="test", decoder="greedy")
-    assert [(each.speaker, each.utterances, each.words.errors) for each in results] == [
-        ("carl", 1, 1),
-        ("bert", 1, 1),
-        ("anna", 2, 1),
-    ]
-    assert results[2].words.reference_length == 6
-    assert sum((each.words for each in results), start=ErrorCounts()) == sum(
-        (score.words for score in scores), start=ErrorCounts()
-    )
+        paired(references, other, missing_as_empty=True)
+    assert paired(references, nine, missing_as_empty=True)["0"] == (Transcript(text="x"), "")
+    assert paired(_transcripts(z="x"), _transcripts(z="y", a=""), ignore_extra=True) == {
+        "z": (Transcript(text="x"), "y")
+    }
 
 
 def test_a_part_of_a_subset_is_called_that() -> None:

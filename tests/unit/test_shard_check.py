@@ -81,7 +81,7 @@ def test_stored_features_are_verified_too(tmp_path: Path) -> None:
     index = write_shards(stored, tmp_path, sample_rate=100, num_features=3, config=ShardsConfig())
     assert summarize(index).codec == "npy"
     assert verified(tmp_path)[0].damages == []
-    shard = tmp_path / "shard-000000.tar"
+    shard = tmp_path / index.shards[0].name
     shard.write_bytes(shard.read_bytes().replace(np.float32(2).tobytes() * 9, np.float32(np.nan).tobytes() * 9, 1))
     (damage,) = verified(tmp_path)[0].damages
     assert "'u2': values not finite" in damage.message
@@ -104,29 +104,29 @@ def flipped_sound(content: bytes) -> bytes:
         (lambda whole: whole.replace(b"fLaC", b"fLaX", 1), "utterance 'u0': not audio", 1),
         (lambda whole: whole.replace(b'{"id"', b'#"id"', 1), "u0: damaged description", 1),
         (lambda whole: whole.replace(b": 800", b": 801", 1), "'u0': 800 samples, its description says 801", 1),
-        (lambda whole: whole.replace(b"u1.flac", b"u1.fla_", 1), "1 of 3 utterances could be read", 2),
-        (lambda whole: whole[:1000], "shard has 1000 bytes, expected", 3),
+        (lambda whole: whole.replace(b"u1.flac", b"u1.fla_", 1), "1 of 6 utterances could be read", 5),
+        (lambda whole: whole[:1000], "shard has 1000 bytes, expected", 6),
         (lambda whole: whole + bytes(512), "bytes, expected", 0),
-        (lambda whole: b"", "0 of 3 utterances could be read", 3),
-        (lambda whole: b"\xff" * len(whole), "cannot read the shard", 3),
+        (lambda whole: b"", "0 of 6 utterances could be read", 6),
+        (lambda whole: b"\xff" * len(whole), "cannot read the shard", 6),
     ],
 )
 def test_damage_is_found_counted_and_named(
     change: Callable[[bytes], bytes], message: str, num_damaged: int, tmp_path: Path
 ) -> None:
-    write(tmp_path)
-    spoil(tmp_path / "shard-000000.tar", change)
+    name = write(tmp_path).shards[0].name
+    spoil(tmp_path / name, change)
     result, done = verified(tmp_path)
     assert any(message in damage.message for damage in result.damages), result.damages
-    assert all("shard-000000.tar" in damage.message for damage in result.damages)
+    assert all(name in damage.message for damage in result.damages)
     assert (result.num_damaged, done) == (num_damaged, 9)
 
 
 def test_every_damage_is_named_not_only_the_first(tmp_path: Path) -> None:
-    write(tmp_path)
-    (tmp_path / "shard-000001.tar").unlink()
-    spoil(tmp_path / "shard-000000.tar", flipped_sound)
-    spoil(tmp_path / "shard-000000.tar", lambda whole: whole.replace(b'{"id": "u2"', b'#"id": "u2"'))
+    first, second, *_ = [tmp_path / shard.name for shard in write(tmp_path).shards]
+    second.unlink()
+    spoil(first, flipped_sound)
+    spoil(first, lambda whole: whole.replace(b'{"id": "u2"', b'#"id": "u2"'))
     result, done = verified(tmp_path)
     assert (result.num_damaged, done) == (5, 9)
     messages = [damage.message for damage in result.damages]
@@ -140,7 +140,7 @@ def test_an_index_that_lists_other_lengths_is_found(tmp_path: Path) -> None:
     changed = index.model_copy(update={"shards": (longer, shorter, *index.shards[2:])})
     messages = [each.message for each in verify_shards(changed, num_threads=0, advance=lambda amount: None).damages]
     assert len(messages) == 2
-    assert "'u2': 800 samples, its description says 800 and the index 799" in messages[0]
+    assert "'u5': 800 samples, its description says 800 and the index 799" in messages[0]
     assert "holds more than the 2 utterances" in messages[1]
 
 
@@ -177,11 +177,11 @@ def test_verify_of_whole_and_damaged_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write(tmp_path / "a")
-    write(tmp_path / "b")
+    shard = tmp_path / "b" / write(tmp_path / "b").shards[0].name
     code, out, err = run(monkeypatch, capsys, "verify", tmp_path / "a", tmp_path / "b")
     assert (code, err) == (0, "")
     assert out.splitlines() == [f"{tmp_path / name}: 9 of 9 utterances are whole" for name in "ab"]
-    spoil(tmp_path / "b" / "shard-000000.tar", flipped_sound)
+    spoil(shard, flipped_sound)
     code, out, err = run(monkeypatch, capsys, "verify", tmp_path / "a", tmp_path / "b", "--threads", 0)
     assert code == 2
     assert "damaged: " in out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import logging
@@ -19,7 +20,7 @@ import pytest
 import webdataset
 
 from asr.audio import encode_audio, read_audio
-from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, shard_utterances, write_shards
+from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, read_shard, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError
 
@@ -76,7 +77,7 @@ def test_files_paths_and_other_rates_are_taken(tmp_path: Path) -> None:
 def test_original_keeps_the_bytes_and_opus_is_small(tmp_path: Path) -> None:
     clip = Utterance(id="a", audio=encode_audio(np.zeros(48000, dtype=np.float32), 48000, "flac"), text="x")
     write([clip], tmp_path / "original", codec="original")
-    with tarfile.open(tmp_path / "original" / "shard-000000.tar") as tar:
+    with tarfile.open(next((tmp_path / "original").glob("*.tar"))) as tar:
         assert tar.getnames() == ["a.flac", "a.json"]
         member = tar.extractfile("a.flac")
         assert member is not None
@@ -161,8 +162,8 @@ def test_opus_refuses_a_rate_that_it_does_not_know(tmp_path: Path) -> None:
 
 def test_writing_again_replaces_all(tmp_path: Path) -> None:
     assert len(write(clips(9), tmp_path, megabytes=0.003).shards) > 2
-    write(clips(2), tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.json", "shard-000000.tar"]
+    (shard,) = write(clips(2), tmp_path).shards
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["index.json", shard.name]
 
 
 def test_an_interrupted_write_leaves_no_index(tmp_path: Path) -> None:
@@ -236,16 +237,13 @@ def test_a_damaged_index_is_named(tmp_path: Path) -> None:
 
 
 def test_missing_and_resized_shards_are_named(tmp_path: Path) -> None:
-    write(clips(2), tmp_path)
-    shard = tmp_path / "shard-000000.tar"
+    shard = tmp_path / write(clips(2), tmp_path).shards[0].name
     whole = shard.read_bytes()
     shard.write_bytes(whole[:-512])
-    with pytest.raises(
-        CorpusError, match=rf"shard-000000\.tar: shard has {len(whole) - 512} bytes, expected {len(whole)}"
-    ):
+    with pytest.raises(CorpusError, match=rf"{shard.name}: shard has {len(whole) - 512} bytes, expected {len(whole)}"):
         ShardIndex.load(tmp_path)
     shard.unlink()
-    with pytest.raises(CorpusError, match=r"shard-000000\.tar: shard is missing"):
+    with pytest.raises(CorpusError, match=f"{shard.name}: shard is missing"):
         ShardIndex.load(tmp_path)
     with pytest.raises(CorpusError, match=r"gone/index\.json: no such file"):
         ShardIndex.load(tmp_path / "gone")
@@ -263,7 +261,7 @@ def tar_of(*names: str) -> bytes:
 
 def test_damage_inside_a_shard_is_named(tmp_path: Path) -> None:
     index = write(clips(3), tmp_path)
-    shard = tmp_path / "shard-000000.tar"
+    shard = tmp_path / index.shards[0].name
     whole = shard.read_bytes()
     place = whole.index(b'{"id": "u1"')
     damages = [
@@ -311,7 +309,7 @@ write_shards(utterances(), Path({str(tmp_path)!r}), sample_rate=8000,
 def test_several_folders_are_one_index(tmp_path: Path) -> None:
     write(clips(2), tmp_path / "first")
     write(clips(1), tmp_path / "second")
-    both = combined_index(tmp_path, {"first": 1.0, "second": 3.0})
+    both = combined_index({tmp_path / "first": 1.0, tmp_path / "second": 3.0})
     assert [utterance.id for utterance in shard_utterances(both)] == ["u0", "u1", "u0"]
     assert (both.num_utterances, both.utterances_per_epoch) == (3, 5)
 
@@ -320,4 +318,62 @@ def test_folders_at_different_rates_are_not_one_index(tmp_path: Path) -> None:
     write(clips(1), tmp_path / "first")
     write_shards(clips(1), tmp_path / "second", sample_rate=2 * RATE, config=ShardsConfig())
     with pytest.raises(CorpusError, match="other sample rate"):
-        combined_index(tmp_path, {"first": 1.0, "second": 1.0})
+        combined_index({tmp_path / "first": 1.0, tmp_path / "second": 1.0})
+
+
+def in_shards(index: ShardIndex) -> dict[str, list[str]]:
+    """The ids in each shard."""
+    return {shard.name: [stored.utterance.id for stored in read_shard(index, shard)] for shard in index.shards}
+
+
+@pytest.fixture(scope="module")
+def of_speakers() -> list[Utterance]:
+    """120 utterances by 24 speakers, one after another."""
+    made = []
+    for n, length in enumerate(np.random.default_rng(0).integers(100, 900, 120)):
+        made.append(Utterance(id=f"s{n // 5}-{n}", audio=sound(int(length), n), text="x", speaker=f"s{n // 5}"))
+    return made
+
+
+def test_a_speaker_who_goes_or_comes_changes_only_the_shards_around(
+    of_speakers: list[Utterance], tmp_path: Path
+) -> None:
+    """The others keep their names and bytes, for each speaker, which is adding him when it is read backwards."""
+    whole = write(of_speakers, tmp_path / "whole", codec="original", megabytes=0.012)
+    assert len(whole.shards) > 12
+    total_changed = 0
+    for number in range(24):
+        rest = [utterance for utterance in of_speakers if utterance.speaker != f"s{number}"]
+        without = write(rest, tmp_path / f"without{number}", codec="original", megabytes=0.012)
+        same = {shard.name for shard in whole.shards} & {shard.name for shard in without.shards}
+        for name in same:
+            assert (tmp_path / "whole" / name).read_bytes() == (without.folder / name).read_bytes()  # type: ignore[operator]
+        changed = [ids for name, ids in in_shards(whole).items() if name not in same]
+        speakers = [int(name[1:].partition("-")[0]) for ids in changed for name in ids]
+        assert len(changed) <= 5
+        assert min(speakers) <= number <= max(speakers)
+        assert max(speakers) - min(speakers) < 12
+        total_changed += len(changed)
+    assert total_changed / 24 < 2.5  # cut by size alone, half of all shards
+
+
+def test_shards_are_neither_small_nor_large(tmp_path: Path) -> None:
+    """Also when the ids have an order that goes against the hashes: 120 of them, the lowest hash last."""
+    for name, key in (("any", None), ("falling", lambda clip: hashlib.sha256(clip.id.encode()).digest())):
+        utterances = sorted(clips(120, 200), key=key, reverse=True) if key else clips(120, 200)
+        index = write(utterances, tmp_path / name, megabytes=0.012)
+        sizes = [shard.bytes for shard in index.shards]
+        assert min(sizes[:-1]) >= 12_000
+        assert max(sizes) <= 4 * 12_000 + 14_000  # the last utterance, and a tar ends at a multiple of 10,240
+
+
+def test_names_tell_shards_apart_in_any_folder(tmp_path: Path) -> None:
+    """A shard keeps its name on another day, also with Opus, and loses it with another text or codec."""
+    long = clips(3, num_samples=RATE)
+    others = [replace(long[0], text="other"), *long[1:]]
+    names = [
+        write(utterances, tmp_path / str(number), codec=codec).shards[0].name
+        for number, (utterances, codec) in enumerate([(long, "opus"), (long, "opus"), (others, "opus"), (long, "flac")])
+    ]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3

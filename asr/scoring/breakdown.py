@@ -1,0 +1,205 @@
+"""What an error rate is made of: by speaker, by duration, by any column, and the words that were confused."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from asr.errors import ScoringError, did_you_mean
+from asr.scoring.error_counts import ErrorCounts
+from asr.scoring.report import UtteranceScore
+from asr.scoring.significance import Interval, block_of_each, rate_interval
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+SPEAKER, DURATION = "speaker", "duration"
+UNKNOWN = "(unknown)"
+
+Key = TypeVar("Key", str, tuple[str, str])
+
+_EDGES_SECONDS = (0, 1, 2, 4, 8, 16, 32)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupResult:
+    """The word errors of one group of utterances in one subset under one decoder.
+
+    Attributes:
+        subset, decoder: as in `Result`.
+        column: what the utterances are grouped by, such as "speaker".
+        group: what they have in common.
+        utterances: number of them.
+        words: error counts.
+        interval: of the error rate; None where the group's references hold no word.
+    """
+
+    subset: str
+    decoder: str
+    column: str
+    group: str
+    utterances: int
+    words: ErrorCounts
+    interval: Interval | None
+
+
+def summarize_groups(
+    scores: Sequence[UtteranceScore], column: str, *, subset: str, decoder: str, seed: int = 0
+) -> list[GroupResult]:
+    """The results of the groups that `scores` fall into by "speaker", "duration" or the name of a column.
+
+    Durations come from short to long, other groups with the highest error rate first. Where a group holds at least ten
+    speakers its interval resamples these, else utterances: for one speaker it tells what to expect of more of him.
+
+    Raises:
+        ScoringError: no utterance has such a column.
+    """
+    members: dict[str, list[UtteranceScore]] = defaultdict(list)
+    for score in scores:
+        members[group_of(score, column)].append(score)
+    if set(members) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
+        known = sorted({SPEAKER, DURATION, *(name for score in scores for name in score.columns)})
+        raise ScoringError(f"--by {column}: no such column{did_you_mean(column, known)}")
+    results = [
+        GroupResult(
+            subset=subset,
+            decoder=decoder,
+            column=column,
+            group=group,
+            utterances=len(of_group),
+            words=sum((score.words for score in of_group), start=ErrorCounts()),
+            interval=_interval(of_group, seed),
+        )
+        for group, of_group in members.items()
+    ]
+    if column == DURATION:
+        names = [_name_of_bin(*edges) for edges in _bins()]
+        return sorted(results, key=lambda result: (*names, UNKNOWN).index(result.group))
+    return sorted(results, key=lambda result: (-result.words.rate, result.group))
+
+
+def group_of(score: UtteranceScore, column: str) -> str:
+    """The group that `score` falls into by "speaker", "duration" or the name of a column; "(unknown)" where it has none.
+
+    Example:
+        >>> from asr.scoring.report import score_utterance
+        >>> group_of(score_utterance(id="a", reference="b", hypothesis="b", seconds=2.5), "duration")
+        '2-4 s'
+    """
+    if column == SPEAKER:
+        return score.speaker or UNKNOWN
+    if column == DURATION:
+        known = [] if score.seconds is None else [edges for edges in _bins() if score.seconds >= edges[0]]
+        return _name_of_bin(*known[-1]) if known else UNKNOWN
+    return score.columns.get(column) or UNKNOWN
+
+
+def _bins() -> list[tuple[int, int | None]]:
+    return [*pairwise(_EDGES_SECONDS), (_EDGES_SECONDS[-1], None)]
+
+
+def _name_of_bin(low: int, high: int | None) -> str:
+    return f"{low} s and more" if high is None else f"{low}-{high} s"
+
+
+def _interval(scores: Sequence[UtteranceScore], seed: int) -> Interval | None:
+    counts = [score.words for score in scores]
+    if not any(count.reference_length for count in counts):
+        return None
+    blocks, _ = block_of_each([(score.id, score.speaker) for score in scores])
+    return rate_interval(counts, blocks, np.random.default_rng(seed))
+
+
+def groups_tables(results: Iterable[GroupResult]) -> list[Table]:
+    """Tables of `results` for rich to print: one for each column, with one line per group."""
+    from rich.table import Table
+
+    tables: dict[str, Table] = {}
+    for result in results:
+        if result.column not in tables:
+            tables[result.column] = table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+            for name in ("subset", "decoder", result.column):
+                table.add_column(name, overflow="fold")
+            for name in ("WER %", "95 %", "sub", "del", "ins", "words", "utts"):
+                table.add_column(name, justify="right", no_wrap=True)
+        counts, interval = result.words, result.interval
+        numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
+        tables[result.column].add_row(
+            result.subset,
+            result.decoder,
+            result.group,
+            f"{100 * counts.rate:.2f}",
+            "-" if interval is None else f"{100 * interval.low:.2f}-{100 * interval.high:.2f}",
+            *map(str, numbers),
+            str(result.utterances),
+        )
+    return list(tables.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusions:
+    """How often each word was taken for which other, missed, or made up; the most frequent first, then by the alphabet.
+
+    Attributes:
+        substitutions: (said, heard, times).
+        deletions: (said, times).
+        insertions: (heard, times).
+    """
+
+    substitutions: tuple[tuple[str, str, int], ...]
+    deletions: tuple[tuple[str, int], ...]
+    insertions: tuple[tuple[str, int], ...]
+
+
+def confusions(scores: Iterable[UtteranceScore]) -> Confusions:
+    """What was confused in all of `scores`.
+
+    Example:
+        >>> from asr.scoring.report import score_utterance
+        >>> confusions([score_utterance(id="a", reference="turn it off", hypothesis="turn off of")])
+        Confusions(substitutions=(('it', 'off', 1), ('off', 'of', 1)), deletions=(), insertions=())
+    """
+    substitutions: Counter[tuple[str, str]] = Counter()
+    deletions: Counter[str] = Counter()
+    insertions: Counter[str] = Counter()
+    for score in scores:
+        if not score.edits:
+            continue
+        for part in score.differences:
+            if not part.hypothesis:
+                deletions.update(part.reference)
+            elif not part.reference:
+                insertions.update(part.hypothesis)
+            elif part.reference != part.hypothesis:
+                substitutions.update(zip(part.reference, part.hypothesis, strict=True))
+    return Confusions(
+        substitutions=tuple((*pair, count) for pair, count in _ranked(substitutions)),
+        deletions=tuple(_ranked(deletions)),
+        insertions=tuple(_ranked(insertions)),
+    )
+
+
+def _ranked(counts: Counter[Key]) -> list[tuple[Key, int]]:
+    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
+
+
+def confusions_table(found: Confusions, limit: int) -> Table:
+    """The `limit` most frequent confusions of each kind, side by side, for rich to print."""
+    from rich.table import Table
+
+    columns = {
+        "exchanged": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
+        "missed": [f"{word}  {count}" for word, count in found.deletions[:limit]],
+        "made up": [f"{word}  {count}" for word, count in found.insertions[:limit]],
+    }
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for name in columns:
+        table.add_column(name, overflow="fold")
+    for row in range(max(map(len, columns.values()))):
+        table.add_row(*(cells[row] if row < len(cells) else "" for cells in columns.values()))
+    return table

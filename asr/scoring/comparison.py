@@ -1,0 +1,231 @@
+"""Whether one system is better than another on the same references, or chance would show as much.
+
+Two tests, since each is blind where the other sees. The paired bootstrap resamples whole speakers or utterances, the same
+for both systems, so it knows that errors come in clusters. The matched-pairs test compares stretches of words between
+which both systems are right; there are many of them, so it sees smaller differences, and takes them for independent.
+
+Sources: Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation"; Gillick and Cox
+1989, "Some statistical issues in the comparison of speech recognition algorithms" (MAPSSWE).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.errors import ScoringError
+from asr.scoring.report import UtteranceScore
+from asr.scoring.resampling import NUM_RESAMPLES, resampled_sums
+from asr.scoring.significance import Unit, block_of_each
+
+_GOOD_WORDS_BETWEEN = 2
+_SIGNIFICANT = 0.05
+# Standard errors of a difference that is found, at the 5 % level, in four tests out of five.
+_DETECTABLE = 1.96 + 0.84
+_FEW_SEGMENTS = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two systems on the same references; rates and differences are fractions.
+
+    Attributes:
+        first, second: names of the systems.
+        difference: word error rate of the first less that of the second: above 0, the second is better.
+        low, high: 95 % interval of the difference, by the paired bootstrap.
+        p_bootstrap: how often chance alone would show such a difference or a larger one, by the paired bootstrap.
+        p_matched_pairs: the same, by the matched-pairs test.
+        segments: stretches of words that the matched-pairs test compares.
+        detectable: the difference that a test on this data would find four times in five.
+        utterances: number of utterances.
+        resampled: what the bootstrap takes for independent.
+    """
+
+    first: str
+    second: str
+    difference: float
+    low: float
+    high: float
+    p_bootstrap: float
+    p_matched_pairs: float
+    segments: int
+    detectable: float
+    utterances: int
+    resampled: Unit
+
+    @property
+    def p(self) -> float:
+        """The larger of the two tests' figures: a difference counts where both see it."""
+        return max(self.p_bootstrap, self.p_matched_pairs)
+
+    @property
+    def is_significant(self) -> bool:
+        """Whether chance would show such a difference less than once in 20 times, by both tests."""
+        return self.p < _SIGNIFICANT
+
+    def sentence(self) -> str:
+        """What the comparison says, in plain words."""
+        better, sign = (self.second, 1) if self.difference > 0 else (self.first, -1)
+        ends = sorted((sign * self.low, sign * self.high))
+        size = f"{100 * abs(self.difference):.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+        if self.is_significant:
+            other = self.first if better == self.second else self.second
+            return (
+                f"{better} is better than {other} by {size}; if they were equally good, chance would show this "
+                f"{_once_in(self.p)}"
+            )
+        small = f"differences below about {100 * self.detectable:.1f} points mostly go unseen on this data"
+        if self.difference == 0:
+            return f"{self.first} and {self.second} have the same error rate; {small}"
+        return (
+            f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if they "
+            f"were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests; {small}"
+        )
+
+    def warnings(self) -> list[str]:
+        """What speaks against relying on the comparison, in plain words."""
+        found = []
+        if self.segments < _FEW_SEGMENTS:
+            found.append(
+                f"{self.first} and {self.second} differ or err in {self.segments} stretches of words only: too few for the "
+                "matched-pairs test to be exact"
+            )
+        if (self.p_bootstrap < _SIGNIFICANT) != (self.p_matched_pairs < _SIGNIFICANT):
+            found.append(
+                f"the tests disagree on {self.first} and {self.second}: p = {self.p_bootstrap:.3f} by the bootstrap over "
+                f"{self.resampled}, {self.p_matched_pairs:.3f} by matched pairs"
+            )
+        return found
+
+
+def compare(
+    first: Sequence[UtteranceScore],
+    second: Sequence[UtteranceScore],
+    *,
+    names: tuple[str, str],
+    seed: int = 0,
+) -> Comparison:
+    """The comparison of two systems' scores of the same utterances, in the same order.
+
+    Raises:
+        ScoringError: the scores are not of the same references.
+    """
+    if [(score.id, score.reference) for score in first] != [(score.id, score.reference) for score in second]:
+        raise ScoringError(
+            f"{names[0]} and {names[1]} were not scored on the same references, so they cannot be compared"
+        )
+    names_of_blocks, unit = block_of_each([(score.id, score.speaker) for score in first])
+    blocks = _sums_of_blocks(first, second, names_of_blocks)
+    difference = _differences(blocks.sum(axis=0)[None])[0]
+    resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
+    # The resamples vary around the difference that was found as those of equal systems would around none.
+    as_far = int((abs(resampled - difference) >= abs(difference)).sum())
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    segments = np.array(
+        [errors for pair in zip(first, second, strict=True) for errors in matched_segments(*pair)], dtype=np.int64
+    ).reshape(-1, 2)
+    return Comparison(
+        first=names[0],
+        second=names[1],
+        difference=float(difference),
+        low=min(float(low), float(difference)),
+        high=max(float(high), float(difference)),
+        p_bootstrap=(as_far + 1) / (len(resampled) + 1),
+        p_matched_pairs=matched_pairs_test(segments[:, 0] - segments[:, 1]),
+        segments=len(segments),
+        detectable=_DETECTABLE * float(resampled.std()),
+        utterances=len(first),
+        resampled=unit,
+    )
+
+
+def _once_in(p: float) -> str:
+    if p <= 1 / NUM_RESAMPLES:
+        return f"less than once in {NUM_RESAMPLES:,} times"
+    return f"once in {1 / p:,.0f} times"
+
+
+def _sums_of_blocks(
+    first: Sequence[UtteranceScore], second: Sequence[UtteranceScore], blocks: Sequence[str]
+) -> npt.NDArray[np.int64]:
+    """Errors of the first, errors of the second and reference words (K, 3) of each block."""
+    number: dict[str, int] = {}
+    sums: list[list[int]] = []
+    for one, other, block in zip(first, second, blocks, strict=True):
+        if number.setdefault(block, len(sums)) == len(sums):
+            sums.append([0, 0, 0])
+        of_block = sums[number[block]]
+        of_block[0] += one.words.errors
+        of_block[1] += other.words.errors
+        of_block[2] += one.words.reference_length
+    return np.array(sorted(sums), dtype=np.int64)
+
+
+def _differences(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """Differences of error rates (R,) of sums (R, 3); resamples without any word show none."""
+    result: npt.NDArray[np.float64] = (sums[:, 0] - sums[:, 1]) / np.maximum(sums[:, 2], 1)
+    return result
+
+
+def matched_segments(first: UtteranceScore, second: UtteranceScore) -> Iterator[tuple[int, int]]:
+    """Errors of the two systems in each stretch of one utterance that holds errors of either.
+
+    A stretch ends where both systems are right for two words, so that what happens in one hardly bears on the next.
+
+    Example:
+        >>> from asr.scoring.report import score_utterance
+        >>> said = "a b c d e f g"
+        >>> pair = [score_utterance(id="", reference=said, hypothesis=heard) for heard in ("x b y d e f", "a c d e f z")]
+        >>> list(matched_segments(*pair))
+        [(2, 1), (1, 1)]
+    """
+    errors_of_stretch: tuple[int, int] | None = None
+    num_good = 0
+    for is_word, errors in _slots(first, second):
+        if errors != (0, 0):
+            before = errors_of_stretch or (0, 0)
+            errors_of_stretch = (before[0] + errors[0], before[1] + errors[1])
+            num_good = 0
+        elif is_word:
+            num_good += 1
+            if num_good == _GOOD_WORDS_BETWEEN and errors_of_stretch is not None:
+                yield errors_of_stretch
+                errors_of_stretch = None
+    if errors_of_stretch is not None:
+        yield errors_of_stretch
+
+
+def _slots(first: UtteranceScore, second: UtteranceScore) -> Iterator[tuple[bool, tuple[int, int]]]:
+    """For each gap before a word, each word and the gap at the end: whether it is a word, and both systems' errors there."""
+    pair = zip(_errors_by_slot(first), _errors_by_slot(second), strict=True)
+    for position, errors in enumerate(pair):
+        yield position % 2 == 1, errors
+
+
+def _errors_by_slot(score: UtteranceScore) -> list[int]:
+    """Errors at each slot: made-up words at 2 i, before word i, and at 2 i + 1 whether word i itself was missed."""
+    errors = [0] * (2 * score.words.reference_length + 1)
+    word = 0
+    for part in score.differences:
+        if not part.reference:
+            errors[2 * word] += len(part.hypothesis)
+        elif part.reference != part.hypothesis:
+            errors[2 * word + 1 : 2 * (word + len(part.reference)) + 1 : 2] = [1] * len(part.reference)
+        word += len(part.reference)
+    return errors
+
+
+def matched_pairs_test(differences: npt.NDArray[np.int64]) -> float:
+    """How often chance alone would bring a mean of `differences` (n,) as far from 0: normal, both sides."""
+    if len(differences) < 2 or not differences.any():
+        return 1.0
+    deviation = float(differences.std(ddof=1))
+    if deviation == 0:
+        # All alike: the share of n fair coins that fall on one side.
+        return float(2.0 ** (1 - len(differences)))
+    distance = abs(float(differences.mean())) / (deviation / math.sqrt(len(differences)))
+    return math.erfc(distance / math.sqrt(2))

@@ -1,0 +1,235 @@
+"""The forms in which recognisers and corpora write transcripts.
+
+lines  `id text`: LibriSpeech's `.trans.txt`, Kaldi's `text`
+trn    `text (id)`: NIST, for sclite
+jsonl  one JSON object a line, with an id and a text; also the manifests and transcripts of this package
+csv    a table with a header, separated by commas, or by tabs (tsv)
+stm    `recording channel speaker start end [<labels>] text`: NIST, references of long recordings
+ctm    `recording channel start duration word [confidence]`: NIST, recognised words with their times
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from asr.errors import ScoringError, did_you_mean
+from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
+from asr.scoring.transcripts import Segment, Transcript
+
+_SECONDS_COLUMNS = ("seconds", "duration")
+_IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Columns:
+    """The names under which a table or JSON object holds the id and the text of an utterance."""
+
+    id: str = "id"
+    text: str = "text"
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One utterance as a file has it, and where: "file:line"."""
+
+    id: str
+    transcript: Transcript
+    where: str
+
+
+def read_transcripts(
+    path: Path,
+    *,
+    format: str | None = None,
+    columns: Columns | None = None,
+    references: Mapping[str, Transcript] | None = None,
+) -> dict[str, Transcript]:
+    """The transcripts in the file at `path` by utterance id, in the file's order.
+
+    Args:
+        path: the file.
+        format: a name out of `FORMATS`; None: by the file's suffix, `lines` where that says nothing.
+        columns: where tables and JSON objects hold id and text.
+        references: what the words of a `ctm` belong to: to the segments of the references by their times, or, where these
+            know no times, to the recording of that id.
+
+    Raises:
+        ScoringError: the file cannot be read, is not UTF-8, is not of that form, holds nothing, or an id stands twice.
+
+    """
+    kind = format or _SUFFIXES.get(path.suffix.lower(), "lines")
+    if kind == "ctm":
+        return _read_ctm(path, references or {})
+    if kind not in FORMATS:
+        raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
+    found: dict[str, Transcript] = {}
+    place: dict[str, str] = {}
+    for entry in FORMATS[kind](path, columns or Columns()):
+        if entry.id in found:
+            raise ScoringError(
+                f"{entry.where}: id '{entry.id}' stands already in line {place[entry.id].rpartition(':')[2]}; "
+                "expected one transcript for each utterance"
+            )
+        found[entry.id], place[entry.id] = entry.transcript, entry.where
+    if not found:
+        raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
+    return found
+
+
+def _numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of the file at `path` that hold more than white space, each after its place "file:line"."""
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot read the transcripts: {error.strerror or error}") from error
+    with file:
+        # Only \n ends a line: str.splitlines would also cut a text at U+2028 and the like.
+        for number, content in enumerate(file, start=1):
+            try:
+                line = content.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise ScoringError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
+            if line.strip():
+                yield f"{path}:{number}", line.rstrip("\r\n")
+
+
+def _read_lines(path: Path, columns: Columns) -> Iterator[_Entry]:
+    for where, line in _numbered_lines(path):
+        utterance_id, *text = line.split(maxsplit=1)
+        yield _Entry(utterance_id, Transcript(text=text[0].strip() if text else ""), where)
+
+
+def _read_trn(path: Path, columns: Columns) -> Iterator[_Entry]:
+    for where, line in _numbered_lines(path):
+        text, opening, rest = line.rstrip().rpartition("(")
+        if not opening or not rest.endswith(")") or not rest[:-1].strip():
+            raise ScoringError(f"{where}: expected 'text (id)', found {line!r}")
+        if "{" in text:
+            raise ScoringError(f"{where}: alternatives in braces are not supported; expected one reading of each text")
+        yield _Entry(rest[:-1].strip(), Transcript(text=text.strip()), where)
+
+
+def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
+    for where, line in _numbered_lines(path):
+        try:
+            record = json.loads(line)
+        except ValueError as error:
+            raise ScoringError(f"{where}: not JSON: {error}") from error
+        if not isinstance(record, dict):
+            raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        yield _entry(record, columns, where)
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[_Entry]:
+    return _read_table(path, columns, ",")
+
+
+def _read_tsv(path: Path, columns: Columns) -> Iterator[_Entry]:
+    return _read_table(path, columns, "\t")
+
+
+def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter)
+            for row in rows:
+                where = f"{path}:{rows.line_num}"
+                if None in row or None in row.values():
+                    raise ScoringError(f"{where}: expected {len(rows.fieldnames or ())} columns as in the header")
+                yield _entry(row, columns, where)
+    except OSError as error:
+        raise ScoringError(f"{path}: cannot read the transcripts: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ScoringError(f"{path}: not UTF-8 text; convert the file to UTF-8") from error
+    except csv.Error as error:
+        raise ScoringError(f"{path}: not a table: {error}") from error
+
+
+def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry:
+    """The utterance that the cells of `record` describe, by the names of their columns."""
+    for name, option in ((columns.id, "--id-column"), (columns.text, "--text-column")):
+        if name not in record:
+            known = ", ".join(f"'{each}'" for each in record)
+            raise ScoringError(f"{where}: expected a column '{name}', found {known}; name the right one with {option}")
+    cells = {name: "" if value is None else str(value) for name, value in record.items()}
+    durations = [cells[name] for name in _SECONDS_COLUMNS if cells.get(name)]
+    transcript = Transcript(
+        text=cells[columns.text],
+        speaker=cells.get("speaker", ""),
+        seconds=_number(durations[0], where) if durations else None,
+        columns={name: value for name, value in cells.items() if name not in (columns.id, columns.text)},
+    )
+    return _Entry(cells[columns.id], transcript, where)
+
+
+def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
+    for where, line in _numbered_lines(path):
+        if line.startswith(";;"):
+            continue
+        fields = line.split(maxsplit=5)
+        if len(fields) < 5:
+            raise ScoringError(f"{where}: expected 'recording channel speaker start end [<labels>] text'")
+        recording, channel, speaker = fields[:3]
+        start, end = (_number(field, where) for field in fields[3:5])
+        text = fields[5] if len(fields) > 5 else ""
+        if text.startswith("<"):
+            text = text.partition(">")[2]
+        if end <= start:
+            raise ScoringError(f"{where}: the segment ends at {end} s and begins at {start} s")
+        transcript = Transcript(
+            text=text.strip(),
+            speaker=speaker,
+            seconds=end - start,
+            segment=Segment(recording=recording, channel=channel, start=start, end=end),
+        )
+        yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
+
+
+def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> dict[str, Transcript]:
+    words: list[TimedWord] = []
+    for where, line in _numbered_lines(path):
+        if line.startswith(";;"):
+            continue
+        fields = line.split()
+        if len(fields) not in (5, 6):
+            raise ScoringError(f"{where}: expected 'recording channel start duration word [confidence]'")
+        start, duration = (_number(field, where) for field in fields[2:4])
+        words.append(
+            TimedWord(recording=fields[0], channel=fields[1], middle=start + duration / 2, word=fields[4], where=where)
+        )
+    segments = {name: said.segment for name, said in references.items() if said.segment is not None}
+    return words_in_segments(words, segments) if segments else words_of_recordings(words)
+
+
+def _number(text: str, where: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ScoringError(f"{where}: expected a number of seconds, found '{text}'") from error
+
+
+def ignored(transcript: Transcript) -> bool:
+    """Whether the author of a reference asks not to score it, as an STM file may.
+
+    Example:
+        >>> ignored(Transcript(text="IGNORE_TIME_SEGMENT_IN_SCORING"))
+        True
+    """
+    return transcript.text.upper() == _IGNORED
+
+
+FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {
+    "lines": _read_lines,
+    "trn": _read_trn,
+    "jsonl": _read_jsonl,
+    "csv": _read_csv,
+    "tsv": _read_tsv,
+    "stm": _read_stm,
+}
+"""Readers by the name of the form; `ctm` is read apart, since its words need references to belong to."""
+
+_SUFFIXES = {f".{kind}": kind for kind in (*FORMATS, "ctm") if kind != "lines"} | {".json": "jsonl"}

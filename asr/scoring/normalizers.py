@@ -1,0 +1,116 @@
+"""Normalisers: named steps that make two spellings of the same words alike, applied in the order asked for, to both sides.
+
+None is applied unless asked for, and the ones that were are printed with the result: an error rate without them is another
+number. Steps that know a language know English, as their names say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from asr.errors import ScoringError, did_you_mean
+from asr.text.normalize import collapse_spaces, drop_invisible, lowercase, nfkc, strip_punctuation, unify_apostrophes
+
+Step = Callable[[str], str]
+
+_NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(st|nd|rd|th)?(?!\w|\.\d)")
+_BRACKETS = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\([^()]*\)|\{[^{}]*\}")
+_FILLERS = frozenset("ah eh er erm hm hmm mhm mm mmm uh uhm um".split())
+# Han, kana and their extensions: scripts that are written without spaces between words.
+_IDEOGRAPH = re.compile("([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30ff])")
+
+
+@dataclass(frozen=True, slots=True)
+class Normalizer:
+    """One named step, and what it does in a few words."""
+
+    step: Step
+    description: str
+
+
+def normalizer(names: Sequence[str]) -> Step:
+    """One function that does the steps called `names` in that order, and leaves single spaces between words.
+
+    Raises:
+        ScoringError: there is no step of that name.
+
+    Example:
+        >>> normalizer(["brackets", "case", "punctuation", "numbers-en"])("[noise] Don’t take 21, Bob!")
+        "don't take twenty one bob"
+    """
+    for name in names:
+        if name not in NORMALIZERS:
+            raise ScoringError(f"--normalize {name}: no such step{did_you_mean(name, NORMALIZERS)}")
+    steps = [NORMALIZERS[name].step for name in names]
+
+    def apply(text: str) -> str:
+        for step in steps:
+            text = step(text)
+        return " ".join(text.split())
+
+    return apply
+
+
+def _unicode(text: str) -> str:
+    return nfkc(drop_invisible(text))
+
+
+def _punctuation(text: str) -> str:
+    return collapse_spaces(strip_punctuation(unify_apostrophes(text)))
+
+
+def _without_brackets(text: str) -> str:
+    return _BRACKETS.sub(" ", text)
+
+
+def _without_fillers(text: str) -> str:
+    return " ".join(word for word in text.split() if word.lower().strip(".,?!") not in _FILLERS)
+
+
+def _numbers_in_words(text: str) -> str:
+    """Digits as English words: 1,200 as one thousand two hundred, 3.5 as three point five, 2nd as second."""
+    return _NUMBER.sub(_number_in_words, text)
+
+
+def _number_in_words(match: re.Match[str]) -> str:
+    from num2words import num2words  # a tenth of a second, for those who need it
+
+    whole, fraction, ordinal = match.groups()
+    digits = whole.replace(",", "")
+    if ordinal and not fraction:
+        spoken = num2words(int(digits), to="ordinal")
+    else:
+        spoken = num2words(digits + (fraction or "")) + (f" {ordinal}" if ordinal else "")
+    return str(spoken).replace("-", " ").replace(",", "").replace(" and ", " ")
+
+
+def _american_spelling(text: str) -> str:
+    from breame.spelling import american_spelling_exists, british_spelling_exists, get_american_spelling
+
+    def american(word: str) -> str:
+        # A word that is good in both, such as "program", stays as it is.
+        is_british = british_spelling_exists(word) and not american_spelling_exists(word)
+        return str(get_american_spelling(word)) if is_british else word
+
+    return " ".join(american(word) for word in text.split())
+
+
+def _by_character(text: str) -> str:
+    return _IDEOGRAPH.sub(r" \1 ", text)
+
+
+NORMALIZERS = {
+    "unicode": Normalizer(_unicode, "one form for each letter (NFKC), nothing invisible"),
+    "case": Normalizer(lowercase, "small letters"),
+    "punctuation": Normalizer(_punctuation, "none, except apostrophes inside words and % & @ #"),
+    "brackets": Normalizer(_without_brackets, "no [noise], <unk>, (laughs) and {such}"),
+    "fillers-en": Normalizer(_without_fillers, "no uh, um, hm and the like"),
+    "numbers-en": Normalizer(_numbers_in_words, "digits in English words, without and"),
+    "spelling-en": Normalizer(
+        _american_spelling, "colour as color: American spelling, in small letters where it differs"
+    ),
+    "characters": Normalizer(_by_character, "Chinese and Japanese characters each a word, so that WER is by character"),
+}
+"""The steps by name."""

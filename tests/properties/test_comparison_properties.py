@@ -1,0 +1,119 @@
+"""Properties of the comparison of systems: what it says holds as often as it says, whatever the systems are called."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import jiwer
+import numpy as np
+import pytest
+
+from asr.scoring import UtteranceScore, compare, score_utterance
+from asr.scoring.comparison import matched_pairs_test, matched_segments
+from asr.scoring.error_counts import count_words
+from asr.scoring.resampling import resampled_sums
+
+WORDS = [f"w{number}" for number in range(50)]
+
+
+def damaged(words: list[str], share: float, generator: random.Random) -> str:
+    """`words` with each exchanged, dropped or followed by another with probability `share`."""
+    heard: list[str] = []
+    for word in words:
+        draw = generator.random()
+        heard += [generator.choice(WORDS)] if draw < share / 3 else [] if draw < share * 2 / 3 else [word]
+        heard += [generator.choice(WORDS)] if draw > 1 - share / 3 else []
+    return " ".join(heard)
+
+
+def pair_of_systems(
+    seed: int, shares: tuple[float, float], utterances: int = 40
+) -> tuple[list[UtteranceScore], list[UtteranceScore]]:
+    """Scores of two systems that err independently at about these rates; some utterances are harder for both."""
+    generator = random.Random(seed)
+    first, second = [], []
+    for number in range(utterances):
+        words = generator.choices(WORDS, k=generator.randint(4, 20))
+        hardness = generator.choice([0.5, 1.5])
+        for scores, share in ((first, shares[0]), (second, shares[1])):
+            heard = damaged(words, hardness * share, generator)
+            scores.append(score_utterance(id=str(number), reference=" ".join(words), hypothesis=heard))
+    return first, second
+
+
+def test_p_values_are_uniform_where_systems_are_equal() -> None:
+    found = [compare(*pair_of_systems(seed, (0.2, 0.2)), names=("a", "b")) for seed in range(400)]
+    for values in (
+        np.array([comparison.p_bootstrap for comparison in found]),
+        np.array([comparison.p_matched_pairs for comparison in found]),
+    ):
+        # Three standard deviations of a share of 400 tests, and a point for what is only nearly normal.
+        for level in (0.05, 0.2, 0.5, 0.8):
+            assert (values < level).mean() == pytest.approx(level, abs=0.01 + 3 * (level * (1 - level) / 400) ** 0.5)
+    inside = np.mean([comparison.low <= 0 <= comparison.high for comparison in found])
+    assert inside == pytest.approx(0.95, abs=0.04)
+
+
+def test_a_real_difference_is_found_about_as_often_as_promised() -> None:
+    found = [compare(*pair_of_systems(seed, (0.2, 0.14), 100), names=("a", "b")) for seed in range(100)]
+    detectable = float(np.mean([comparison.detectable for comparison in found]))
+    true = float(np.mean([comparison.difference for comparison in found]))
+    power = np.mean([comparison.p_bootstrap < 0.05 for comparison in found])
+    # 80 % at the detectable difference; at another one as the normal distribution has it.
+    expected = 0.5 * (1 + math.erf((2.8 * true / detectable - 1.96) / 2**0.5))
+    assert power == pytest.approx(expected, abs=0.15)
+
+
+def test_swapping_the_systems_swaps_the_sign_and_nothing_else() -> None:
+    first, second = pair_of_systems(3, (0.3, 0.1))
+    one, other = compare(first, second, names=("a", "b")), compare(second, first, names=("b", "a"))
+    assert one.difference == -other.difference > 0
+    assert one.p_matched_pairs == other.p_matched_pairs
+    assert one.segments == other.segments
+    assert one.sentence().startswith("b is better than a by ")
+    assert other.sentence().startswith("b is better than a by ")
+
+
+def test_segments_hold_every_error_once() -> None:
+    for seed in range(20):
+        first, second = pair_of_systems(seed, (0.3, 0.2))
+        segments = [errors for pair in zip(first, second, strict=True) for errors in matched_segments(*pair)]
+        assert sum(one for one, _ in segments) == sum(score.words.errors for score in first)
+        assert sum(other for _, other in segments) == sum(score.words.errors for score in second)
+        assert all(one + other > 0 for one, other in segments)
+
+
+def test_resampled_sums_are_those_of_drawn_blocks() -> None:
+    values = np.random.default_rng(0).integers(0, 9, size=(37, 2))
+    sums = resampled_sums(values, np.random.default_rng(1), 20000)
+    deviation = values.std(axis=0) * np.sqrt(len(values))
+    assert sums.mean(axis=0) == pytest.approx(values.sum(axis=0), abs=float(4 * deviation.max() / np.sqrt(20000)))
+    assert sums.std(axis=0) == pytest.approx(deviation, rel=0.03)
+    # Columns of one resample are of one draw.
+    both = resampled_sums(np.repeat(values[:, :1], 2, axis=1), np.random.default_rng(2), 50)
+    assert (both[:, 0] == both[:, 1]).all()
+
+
+def test_differences_that_are_all_alike_are_coins() -> None:
+    assert matched_pairs_test(np.ones(5, dtype=np.int64)) == 2 * 0.5**5
+    assert matched_pairs_test(np.zeros(5, dtype=np.int64)) == 1.0
+    assert matched_pairs_test(np.array([], dtype=np.int64)) == 1.0
+
+
+def test_counts_are_those_of_jiwer_on_ten_thousand_pairs() -> None:
+    generator = random.Random(0)
+    for _ in range(10_000):
+        words = generator.choices(WORDS[:6], k=generator.randint(0, 12))
+        said, heard = " ".join(words), damaged(words, 0.6, generator)
+        counts = count_words(said, heard)
+        theirs = jiwer.process_words(said, heard)
+        assert (counts.hits, counts.substitutions, counts.deletions, counts.insertions) == (
+            theirs.hits,
+            theirs.substitutions,
+            theirs.deletions,
+            theirs.insertions,
+        )
+        if said and heard:
+            assert counts.match_error_rate == pytest.approx(theirs.mer)
+            assert counts.information_lost == pytest.approx(theirs.wil)

@@ -1,0 +1,59 @@
+"""Groups of utterances and confused words."""
+
+from __future__ import annotations
+
+import pytest
+
+from asr.errors import ScoringError
+from asr.scoring import ErrorCounts, UtteranceScore, confusions, score_utterance, summarize_groups
+
+SAID = [
+    ("anna", "a b c d", "a b c d", 0.5, "f"),
+    ("bert", "a b", "a x", 3.0, "m"),
+    ("anna", "e f", "e", 40.0, "f"),
+    ("carl", "a", "b", 3.9, ""),
+    ("dora", "", "", 2.0, "f"),
+]
+
+
+@pytest.fixture
+def scores() -> list[UtteranceScore]:
+    """Five utterances of four speakers."""
+    return [
+        score_utterance(id=str(n), speaker=who, reference=said, hypothesis=heard, seconds=seconds, columns={"sex": sex})
+        for n, (who, said, heard, seconds, sex) in enumerate(SAID)
+    ]
+
+
+def test_groups_add_up_and_the_worst_comes_first(scores: list[UtteranceScore]) -> None:
+    found = summarize_groups(scores, "speaker", subset="test", decoder="greedy")
+    assert [(each.group, each.utterances, each.words.errors) for each in found] == [
+        ("carl", 1, 1),
+        ("bert", 1, 1),
+        ("anna", 2, 1),
+        ("dora", 1, 0),
+    ]
+    total = sum((score.words for score in scores), start=ErrorCounts())
+    for column in ("speaker", "duration", "sex"):
+        groups = summarize_groups(scores, column, subset="test", decoder="greedy")
+        assert sum((each.words for each in groups), start=ErrorCounts()) == total
+    # No words, no rate to be sure of.
+    assert [each.interval is None for each in found] == [False, False, False, True]
+
+
+def test_durations_come_from_short_to_long(scores: list[UtteranceScore]) -> None:
+    found = summarize_groups(scores, "duration", subset="test", decoder="greedy")
+    assert [(each.group, each.utterances) for each in found] == [("0-1 s", 1), ("2-4 s", 3), ("32 s and more", 1)]
+
+
+def test_columns(scores: list[UtteranceScore]) -> None:
+    found = summarize_groups(scores, "sex", subset="test", decoder="greedy")
+    assert [(each.group, each.utterances) for each in found] == [("(unknown)", 1), ("m", 1), ("f", 3)]
+    with pytest.raises(ScoringError, match="--by sexx: no such column, did you mean 'sex'"):
+        summarize_groups(scores, "sexx", subset="test", decoder="greedy")
+
+
+def test_every_word_error_is_a_confusion(scores: list[UtteranceScore]) -> None:
+    found = confusions(scores)
+    assert found.substitutions == (("a", "b", 1), ("b", "x", 1))
+    assert (found.deletions, found.insertions) == ((("f", 1),), ())

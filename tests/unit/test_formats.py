@@ -1,0 +1,98 @@
+"""Transcripts in every form that `asr score` reads, and how a wrong one is answered."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from asr.errors import ScoringError
+from asr.scoring import Columns, Transcript, read_transcripts
+
+TEXTS = {"a-1": "hello there", "a-2": "", "b-1": "zwölf ’n’ 好"}
+FORMS = {
+    "t.txt": "a-1 hello there\n\na-2\nb-1\tzwölf ’n’ 好\n",
+    "text": "\ufeffa-1 hello there\r\na-2 \r\nb-1 zwölf ’n’ 好",
+    "t.trn": "hello there (a-1)\n(a-2)\nzwölf ’n’ 好 (b-1)\n",
+    "t.jsonl": '{"id": "a-1", "text": "hello there"}\n{"id": "a-2", "text": ""}\n{"id": "b-1", "text": "zwölf ’n’ 好"}\n',
+    "t.csv": 'id,text\na-1,hello there\na-2,""\nb-1,zwölf ’n’ 好\n',
+    "t.tsv": "\ufeffid\ttext\r\na-1\thello there\r\na-2\t\r\nb-1\tzwölf ’n’ 好\r\n",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_all_forms_hold_the_same(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(FORMS[name], encoding="utf-8", newline="")
+    found = read_transcripts(tmp_path / name)
+    assert {key: transcript.text for key, transcript in found.items()} == TEXTS
+
+
+def test_columns_come_along_under_the_names_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text("path\tsentence\tspeaker\tduration\tgender\nx\thi\tanna\t1.5\tf\ny\tho\t\t\t\n", encoding="utf-8")
+    found = read_transcripts(path, columns=Columns(id="path", text="sentence"))
+    columns = {"speaker": "anna", "duration": "1.5", "gender": "f"}
+    assert found["x"] == Transcript(text="hi", speaker="anna", seconds=1.5, columns=columns)
+    assert (found["y"].speaker, found["y"].seconds) == ("", None)
+    with pytest.raises(
+        ScoringError, match=r"t.tsv:2: expected a column 'id', found 'path', .*; name the right one with"
+    ):
+        read_transcripts(path)
+
+
+def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Path) -> None:
+    stm, ctm = tmp_path / "ref.stm", tmp_path / "hyp.ctm"
+    stm.write_text(
+        ";; comment\nr 1 anna 0.0 2.0 <o,f0> one two\nr 1 bert 2.5 4.0 three\nr 2 anna 0 9 elsewhere\n",
+        encoding="utf-8",
+    )
+    ctm.write_text(
+        ";; comment\nr 1 1.8 0.3 TWO 0.9\nr 1 0.2 0.3 one\nr 1 2.2 0.2 late\nr 2 3 1 elsewhere\n", encoding="utf-8"
+    )
+    said = read_transcripts(stm)
+    assert [(each.text, each.speaker, each.seconds) for each in said.values()] == [
+        ("one two", "anna", 2.0),
+        ("three", "bert", 1.5),
+        ("elsewhere", "anna", 9.0),
+    ]
+    heard = read_transcripts(ctm, references=said)
+    # "late" lies between two segments: the nearer one has it, so that it counts as an error and is not lost.
+    assert [heard[name].text for name in said] == ["one TWO", "late", "elsewhere"]
+    without_times = read_transcripts(ctm, references={"r": Transcript(text="x")})
+    assert {name: each.text for name, each in without_times.items()} == {"r": "one TWO late elsewhere"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.txt", b"", "expected transcripts in the form 'lines', found none"),
+        ("t.txt", b"a x\n\xff y\n", "t.txt:2: not UTF-8 text"),
+        ("t.txt", b"a x\nb\na y\n", "t.txt:3: id 'a' stands already in line 1"),
+        ("t.trn", b"hello\n", r"t.trn:1: expected 'text \(id\)', found 'hello'"),
+        ("t.trn", b"{ a / b } (x)\n", "t.trn:1: alternatives in braces"),
+        ("t.jsonl", b"{}\n", "t.jsonl:1: expected a column 'id', found"),
+        ("t.jsonl", b"[1]\n", "t.jsonl:1: expected a JSON object, found list"),
+        ("t.jsonl", b"{\n", "t.jsonl:1: not JSON"),
+        ("t.csv", b"id,text\na\n", "t.csv:2: expected 2 columns as in the header"),
+        ("t.csv", b"id,text\na,b,c\n", "t.csv:2: expected 2 columns as in the header"),
+        ("t.csv", b"id,text,seconds\na,b,long\n", "t.csv:2: expected a number of seconds, found 'long'"),
+        ("t.csv", b"\xff\n", "t.csv: not UTF-8 text"),
+        ("t.stm", b"r 1 s 0\n", "t.stm:1: expected 'recording channel speaker start end"),
+        ("t.stm", b"r 1 s 2 1 x\n", "t.stm:1: the segment ends at 1.0 s and begins at 2.0 s"),
+        ("t.ctm", b"r 1 0 1\n", "t.ctm:1: expected 'recording channel start duration word"),
+    ],
+)
+def test_mistakes_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ScoringError, match=message):
+        read_transcripts(tmp_path / name)
+
+
+def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:
+    (tmp_path / "ref.stm").write_text("r 1 s 0 1 a\n", encoding="utf-8")
+    (tmp_path / "hyp.ctm").write_text("q 1 0 1 a\n", encoding="utf-8")
+    said = read_transcripts(tmp_path / "ref.stm")
+    with pytest.raises(ScoringError, match=r"hyp\.ctm:1: recording 'q', channel '1' is not in the references"):
+        read_transcripts(tmp_path / "hyp.ctm", references=said)
+    with pytest.raises(ScoringError, match="--format stm2: no such form, did you mean 'stm'"):
+        read_transcripts(tmp_path / "ref.stm", format="stm2")

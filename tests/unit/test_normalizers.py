@@ -1,0 +1,44 @@
+"""The named steps of normalisation before scoring."""
+
+from __future__ import annotations
+
+import pytest
+
+from asr.errors import ScoringError
+from asr.scoring import NORMALIZERS, normalizer
+
+
+@pytest.mark.parametrize(
+    ("steps", "text", "expected"),
+    [
+        (["case"], "Ǆ Hello", "ǆ hello"),
+        (["unicode"], "ﬁne ＡＢ c\u00ado", "fine AB co"),
+        (["punctuation"], "“Don’t”, she said: well-known 5%!", "Don't she said well known 5%"),
+        (["brackets"], "[noise] yes <unk> (laughs) no {x}", "yes no"),
+        (["fillers-en"], "uh Yes, um hm umbrella", "Yes, umbrella"),
+        (
+            ["numbers-en"],
+            "1,200 and 21st, 3.5 or 1999",
+            "one thousand two hundred and twenty first, three point five or one thousand nine hundred ninety nine",
+        ),
+        (["numbers-en"], "v2 x86 10.20.30", "v2 x86 10.20.30"),
+        (["spelling-en"], "the colour was organised in the program", "the color was organized in the program"),
+        (["characters"], "今天a好 test", "今 天 a 好 test"),
+        (["case", "punctuation", "spelling-en"], "COLOUR!", "color"),
+        ([], "a  b", "a b"),
+    ],
+)
+def test_steps(steps: list[str], text: str, expected: str) -> None:
+    assert normalizer(steps)(text) == expected
+
+
+@pytest.mark.parametrize("name", NORMALIZERS)
+@pytest.mark.parametrize("text", ["", " ", "Grüße, 1,000 um [x] colours’ 今天 10.20 3rd", "a" * 50])
+def test_a_step_done_twice_changes_nothing(name: str, text: str) -> None:
+    step = normalizer([name])
+    assert step(step(text)) == step(text)
+
+
+def test_unknown_step() -> None:
+    with pytest.raises(ScoringError, match="--normalize numbers: no such step, did you mean 'numbers-en'"):
+        normalizer(["case", "numbers"])

@@ -1,0 +1,281 @@
+"""Shards behind URLs: the same batches as from a disk; what breaks off is read on, what is not whole is an error."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from asr.audio import encode_audio
+from asr.cli import main
+from asr.corpus import places
+from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
+from asr.corpus.places import find_place, inside, open_place, title
+from asr.corpus.shards import ShardIndex, ShardsConfig, read_shard, shard_utterances, write_shards
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+
+RATE = 8000
+SMALL = BatchesConfig(seconds=1, shuffle_buffer=10, window_batches=2, num_workers=0)
+
+
+@dataclass
+class Server:
+    """The files of a folder with faults: `breaks` holds after how many bytes each of the next answers ends."""
+
+    folder: Path
+    url: str = ""
+    ranges: bool = True
+    states_length: bool = True
+    breaks: list[int] = field(default_factory=list)
+    statuses: list[int] = field(default_factory=list)
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self, state)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    state = Server(tmp_path)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        state.url = f"http://127.0.0.1:{http.server_port}"
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+        thread.start()
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+def answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
+    asked = handler.headers["Range"]
+    state.requests.append((handler.path, asked))
+    path = state.folder / handler.path.lstrip("/").partition("?")[0]
+    if state.statuses or not path.is_file():
+        handler.send_error(state.statuses.pop(0) if state.statuses else 404)
+        return
+    start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
+    body = path.read_bytes()[start:]
+    handler.send_response(206 if start else 200)
+    if state.states_length:
+        handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body[: state.breaks.pop(0)] if state.breaks else body)
+
+
+@pytest.fixture(autouse=True)
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_WAIT_SECONDS", 0.0)
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> ShardIndex:
+    """Shards in the folder `train`."""
+    clips = []
+    for n in range(40):
+        noise = np.random.default_rng(n).uniform(-0.5, 0.5, 800 + 40 * n).astype(np.float32)
+        clips.append(Utterance(id=f"u{n}", audio=encode_audio(noise, RATE, "wav"), text=f"text {n}", speaker="s"))
+    return write_shards(clips, tmp_path / "train", sample_rate=RATE, config=ShardsConfig(megabytes=0.01))
+
+
+@pytest.fixture
+def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command `aws` whose bucket is `tmp_path`."""
+    (tmp_path / "bin").mkdir()
+    script = f'#!/bin/sh\n[ "$1 $2 $4" = "s3 cp -" ] || exit 9\nexec cat "{tmp_path}/${{3#s3://bucket/}}"\n'
+    (tmp_path / "bin" / "aws").write_text(script)
+    (tmp_path / "bin" / "aws").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+
+
+@pytest.fixture(params=["http", "s3", "pipe"])
+def url(request: pytest.FixtureRequest, tmp_path: Path, server: Server, aws: None) -> str:
+    """The folder `train` behind a URL of each kind."""
+    return {"http": f"{server.url}/train/", "s3": "s3://bucket/train", "pipe": f"pipe:cat {tmp_path}/train/{{}}"}[
+        request.param
+    ]
+
+
+def test_batches_are_those_from_a_disk(url: str, train: ShardIndex) -> None:
+    index = ShardIndex.load(url)
+    assert len(index.shards) > 2
+    assert index.model_copy(update={"folder": train.folder}) == train
+    for batches in (
+        lambda index: epoch_batches(index, SMALL, seed=1, epoch=2),
+        lambda index: epoch_batches(index, SMALL, seed=1, epoch=2, skip_batches=3, rank=1, world_size=2),
+        lambda index: sequential_batches(index, SMALL),
+    ):
+        for local, remote in zip(batches(train), batches(index), strict=True):
+            assert local.ids == remote.ids
+            assert torch.equal(local.waveforms, remote.waveforms)
+
+
+def test_commands_take_urls(
+    url: str, train: ShardIndex, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command, said in (("info", f"{url}: 40 utterances"), ("verify", f"{url}: 40 of 40 utterances are whole")):
+        monkeypatch.setattr(sys, "argv", ["asr", "shards", command, url])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        assert said in capsys.readouterr().out
+
+
+def test_what_is_missing_is_named(url: str, train: ShardIndex, tmp_path: Path) -> None:
+    missing = train.shards[1].name
+    (tmp_path / "train" / missing).unlink()
+    index = ShardIndex.load(url)
+    reason = {"h": "answers 404", "s": "exit code 1 .*No such file", "p": "exit code 1 .*No such file"}[url[0]]
+    with pytest.raises(CorpusError, match=f"{re.escape(str(inside(url, missing)))}: .*{reason}") as caught:
+        list(shard_utterances(index))
+    assert "\n" not in str(caught.value)
+    (tmp_path / "train" / "index.json").unlink()
+    with pytest.raises(CorpusError, match=f"{re.escape(str(inside(url, 'index.json')))}: .*{reason}"):
+        ShardIndex.load(url)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_shorter_file_is_never_fewer_utterances(url: str, share: float, train: ShardIndex, tmp_path: Path) -> None:
+    """Also when it ends between two members, where a tar looks whole."""
+    index, first = ShardIndex.load(url), train.shards[0]
+    path = tmp_path / "train" / first.name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole)) // 512 * 512])
+    with pytest.raises(CorpusError, match=re.escape(f"{inside(url, first.name)}: ") + f".*{first.bytes}"):
+        list(read_shard(index, first))
+
+
+def test_a_longer_file_is_another_one(url: str, train: ShardIndex, tmp_path: Path) -> None:
+    index, first = ShardIndex.load(url), train.shards[0]
+    path = tmp_path / "train" / first.name
+    path.write_bytes(path.read_bytes() + bytes(512))
+    with pytest.raises(CorpusError, match=f"expected {first.bytes}"):
+        list(read_shard(index, first))
+
+
+@pytest.mark.parametrize("states_length", [True, False])
+def test_a_server_that_always_breaks_off_is_an_error(server: Server, states_length: bool, train: ShardIndex) -> None:
+    index, first = ShardIndex.load(f"{server.url}/train"), train.shards[0]
+    server.states_length = states_length
+    server.breaks = [5000, *[0] * 10]
+    with pytest.raises(
+        CorpusError, match=rf"{first.name}: the connection ended after 5000 of {first.bytes} bytes; tried"
+    ):
+        list(read_shard(index, first))
+    assert len(server.requests) < 8
+
+
+def test_an_overloaded_server_is_asked_again(server: Server, train: ShardIndex) -> None:
+    server.statuses = [503, 429]
+    index = ShardIndex.load(f"{server.url}/train?key=1")
+    assert [path for path, _ in server.requests] == ["/train/index.json?key=1"] * 3
+    assert list(shard_utterances(index)) == list(shard_utterances(train))
+
+
+@given(st.lists(st.integers(0, 30_000), max_size=30), st.booleans(), st.integers(1, 40_000))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_broken_connections_lose_and_repeat_no_byte(
+    server: Server, breaks: list[int], ranges: bool, block: int
+) -> None:
+    content = np.random.default_rng(0).bytes(60_000)
+    (server.folder / "file").write_bytes(content)
+    server.ranges, server.breaks, server.requests = ranges, list(breaks), []
+    try:
+        with open_place(f"{server.url}/file", len(content)) as file:
+            read = b"".join(iter(lambda: file.read(block), b""))
+    except CorpusError as error:
+        assert len(server.requests) >= 4, error  # noqa: PT017 - both ends are right, fewer bytes are not
+    else:
+        assert read == content
+    if ranges and all(breaks):
+        assert len(server.requests) == 1 or server.requests[1][1] == f"bytes={breaks[0]}-"
+
+
+def test_a_command_that_fails_halfway_is_run_again(tmp_path: Path, train: ShardIndex) -> None:
+    """Each file at its second try, and behind what was read."""
+    script = tmp_path / "halves.sh"
+    script.write_text(
+        'if [ -e "$1.tried" ]; then cat "$1"; else touch "$1.tried"; head -c 300 "$1"; echo lost >&2; exit 3; fi\n'
+    )
+    index = ShardIndex.load(f"pipe:sh {script} {tmp_path}/train/{{}}")
+    assert list(shard_utterances(index)) == list(shard_utterances(train))
+
+
+def test_a_command_that_keeps_failing_tells_why(tmp_path: Path, train: ShardIndex) -> None:
+    command = f"cat {tmp_path}/train/{{}}; echo first >&2; echo no route to host >&2; exit 3"
+    with pytest.raises(CorpusError, match=r"exit code 3 \(no route to host\); tried 4 times, check address and"):
+        ShardIndex.load(f"pipe:{command}")
+
+
+def test_a_reader_that_has_enough_ends_the_command(tmp_path: Path, train: ShardIndex) -> None:
+    (tmp_path / "index.json").write_bytes((tmp_path / "train" / "index.json").read_bytes())
+    index = train.model_copy(
+        update={"folder": f"pipe:echo $$ > {tmp_path}/pid; cat {tmp_path}/train/{{}}; exec sleep 600"}
+    )
+    utterances = read_shard(index, train.shards[0])
+    assert next(utterances).utterance.id == "u0"
+    utterances.close()  # type: ignore[attr-defined]
+    number = int((tmp_path / "pid").read_text())
+    for _ in range(100):
+        if not Path(f"/proc/{number}").exists():
+            break
+        time.sleep(0.05)
+    else:
+        pytest.fail("the command is still running")
+
+
+def test_s3_without_its_tool_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(CorpusError, match=r"s3://bucket/train/index\.json: cannot run 'aws' \(No such file"):
+        ShardIndex.load("s3://bucket/train")
+
+
+def test_nobody_answers(train: ShardIndex) -> None:
+    with pytest.raises(
+        CorpusError, match=r"http://127\.0\.0\.1:9/train/index\.json: the connection failed .*; tried 4"
+    ):
+        ShardIndex.load("http://127.0.0.1:9/train")
+
+
+def test_places_are_told_apart(tmp_path: Path) -> None:
+    assert find_place("a/b") == Path("a/b")
+    assert find_place("pipe:cat {}") == "pipe:cat {}"
+    with pytest.raises(CorpusError, match=r"gs://bucket/train: expected a path, http://, https:// or s3://; for other"):
+        find_place("gs://bucket/train")
+    with pytest.raises(CorpusError, match=r"pipe:cat x: expected \{\} in the command"):
+        ShardIndex.load(find_place("pipe:cat x"))
+    assert inside("pipe:cat a/{} b/{}", "x;y") == "pipe:cat a/'x;y' b/'x;y'"
+    assert inside("https://host/a?k=1&l=2", "x y?") == "https://host/a/x%20y%3F?k=1&l=2"
+    assert inside("s3://bucket/a/", "x") == "s3://bucket/a/x"
+    titles = {"https://host/a/train": "train", "s3://bucket": "bucket", "pipe:{}": "pipe", "pipe:cat '/x y/{}'": "y"}
+    assert {text: title(text) for text in titles} == titles
+
+
+@pytest.mark.parametrize(
+    "change", [{"name": "x'; touch hacked; '"}, {"name": "../x.tar"}, {"place": "pipe:touch hacked"}]
+)
+def test_an_index_from_a_server_runs_nothing_here(change: dict[str, str], train: ShardIndex, tmp_path: Path) -> None:
+    path = tmp_path / "train" / "index.json"
+    record = json.loads(path.read_text())
+    record["shards"][0] |= change
+    path.write_text(json.dumps(record))
+    with pytest.raises(CorpusError, match=f"damaged index: shards.0.{next(iter(change))}"):
+        ShardIndex.load(f"pipe:cat '{tmp_path}/train/{{}}'")
