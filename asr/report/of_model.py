@@ -46,8 +46,11 @@ def _comparisons(systems: Sequence[System]) -> Iterator[str]:
     groups = grouped(systems)
     for group in groups:
         first, *others = group.systems
+        where = f"{group.subset}: " if len(groups) > 1 else ""
         for other in others:
+            if [score.hypothesis for score in first.scores] == [score.hypothesis for score in other.scores]:
+                yield f"{where}{first.name} and {other.name} heard the same."
+                continue
             comparison = compare(first.scores, other.scores, names=(first.name, other.name))
-            where = f"{group.subset}: " if len(groups) > 1 else ""
             yield f"{where}{comparison.sentence()}."
             yield from (f"{where}{warning}." for warning in comparison.warnings())

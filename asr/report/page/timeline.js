@@ -37,7 +37,7 @@ function likelyTokens(details, pieces, wanted) {
 const shownPiece = (piece) => (piece === "▁" ? "␣" : piece ?? "?");
 
 /** An element that shows `details`, moves with `player` and lets one choose a time. */
-function timeline(details, timed, pairs, pieces, seconds, player) {
+function timeline({ details, timed, pairs, pieces, soundSeconds, seconds, player }) {
   const canvas = h("canvas", { "aria-hidden": "true" });
   const cursor = h("div", { class: "cursor" });
   const strip = h("div", {
@@ -45,7 +45,7 @@ function timeline(details, timed, pairs, pieces, seconds, player) {
   }, canvas, cursor);
   const scroller = h("div", { class: "scroller" }, strip);
   const reading = h("p", { class: "reading" });
-  const view = { details, timed, pairs, pieces, seconds, canvas, strip, scroller, cursor, reading, time: 0, player };
+  const view = { details, timed, pairs, pieces, soundSeconds, seconds, canvas, strip, scroller, cursor, reading, time: 0, player };
   strip.addEventListener("pointerdown", (event) => chooseTime(view, event));
   strip.addEventListener("pointermove", (event) => event.buttons & 1 && chooseTime(view, event));
   strip.addEventListener("keydown", (event) => stepTime(view, event));
@@ -118,10 +118,10 @@ function draw(view) {
   }
 }
 
-function drawWave(context, { details }, width, height) {
+function drawWave(context, { details, soundSeconds }, width, height, xOf) {
   context.fillStyle = styleOf("--wave");
   const { envelope } = details;
-  const step = width / envelope.length;
+  const step = xOf(soundSeconds) / envelope.length;
   envelope.forEach((peak, index) => {
     const half = Math.max((peak / 255) * (height / 2 - 3), 0.5);
     context.fillRect(index * step, height / 2 - half, Math.max(step - 0.4, 0.6), 2 * half);
@@ -167,7 +167,7 @@ function drawTokens(context, { details, pieces }, width, height, xOf) {
     const probability = count ? details.likelyProbabilities[start] / 255 : 0;
     if (probability >= SHOWN_PROBABILITY && best !== previous) {
       context.fillStyle = ink;
-      drawLabel(context, shownPiece(pieces[best]), (number + 0.5) * step, ends);
+      drawLabel(context, shownPiece(pieces[best]), (number + 0.5) * step, width, ends);
     }
     previous = probability >= SHOWN_PROBABILITY ? best : -1;
     start += count;
@@ -176,8 +176,9 @@ function drawTokens(context, { details, pieces }, width, height, xOf) {
 }
 
 /** The piece above its bar, in the one of two rows that has room; `ends` says how far each is full. */
-function drawLabel(context, text, x, ends) {
+function drawLabel(context, text, middle, width, ends) {
   const half = context.measureText(text).width / 2 + 1;
+  const x = Math.max(Math.min(middle, width - half), half);
   const row = x - half >= ends[1] ? 1 : 0;
   ends[row] = x + half;
   context.fillText(text, x, 11 + 11 * row);
@@ -196,7 +197,8 @@ function drawWords(context, { timed, pairs }, width, height, xOf) {
   context.font = "12px system-ui, sans-serif";
   let end = -10;
   timed.forEach((word, position) => {
-    const x = Math.max(xOf(word.start), end + 5);
+    const room = width - context.measureText(word.text).width - 1;
+    const x = Math.max(Math.min(xOf(word.start), room), end + 5);
     const isWrong = heard[position] && heard[position].kind !== "=";
     context.fillStyle = styleOf(isWrong ? "--sub-ink" : "--ink");
     context.fillText(word.text, x, height - 7);

@@ -95,10 +95,11 @@ function showPicture(place, player, system, index, details) {
   const heard = details.systems[system.number];
   const timed = timedWords(heard, system.pieces, details.frameSeconds);
   // The last frame reaches beyond the end of the sound, and some models say their last token there.
-  const seconds = Math.max(system.group.seconds[index] ?? 0, details.frames * details.frameSeconds);
+  const soundSeconds = system.group.seconds[index] ?? details.frames * details.frameSeconds;
+  const seconds = Math.max(soundSeconds, details.frames * details.frameSeconds);
   // Another system of the group may be the one that the probabilities are from; they share the model's pieces.
   const pieces = system.group.systems.find((each) => each.pieces.length)?.pieces ?? [];
-  const view = timeline(details, timed, alignedWords(system, index), pieces, seconds, player);
+  const view = timeline({ details, timed, pairs: alignedWords(system, index), pieces, soundSeconds, seconds, player });
   place.replaceChildren(view.element);
   opened.view = view;
   player.addEventListener("timeupdate", () => showTime(view, Math.min(player.currentTime, seconds)));
