@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
 from asr.recipe import find_corpus, find_recipe, read_files
 from asr.recognizer.recognizer import Recognizer
+from asr.report import System
+from asr.report.collect import Collector
 from asr.scoring import (
     GroupResult,
     Result,
@@ -106,11 +109,14 @@ def evaluate_subsets(
     hypotheses: Path | None = None,
     by: Sequence[str] = (),
     groups: list[GroupResult] | None = None,
+    systems: list[System] | None = None,
+    embed_audio: bool = False,
 ) -> list[Result]:
     """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
     A list given as `groups` is filled with the error counts of each group of utterances, as `by` names them ("speaker",
-    "duration"), under each subset and decoder.
+    "duration"), under each subset and decoder. One given as `systems` is filled with what a report shows, with
+    `embed_audio` the sound too; only then is it collected.
 
     Raises:
         CheckpointError: no model at `model`.
@@ -123,9 +129,13 @@ def evaluate_subsets(
     for subset in subsets:
         for choice in decoders:
             recognizer = Recognizer(acoustic, tokenizer, build_decoder(choice, tokenizer), at_device)
-            with progress_bar(f"{subset.name}, {choice.kind}", None) as advance:
+            collector = None
+            if systems is not None:
+                # The recordings are the same for every decoder.
+                collector = Collector(recognizer, recordings=choice is decoders[0], embed_audio=embed_audio)
+            with progress_bar(f"{subset.name}, {choice.kind}", None) as advance, collector or nullcontext():
                 scores, seconds = _recognize_and_score(
-                    recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance
+                    recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance, collector
                 )
             if not scores:
                 raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
@@ -134,6 +144,8 @@ def evaluate_subsets(
                     scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds, whole=subset.whole
                 )
             )
+            if systems is not None and collector is not None:
+                systems.append(collector.system(choice.kind, results[-1], scores))
             if groups is not None:
                 for column in by:
                     groups += summarize_groups(scores, column, subset=subset.name, decoder=choice.kind)
@@ -144,16 +156,24 @@ def evaluate_subsets(
 
 
 def _recognize_and_score(
-    recognizer: Recognizer, batches: Iterator[Batch], advance: Callable[[float], None]
+    recognizer: Recognizer,
+    batches: Iterator[Batch],
+    advance: Callable[[float], None],
+    collector: Collector | None = None,
 ) -> tuple[list[UtteranceScore], float]:
-    """Scores of all utterances, and the seconds that hearing and decoding took: reading included, scoring not."""
+    """Scores of all utterances, and the seconds that hearing and decoding took: reading included, scoring not.
+
+    Nor does collecting for a report count: the same model is as fast with it as without.
+    """
     scores: list[UtteranceScore] = []
     elapsed = 0.0
     start = time.perf_counter()
     for batch in batches:
-        heard = list(recognizer.recognize([batch]))
+        heard = recognizer.hear(batch)
         elapsed += time.perf_counter() - start
-        for recognized, text, speaker in zip(heard, batch.texts, batch.speakers, strict=True):
+        if collector is not None:
+            collector.add(batch, heard)
+        for recognized, text, speaker in zip(heard.recognized, batch.texts, batch.speakers, strict=True):
             scores.append(
                 score_utterance(
                     id=recognized.id,

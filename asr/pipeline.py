@@ -65,7 +65,7 @@ def _stages() -> dict[str, Stage]:
         ),
         "average": Stage(work=stages.average, sections=(), redo=True, outputs=("model.pt",)),
         "evaluate": Stage(
-            work=stages.evaluate, sections=("decoders",), redo=True, outputs=("results.json", "hypotheses")
+            work=stages.evaluate, sections=("decoders",), redo=True, outputs=("results.json", "hypotheses", "report.html")
         ),
     }  # fmt: skip
 

@@ -23,6 +23,8 @@ from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, sav
 from asr.model.device import select_device, select_dtype
 from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
+from asr.report import System
+from asr.report.of_model import write_model_report
 from asr.scoring import results_table, write_results
 from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
@@ -34,6 +36,7 @@ from asr.training.run_log import RunLog, SilentLog
 from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
+REPORT_FILE = "report.html"
 _NORMALIZATION_BATCHES = 100
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
@@ -295,11 +298,12 @@ def _validation(run: Run, checkpoint: Checkpoint) -> Validation:
 
 
 def evaluate(run: Run) -> None:
-    """Measure every test split with every decoder; leaves `results.json` and hypotheses, prints the table."""
+    """Measure every test split with every decoder; leaves `results.json`, hypotheses and a report, prints the table."""
     subsets = [
         Subset.of_shards(part.name, ShardIndex.load(run.shards(part)), part.recipe.sizes.get(part.split, 0))
         for part in run.test_parts
     ]
+    systems: list[System] = []
     results = evaluate_subsets(
         run.model_file,
         subsets,
@@ -307,7 +311,10 @@ def evaluate(run: Run) -> None:
         batches=run.experiment.batches,
         device=run.experiment.device,
         hypotheses=run.folder / "hypotheses",
+        systems=systems,
     )
     write_results(run.folder / "results.json", results)
+    write_model_report(run.folder / REPORT_FILE, run.folder, systems)
     get_console().print(results_table(results))
+    print(f"every utterance: {run.folder / REPORT_FILE}", flush=True)
     print(f"{run.folder}", flush=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from asr.audio.io import AudioInfo, Codec, UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.audio.io import AudioInfo, Codec, UnusableAudioError, audio_info, encode_audio, encode_for_browser, read_audio
 from asr.audio.stored import encode_frames, read_frames
 
 
@@ -34,6 +34,7 @@ __all__ = [
     "UnusableAudioError",
     "audio_info",
     "encode_audio",
+    "encode_for_browser",
     "encode_frames",
     "read_audio",
     "read_frames",

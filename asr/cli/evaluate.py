@@ -7,6 +7,13 @@ from typing import Annotated
 
 import typer
 
+from asr.errors import ConfigError
+
+Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
+EmbedAudio = Annotated[
+    bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
+]
+
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
@@ -27,6 +34,8 @@ def evaluate(
     hypotheses: Annotated[
         Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")
     ] = None,
+    report: Report = None,
+    embed_audio: EmbedAudio = False,
 ) -> None:
     """Measure word and character error rate with their 95 % intervals.
 
@@ -34,21 +43,43 @@ def evaluate(
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
     - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
-    - `asr evaluate --model runs/mine --data https://host/shards/test`
+    - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
+    from asr.report import System
+    from asr.report.of_model import write_model_report
     from asr.scoring import GroupResult, groups_tables, results_table, write_results
     from asr.terminal import get_console
 
+    _make_room(report, embed_audio)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     groups: list[GroupResult] = []
+    systems: list[System] = []
     results = evaluate_subsets(
-        model, subsets, decoders, device=device, hypotheses=hypotheses, by=by or (), groups=groups
+        model,
+        subsets,
+        decoders,
+        device=device,
+        hypotheses=hypotheses,
+        by=by or (),
+        groups=groups,
+        systems=None if report is None else systems,
+        embed_audio=embed_audio,
     )
     get_console().print(results_table(results))
     for table in groups_tables(groups):
         get_console().print(table)
     if json_file is not None:
         write_results(json_file, results)
+    if report is not None:
+        write_model_report(report, model, systems)
+
+
+def _make_room(report: Path | None, embed_audio: bool) -> None:
+    """Make the report's folder now, so that a wrong path is found before an hour of listening."""
+    if report is not None:
+        report.parent.mkdir(parents=True, exist_ok=True)
+    elif embed_audio:
+        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")

@@ -39,6 +39,9 @@ _By = Annotated[
     list[str] | None,
     typer.Option(metavar="COLUMN", help="Also by speaker, duration or a column of the references; repeatable."),
 ]
+_Report = Annotated[
+    Path | None, typer.Option(help="Write one HTML file here to see and search every utterance of all systems.")
+]
 _Limit = Annotated[
     float | None,
     typer.Option(metavar="RATE", min=0, help="Exit with code 1 when a system's WER is above, such as 0.08."),
@@ -66,6 +69,7 @@ def score(
     per_utterance: Annotated[
         Path | None, typer.Option(help="Write a table of the first system's utterances here, worst first.")
     ] = None,
+    report: _Report = None,
     fail_above: _Limit = None,
 ) -> None:
     """Measure error rates of transcripts with their 95 % intervals, and compare systems with the first one.
@@ -74,8 +78,10 @@ def score(
     - `asr score reference.txt recognised.txt --normalize case,punctuation --per-utterance errors.tsv`
     - `asr score test-clean.trans.txt ours.txt theirs.txt --speaker-before - --by speaker`
     - `asr score reference.stm recognised.ctm --json score.json`
+    - `asr score reference.txt ours.txt theirs.txt --report report.html`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
+    from asr.report import write_scorecard_report
     from asr.scoring import Columns, normalizer, read_transcripts, score_systems, write_hypotheses, write_scorecard
     from asr.scoring.scorecard import write_table
 
@@ -95,6 +101,8 @@ def score(
         write_table(csv_file, card)
     if per_utterance is not None:
         write_hypotheses(per_utterance, card.systems[0].scores)
+    if report is not None:
+        write_scorecard_report(report, card)
     failing = [system.name for system in card.systems if fail_above is not None and system.result.wer > fail_above]
     if failing:
         print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)

@@ -65,6 +65,7 @@ class Batch:
         waveforms: (B, N) float32, zero after the end of each utterance; or stored frames (B, T, F).
         num_samples: (B,) int64, lengths without padding, in samples or stored frames.
         repeated: whether another process has the same batch and this one only keeps step with it.
+        audio: the sound file of each utterance, None where it lies in a shard; empty where nobody knows.
     """
 
     ids: tuple[str, ...]
@@ -73,6 +74,7 @@ class Batch:
     waveforms: Tensor
     num_samples: Tensor
     repeated: bool = False
+    audio: tuple[Path | None, ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,6 +89,7 @@ class Batch:
             waveforms=self.waveforms[start:stop, :longest],
             num_samples=self.num_samples[start:stop],
             repeated=self.repeated,
+            audio=self.audio[start:stop],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -361,6 +364,7 @@ def _decode(samples: list[StoredUtterance], sample_rate: int, num_features: int)
     except AudioError as error:
         raise CorpusError(str(error)) from error
     lengths = [len(signal) for signal in decoded]
+    sources = [sample.utterance.audio for sample in samples]
     waveforms = nn.utils.rnn.pad_sequence(decoded, batch_first=True)
     return Batch(
         ids=tuple(sample.utterance.id for sample in samples),
@@ -368,4 +372,5 @@ def _decode(samples: list[StoredUtterance], sample_rate: int, num_features: int)
         speakers=tuple(sample.utterance.speaker for sample in samples),
         waveforms=waveforms,
         num_samples=torch.tensor(lengths, dtype=torch.int64),
+        audio=tuple(source if isinstance(source, Path) else None for source in sources),
     )

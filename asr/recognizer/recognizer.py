@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +37,17 @@ class Recognized:
     def best(self) -> Hypothesis:
         """The best reading."""
         return self.hypotheses[0]
+
+
+class Heard(NamedTuple):
+    """What the model made of a batch, and the readings that the decoder made of that.
+
+    `log_probs` (B, S, V) and `num_frames` (B,) are on the model's device.
+    """
+
+    recognized: list[Recognized]
+    log_probs: Tensor
+    num_frames: Tensor
 
 
 class Recognizer:
@@ -92,14 +104,21 @@ class Recognizer:
 
     def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
         """What is heard in each utterance of `batches`, in their order."""
-        self.model.eval()
         for batch in batches:
-            log_probs, num_frames = self.log_probs(batch)
-            readings = self.decoder.decode(log_probs, num_frames)
+            yield from self.hear(batch).recognized
+
+    def hear(self, batch: Batch) -> Heard:
+        """What is heard in each utterance of `batch`, in order, with the probabilities behind it."""
+        self.model.eval()
+        log_probs, num_frames = self.log_probs(batch)
+        readings = self.decoder.decode(log_probs, num_frames)
+        recognized = [
+            Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
             for utterance_id, hypotheses, num_samples in zip(
                 batch.ids, readings, batch.num_samples.tolist(), strict=True
-            ):
-                yield Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
+            )
+        ]
+        return Heard(recognized, log_probs, num_frames)
 
     def transcribe(self, audio: Path) -> Recognized:
         """What is heard in the file `audio`: sound, or stored frames where the model takes these.

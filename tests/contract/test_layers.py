@@ -31,6 +31,7 @@ LAYERS = (
     "scoring",
     "recognizer",
     "training",
+    "report",
     "recipe",
     "experiment",
     "evaluation",

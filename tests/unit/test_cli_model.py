@@ -1,4 +1,4 @@
-"""`asr model` and `asr evaluate --by speaker` on an untrained model: what they print and write."""
+"""`asr model` and `asr evaluate` on an untrained model: what they print and write."""
 
 from __future__ import annotations
 
@@ -75,3 +75,31 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     assert sorted(row[2] for row in rows) == ["speaker0", "speaker1", "speaker2"]
     assert sum(int(row[-2]) for row in rows) == record["words"]
     assert sum(int(row[-1]) for row in rows) == record["utterances"] == 6
+
+
+def test_a_report_changes_no_result_and_addresses_the_sound(cli: Command, model: Path, tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
+    report, with_report, without = (tmp_path / name for name in ("new/report.html", "with.json", "without.json"))
+    options = ("evaluate", "--model", model, "--data", corpus, "--decoder", "greedy,beam", "--json")
+    cli(*options, with_report, "--report", report)
+    cli(*options, without)
+    results = [json.loads(path.read_text(encoding="utf-8")) for path in (with_report, without)]
+    assert [{**each, "rtf": 0} for each in results[0]] == [{**each, "rtf": 0} for each in results[1]]
+    page = report.read_text(encoding="utf-8")
+    (group,) = json.loads(page.partition('id="content">')[2].partition("</script>")[0])["groups"]
+    assert group["audio"] == [f"../test/{name}.flac" for name in group["ids"]]
+    assert [system["name"] for system in group["systems"]] == ["greedy", "beam"]
+    assert page.count('id="details-0-') == 6
+    assert page.count('id="audio-0-') == 0
+    cli(*options, with_report, "--report", report, "--embed-audio")
+    assert report.read_text(encoding="utf-8").count('id="audio-0-') == 6
+
+
+def test_sound_is_embedded_only_into_a_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    monkeypatch.setattr(sys, "argv", f"asr evaluate --model {model} --data {corpus} --embed-audio".split())
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--report" in capsys.readouterr().err

@@ -159,3 +159,19 @@ def test_segments_that_are_marked_to_be_ignored_are_counted(score: Command) -> N
     _, out, _ = score(files=("ref.stm", "hyp.ctm"))
     assert out.startswith("1 segments are marked to be ignored")
     assert out.splitlines()[2].split()[2] == "50.00"
+
+
+def test_the_report_shows_all_systems_below_each_other(score: Command) -> None:
+    Path("other.txt").write_text(REFERENCE.replace("YES", "</script>"), encoding="utf-8")
+    code, _, err = score("--report", "report.html", files=("ref.txt", "hyp.txt", "other.txt"))
+    assert (code, err) == (0, "")
+    page = Path("report.html").read_text(encoding="utf-8")
+    content = json.loads(page.partition('id="content">')[2].partition("</script>")[0])
+    (group,) = content["groups"]
+    assert [(system["name"], round(system["result"]["wer"], 2)) for system in group["systems"]] == [
+        ("hyp", 0.5),
+        ("other", 0.17),
+    ]
+    assert group["systems"][1]["hypotheses"] == [0, 0, "</script>"]
+    assert any("hyp" in sentence and "other" in sentence for sentence in content["comparisons"])
+    assert content["notes"] == ["Normalised by: nothing, the texts are compared as they are."]
