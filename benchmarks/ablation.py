@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python benchmarks/ablation.py an4 --config an4_cepstra --root CORPORA/an4 [key.path=value ...]
 
-Settings behind the options hold for all runs. Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is done
-is not done again. One seed each: what differs by less than the intervals is not known to differ.
+Settings behind the options hold for all runs. Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is
+done is not done again. One seed each: what differs by less than the intervals is not known to differ.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> None:
 def best_on_dev(metrics: Path) -> float:
     """The lowest word error rate on the development set of any epoch."""
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return min(entry["wer"] for entry in records if entry["kind"] == "validation")
+    return min(float(entry["wer"]) for entry in records if entry["kind"] == "validation")
 
 
 def parsed() -> tuple[argparse.Namespace, list[str]]:

@@ -78,6 +78,8 @@ class Comparison:
                 f"{better} is better than {other} by {size}; if they were equally good, chance would show this "
                 f"{_once_in(self.p)}"
             )
+        if self.detectable == 0:
+            return f"{self.first} and {self.second} err alike in every part of this data"
         small = f"differences below about {100 * self.detectable:.1f} points mostly go unseen on this data"
         if self.difference == 0:
             return f"{self.first} and {self.second} have the same error rate; {small}"
