@@ -295,3 +295,26 @@ def test_the_generator_names_what_is_not_installed(monkeypatch: pytest.MonkeyPat
     with pytest.raises(SystemExit, match="not found: flite; on Debian: apt-get install"):
         generate.main()
     assert not (tmp_path / "out").exists()
+
+
+def test_training_texts_are_read_aloud_the_same_in_every_run(tmp_path: Path) -> None:
+    if shutil.which("espeak-ng") is None or shutil.which("flite") is None:
+        pytest.skip("needs espeak-ng and flite")
+    folder = tmp_path / "train-x" / "1" / "2"
+    folder.mkdir(parents=True)
+    (folder / "1-2.trans.txt").write_text("1-2-0000 A FIRST TEXT\n1-2-0001 AND ANOTHER ONE\n", encoding="utf-8")
+    script = generator("read_aloud")
+    jobs = list(script.texts_below(tmp_path))
+    assert jobs == [("1-2-0000", "A FIRST TEXT"), ("1-2-0001", "AND ANOTHER ONE")]
+    once, twice = ([script.read_aloud(job) for job in jobs] for _ in range(2))
+    assert once == twice
+    assert [(each.id, each.text) for each in once] == [(f"{name}-aloud", text) for name, text in jobs]
+    assert all(len(read_audio(each.audio, 16000)) > 8000 for each in once)
+
+
+def test_texts_of_a_test_set_are_not_read_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "test-clean").mkdir()
+    monkeypatch.setattr(sys, "argv", ["read_aloud.py", str(tmp_path / "test-clean"), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match="expected a training part, found one to measure on"):
+        generator("read_aloud").main()
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,81 @@
+r"""Lets the synthesisers of this corpus read the training texts of another, as shards to be mixed into its training.
+
+    python data/spoken_commands/read_aloud.py LibriSpeech/train-clean-100 --out corpora/read-aloud
+    asr run librispeech "splits.train=[train-clean-100, {data: 'shards:corpora/read-aloud', weight: 0.3}]"
+
+Reads all `*.trans.txt` (lines of `ID TEXT`) below the folders, which must be training parts: words of a test set that a
+model has heard, from whatever voice, are no test. Each text is read once, with a voice, room, noise and microphone drawn by
+its id. Needs espeak-ng and flite.
+
+Source of the idea: Rosenberg et al. 2019, "Speech recognition with augmented synthesized speech".
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from acoustics import SAMPLE_RATE, record
+from generate import plan
+from voices import speak
+
+from asr.audio import encode_audio
+from asr.corpus.shards import ShardsConfig, write_shards
+from asr.corpus.utterance import Utterance
+
+SEED = 1
+PROGRAMS = ("espeak-ng", "flite")
+NOT_FOR_TRAINING = ("dev", "test")
+
+
+def texts_below(folder: Path) -> Iterator[tuple[str, str]]:
+    """Ids and texts of all transcripts below `folder`, in a fixed order."""
+    for transcript in sorted(folder.rglob("*.trans.txt")):
+        for line in transcript.read_text(encoding="utf-8").splitlines():
+            utterance_id, _, text = line.partition(" ")
+            yield utterance_id, text
+
+
+def read_aloud(job: tuple[str, str]) -> Utterance:
+    """The utterance that a synthesiser made of (id, text); the same in every run."""
+    utterance_id, text = job
+    voice, scene, numbers = plan(SEED, "train", zlib.crc32(utterance_id.encode()))
+    samples, rate = speak(text.lower(), voice)
+    waveform = record(samples, rate, scene, numbers).astype(np.float32)
+    audio = encode_audio(waveform, SAMPLE_RATE, "flac")
+    return Utterance(id=f"{utterance_id}-aloud", audio=audio, text=text, speaker=voice.speaker)
+
+
+def main() -> None:
+    """Read the texts aloud and write the shards."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", nargs="+", type=Path, help="training parts of a corpus")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
+    parser.add_argument("--processes", type=int, default=None, help="as many as there are processors by default")
+    options = parser.parse_args()
+    for folder in options.folders:
+        if folder.name.startswith(NOT_FOR_TRAINING):
+            sys.exit(f"error: {folder}: expected a training part, found one to measure on; nothing was written")
+    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    if missing:
+        sys.exit(f"error: not found: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing)}")
+    jobs = [job for folder in options.folders for job in texts_below(folder)]
+    if not jobs:
+        sys.exit(f"error: {options.folders[0]}: expected *.trans.txt below, found none")
+    with multiprocessing.Pool(options.processes) as pool:
+        index = write_shards(
+            pool.imap(read_aloud, jobs, chunksize=4), options.out, sample_rate=SAMPLE_RATE, config=ShardsConfig()
+        )
+    print(
+        f"{options.out}: {index.num_utterances} utterances, {index.seconds / 3600:.2f} h, {index.num_speakers} voices"
+    )
+
+
+if __name__ == "__main__":
+    main()
