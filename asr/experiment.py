@@ -22,7 +22,7 @@ from asr.recipe import Part, Recipe, find_part
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.distributed import Workers
-from asr.training.init import InitConfig
+from asr.training.init import InitConfig, part_names, settings_of_model
 from asr.training.loop import TrainingConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
 from asr.training.update import LossConfig
@@ -124,6 +124,15 @@ class Experiment(Section):
             )
         return self
 
+    @model_validator(mode="after")
+    def _check_frozen_parts(self) -> Experiment:
+        known = part_names(self.encoder.num_layers)
+        for name in self.init.freeze:
+            if name not in known:
+                hint = did_you_mean(name, known)
+                raise ValueError(f"init.freeze: no part '{name}'{hint}")
+        return self
+
     def tree(self) -> Tree:
         """The configuration as plain types, as stored in checkpoints and `config.yaml`."""
         return self.model_dump(mode="json")
@@ -154,12 +163,16 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
     Raises:
         ConfigError: a file that cannot be read, an unknown key, a wrong value.
     """
-    tree = Experiment().tree()
+    tree, changes = Experiment().tree(), overrides_tree(overrides)
     if config is not None:
         path = config_path(config)
         tree = merged(tree, read_yaml(path))
         validated(Experiment, tree, where=str(path))
-    return validated(Experiment, merged(tree, overrides_tree(overrides)), where="configuration")
+    # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
+    # that as an override must agree with it, as `pretrained` sees to.
+    init = validated(InitConfig, merged(tree, changes)["init"], where="init")
+    tree = merged(tree, settings_of_model(init))
+    return validated(Experiment, merged(tree, changes), where="configuration")
 
 
 def folder_name(part: Part) -> str:

@@ -35,6 +35,7 @@ class Stage:
         redo: whether it is simply done again when its inputs change, or only after `--fresh`.
         outputs: names in the run folder that `--fresh` deletes.
         shared: whether all processes work at it together, or the first one while the others wait.
+        recall: says again what it found, when it is skipped.
     """
 
     work: Callable[[Run], None]
@@ -42,6 +43,7 @@ class Stage:
     redo: bool
     outputs: tuple[str, ...]
     shared: bool = False
+    recall: Callable[[Run], None] = lambda run: None
 
 
 def _stages() -> dict[str, Stage]:
@@ -65,7 +67,11 @@ def _stages() -> dict[str, Stage]:
         ),
         "average": Stage(work=stages.average, sections=(), redo=True, outputs=("model.pt",)),
         "evaluate": Stage(
-            work=stages.evaluate, sections=("decoders",), redo=True, outputs=("results.json", "hypotheses", "report.html")
+            work=stages.evaluate,
+            sections=("decoders",),
+            redo=True,
+            outputs=("results.json", "hypotheses", "report.html"),
+            recall=stages.show_results,
         ),
     }  # fmt: skip
 
@@ -116,6 +122,7 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         mark = None
     if mark is not None and mark["done"]:
         print(f"{name}: done already, in {run.folder} ({mark['seconds']:.0f} s at the time)", flush=True)
+        stage.recall(run)
         return False
     previous = STAGES[max(0, STAGES.index(name) - 1)]
     if previous != name and not marks.get(previous, {"done": False})["done"]:

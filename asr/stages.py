@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -25,7 +26,7 @@ from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
 from asr.report import System
 from asr.report.of_model import write_model_report
-from asr.scoring import results_table, write_results
+from asr.scoring import read_results, results_table, write_results
 from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.init import freeze, pretrained
@@ -40,6 +41,8 @@ REPORT_FILE = "report.html"
 _NORMALIZATION_BATCHES = 100
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
+# Of test speech, in all, that goes into the report to be heard: some four kilobytes a second.
+_MOST_EMBEDDED_SECONDS = 1800
 
 
 def prepare(run: Run) -> None:
@@ -281,10 +284,12 @@ def average(run: Run) -> None:
     of_average, of_best = _validation(run, averaged), _validation(run, best)
     is_good = of_average.loss <= _TOLERATED_LOSS * of_best.loss
     save_checkpoint(run.model_file, averaged if is_good else best)
+    if len(checkpoints) == 1:
+        return
     print(
-        f"  kept the {'average' if is_good else 'best epoch'}: epochs {epochs} averaged have dev loss "
-        f"{of_average.loss:.3f}, WER {of_average.words.rate:.2%}; {best.note.partition(',')[0]} has {of_best.loss:.3f}, "
-        f"{of_best.words.rate:.2%}",
+        f"  epochs {epochs} averaged have dev loss {of_average.loss:.3f}, WER {of_average.words.rate:.2%}; "
+        f"{best.note.partition(',')[0]} has {of_best.loss:.3f}, {of_best.words.rate:.2%}: "
+        + ("kept the average" if is_good else f"kept that, the average is over {_TOLERATED_LOSS - 1:.0%} worse"),
         flush=True,
     )
 
@@ -299,11 +304,14 @@ def _validation(run: Run, checkpoint: Checkpoint) -> Validation:
 
 def evaluate(run: Run) -> None:
     """Measure every test split with every decoder; leaves `results.json`, hypotheses and a report, prints the table."""
+    indices = [ShardIndex.load(run.shards(part)) for part in run.test_parts]
     subsets = [
-        Subset.of_shards(part.name, ShardIndex.load(run.shards(part)), part.recipe.sizes.get(part.split, 0))
-        for part in run.test_parts
+        Subset.of_shards(part.name, index, part.recipe.sizes.get(part.split, 0))
+        for part, index in zip(run.test_parts, indices, strict=True)
     ]
+    seconds = sum(index.seconds for index in indices)
     systems: list[System] = []
+    shutil.rmtree(run.folder / "hypotheses", ignore_errors=True)  # of decoders and subsets that are measured no more
     results = evaluate_subsets(
         run.model_file,
         subsets,
@@ -312,9 +320,19 @@ def evaluate(run: Run) -> None:
         device=run.experiment.device,
         hypotheses=run.folder / "hypotheses",
         systems=systems,
+        embed_audio=seconds <= _MOST_EMBEDDED_SECONDS,
     )
     write_results(run.folder / "results.json", results)
     write_model_report(run.folder / REPORT_FILE, run.folder, systems)
-    get_console().print(results_table(results))
+    show_results(run)
+
+
+def show_results(run: Run) -> None:
+    """Print what an evaluation of the run found, and where it left more.
+
+    Raises:
+        ScoringError: the file of results is missing or damaged.
+    """
+    get_console().print(results_table(read_results(run.folder / "results.json")))
     print(f"every utterance: {run.folder / REPORT_FILE}", flush=True)
     print(f"{run.folder}", flush=True)

@@ -22,6 +22,7 @@ from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
     UtteranceScore,
+    read_results,
     results_table,
     score_utterance,
     summarize,
@@ -55,6 +56,7 @@ __all__ = [
     "normalizer",
     "paired",
     "rate_interval",
+    "read_results",
     "read_transcripts",
     "results_table",
     "score_systems",

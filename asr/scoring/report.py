@@ -196,6 +196,20 @@ def write_results(path: Path, results: Iterable[Result]) -> None:
     write_text(path, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_results(path: Path) -> list[Result]:
+    """The results that `write_results` wrote to `path`.
+
+    Raises:
+        ScoringError: the file is missing or damaged.
+    """
+    try:
+        return [Result(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError) as error:
+        raise ScoringError(
+            f"{path}: missing or damaged results; evaluate again with --stages evaluate --fresh"
+        ) from error
+
+
 def write_hypotheses(path: Path, scores: Iterable[UtteranceScore]) -> None:
     """Writes `scores` to `path`, one line of tab-separated columns each, the most errors first.
 

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 from torch import nn
 
-from asr.config import Section
-from asr.errors import ConfigError, did_you_mean
+from asr.config import Section, Tree
+from asr.errors import ConfigError
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.text.tokenizer import Tokenizer
 
 
 class InitConfig(Section):
-    """A trained model to start from; without one, weights are drawn at random."""
+    """A trained model to start from; without one, weights are drawn at random.
+
+    The model brings its own features and encoder; a configuration need not state them.
+    """
 
     model: str | None = Field(default=None, description="run folder or checkpoint to start from")
     vocabulary: Literal["model", "new"] = Field(
@@ -36,16 +41,11 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     """
     path = find_checkpoint(Path(config.model or ""))
     model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
-    for section in ("features", "encoder"):
-        stated, found = getattr(acoustic, section), getattr(model.config, section)
-        different = [
-            f"{section}.{name}={getattr(found, name, None)}"
-            for name in type(stated).model_fields
-            # How much is dropped in training is no property of the weights.
-            if not name.startswith("dropout") and getattr(stated, name) != getattr(found, name, None)
-        ]
-        if different:
-            raise ConfigError(f"init.model={config.model} has other settings; state them too: {' '.join(different)}")
+    different = list(_differences(acoustic.model_dump(mode="json"), model.config.model_dump(mode="json")))
+    if different:
+        raise ConfigError(
+            f"init.model={config.model} has other settings, which cannot be changed: {' '.join(different)}"
+        )
     if config.vocabulary == "model":
         fresh = AcousticModel(acoustic, own_tokenizer.size)
         fresh.load_state_dict(model.state_dict())
@@ -56,24 +56,50 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     return fresh, tokenizer
 
 
+def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
+    """What `found` says otherwise than `stated`, each as `key.path=value`."""
+    for key, value in found.items():
+        # How much is dropped in training is no property of the weights.
+        if key.startswith("dropout") or stated.get(key) == value:
+            continue
+        if isinstance(value, dict) and isinstance(stated.get(key), dict):
+            yield from _differences(stated[key], value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}={json.dumps(value)}"
+
+
+def settings_of_model(config: InitConfig) -> Tree:
+    """The sections `features` and `encoder` of the model to start from; nothing without one.
+
+    Raises:
+        CheckpointError: there is no model.
+    """
+    if config.model is None:
+        return {}
+    path = find_checkpoint(Path(config.model))
+    model, _ = restore_model(load_checkpoint(path), where=str(path))
+    return model.config.model_dump(mode="json")
+
+
 def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
     """Stop the parts of `model` called `names` from learning.
 
     Raises:
-        ConfigError: no such part, or nothing would be left to learn.
+        ConfigError: nothing would be left to learn.
     """
     parts = model_parts(model)
     for name in names:
-        if name not in parts:
-            raise ConfigError(f"init.freeze: no part '{name}'{did_you_mean(name, parts)}; known: {', '.join(parts)}")
         parts[name].requires_grad_(False)
     if not any(parameter.requires_grad for parameter in model.parameters()):
         raise ConfigError("init.freeze: all parts are frozen, so there is nothing to learn")
 
 
+def part_names(num_layers: int) -> list[str]:
+    """The names that people use for the parts of a model with so many recurrent layers."""
+    return ["subsampling", *(f"layer{number}" for number in range(1, num_layers + 1)), "head"]
+
+
 def model_parts(model: AcousticModel) -> dict[str, nn.Module]:
     """The parts of `model` by the names that people use for them."""
-    parts: dict[str, nn.Module] = {"subsampling": model.encoder.subsampling}
-    parts |= {f"layer{number}": layer for number, layer in enumerate(model.encoder.layers, start=1)}
-    parts["head"] = model.head
-    return parts
+    modules = [model.encoder.subsampling, *model.encoder.layers, model.head]
+    return dict(zip(part_names(len(model.encoder.layers)), modules, strict=True))

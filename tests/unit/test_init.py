@@ -9,6 +9,7 @@ import torch
 from ragged import encoder_config, shaken
 
 from asr.errors import CheckpointError, ConfigError
+from asr.experiment import load_experiment
 from asr.features import LogMelConfig
 from asr.model import AcousticConfig, AcousticModel
 from asr.model.checkpoint import Checkpoint, save_checkpoint
@@ -55,8 +56,18 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
     model, _ = start(trained, acoustic=more)
     assert model.config.encoder.dropout == 0.4
     wider = CONFIG.model_copy(update={"encoder": encoder_config(hidden_size=7)})
-    with pytest.raises(ConfigError, match=r"other settings; state them too: encoder\.hidden_size=6"):
+    with pytest.raises(ConfigError, match=r"other settings, which cannot be changed: encoder\.hidden_size=6$"):
         start(trained, acoustic=wider)
+
+
+def test_the_model_brings_its_features_and_encoder(trained: Path) -> None:
+    experiment = load_experiment(None, [f"init.model={trained}", "encoder.dropout=0.3", "augment.spec_augment=null"])
+    assert experiment.features == CONFIG.features
+    assert experiment.encoder == encoder_config(dropout=0.3)
+    with pytest.raises(CheckpointError, match="nowhere"):
+        load_experiment(None, ["init.model=nowhere"])
+    with pytest.raises(ConfigError, match=r"init.freeze: no part 'layer3', did you mean 'layer\d'"):
+        load_experiment(None, [f"init.model={trained}", "init.freeze=[layer3]"])
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
@@ -80,10 +91,8 @@ def test_frozen_parts_do_not_learn() -> None:
     assert not any(name.startswith(("encoder.subsampling", "encoder.layers.0")) for name in moved)
 
 
-def test_an_unknown_part_and_nothing_left_to_learn_are_named() -> None:
+def test_nothing_left_to_learn_is_an_error() -> None:
     model = AcousticModel(CONFIG, OLD.size)
-    with pytest.raises(ConfigError, match=r"no part 'layer3', did you mean 'layer\d'"):
-        freeze(model, ("layer3",))
     model.encoder.norm.requires_grad_(False)
     with pytest.raises(ConfigError, match="nothing to learn"):
         freeze(model, tuple(model_parts(model)))

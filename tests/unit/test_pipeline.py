@@ -26,7 +26,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for output in real[name].outputs:
                 (run.folder / output).write_text(name)
 
-        return replace(real[name], work=work)
+        return replace(real[name], work=work, recall=lambda run: print(f"what {name} found"))
 
     monkeypatch.setattr(pipeline, "_stages", lambda: {name: fake(name) for name in STAGES})
     return names
@@ -55,7 +55,9 @@ def test_all_stages_run_in_order_and_then_none(
     capsys.readouterr()
     run_stages(make_run(tmp_path), STAGES)
     assert done == list(STAGES)
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == list(STAGES)
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in said[::2]] == list(STAGES)
+    assert said[1::2] == [f"what {name} found" for name in STAGES]
 
 
 @pytest.mark.parametrize(
