@@ -80,6 +80,9 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
     path = find_place(data)
     if isinstance(path, str) or (path / "index.json").is_file():
         return [Subset.of_shards(title(path), ShardIndex.load(path))]
+    inside = sorted(index.parent for index in path.glob("*/index.json")) if path.is_dir() else []
+    if inside:
+        raise CorpusError(f"--data {data}: it holds several folders of shards, name one: {', '.join(map(str, inside))}")
     if path.exists():
         return [Subset.of_utterances(path.stem, lambda: read_files(path))]
     name, colon, splits = data.rpartition(":")

@@ -86,7 +86,12 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         ConfigError: the run folder holds work made with other settings, or a stage's predecessor is missing.
         AsrError: whatever a stage finds wrong.
     """
-    run.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        run.folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--out {run.folder}: cannot make a run folder there: {error.strerror or error}; choose another"
+        ) from error
     table = _stages()
     with join_workers() as workers:
         run = replace(run, workers=workers)

@@ -60,7 +60,7 @@ def recordings(root: Path) -> list[tuple[int, int, str, Path]]:
     folders = [root / "recordings", *sorted(root.glob("free-spoken-digit-dataset-*/recordings")), root]
     folder = next((folder for folder in folders if next(folder.glob("*_*_*.*"), None)), None)
     if folder is None:
-        raise CorpusError(f"{root}: no recordings; expected recordings/DIGIT_SPEAKER_INDEX.wav or .flac, or --root")
+        raise CorpusError(f"{root}: no recordings; expected recordings/DIGIT_SPEAKER_INDEX.wav or .flac there")
     found = []
     for path in folder.iterdir():
         name = NAME.fullmatch(path.stem)

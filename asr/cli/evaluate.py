@@ -10,6 +10,10 @@ import typer
 from asr.errors import ConfigError
 
 Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
+Data = Annotated[
+    list[str],
+    typer.Option(help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."),
+]
 EmbedAudio = Annotated[
     bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
 ]
@@ -17,12 +21,7 @@ EmbedAudio = Annotated[
 
 def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
-    data: Annotated[
-        list[str],
-        typer.Option(
-            help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."
-        ),
-    ],
+    data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
     decoder: Annotated[str, typer.Option(help="greedy or beam; with commas for several.")] = "greedy",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
@@ -52,7 +51,9 @@ def evaluate(
     from asr.scoring import GroupResult, groups_tables, results_table, write_results
     from asr.terminal import get_console
 
-    _make_room(report, embed_audio)
+    if embed_audio and report is None:
+        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
+    _make_room(json_file, report)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     groups: list[GroupResult] = []
@@ -75,11 +76,17 @@ def evaluate(
         write_results(json_file, results)
     if report is not None:
         write_model_report(report, model, systems)
+    _say_where(json_file, hypotheses, report)
 
 
-def _make_room(report: Path | None, embed_audio: bool) -> None:
-    """Make the report's folder now, so that a wrong path is found before an hour of listening."""
-    if report is not None:
-        report.parent.mkdir(parents=True, exist_ok=True)
-    elif embed_audio:
-        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
+def _make_room(*files: Path | None) -> None:
+    """Make the files' folders now, so that a wrong path is found before an hour of listening."""
+    for file in files:
+        if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _say_where(*paths: Path | None) -> None:
+    for path in paths:
+        if path is not None:
+            print(f"written: {path}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from asr.errors import ConfigError
+
 app = typer.Typer(help="Look at models.", no_args_is_help=True)
 
 
@@ -39,6 +41,10 @@ def info(
     console = get_console()
     path = Path(name)
     if path.is_dir() or path.suffix == ".pt":
+        if overrides:
+            raise ConfigError(
+                f"{overrides[0]}: a trained model stays as it is; changes go with a YAML or a name in conf/"
+            )
         file = find_checkpoint(path)
         checkpoint = load_checkpoint(file)
         model, _ = restore_model(checkpoint, where=str(file))

@@ -21,6 +21,9 @@ def select_device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
+    except RuntimeError as error:
+        raise ConfigError(f"device '{name}': no such device; expected auto, cpu, cuda, cuda:1, mps, ...") from error
+    try:
         # Reading a value back fails also where a tensor could be made, as on the "meta" device.
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, ImportError) as error:

@@ -71,7 +71,8 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     results = tmp_path / "results.json"
     listed = cli("evaluate", "--model", model, "--data", corpus, "--by", "speaker", "--json", results)
     (record,) = json.loads(results.read_text(encoding="utf-8"))
-    rows = [line.split() for line in listed.splitlines() if "speaker" in line and line.split()[2] != "speaker"]
+    lines = [line.split() for line in listed.splitlines()]
+    rows = [row for row in lines if len(row) > 6 and row[2].startswith("speaker") and row[2] != "speaker"]
     assert sorted(row[2] for row in rows) == ["speaker0", "speaker1", "speaker2"]
     assert sum(int(row[-2]) for row in rows) == record["words"]
     assert sum(int(row[-1]) for row in rows) == record["utterances"] == 6

@@ -293,5 +293,5 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
     page = Elements((run.folder / "report.html").read_text(encoding="utf-8"))
     (group,) = content(page)["groups"]
     assert [system["name"] for system in group["systems"]] == [each.kind for each in experiment.decoders]
-    assert group["audio"] == [0] * 4, "the sound is in the shards"
+    assert 0 not in group["audio"], "a short test set can be heard"
     assert sum((attributes.get("id") or "").startswith("details-0-") for _, attributes in page.tags) == 4

@@ -61,13 +61,14 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
 
 
 def test_the_model_brings_its_features_and_encoder(trained: Path) -> None:
-    experiment = load_experiment(None, [f"init.model={trained}", "encoder.dropout=0.3", "augment.spec_augment=null"])
+    common = [f"init.model={trained}", "augment.spec_augment=null"]
+    experiment = load_experiment(None, [*common, "encoder.dropout=0.3"])
     assert experiment.features == CONFIG.features
     assert experiment.encoder == encoder_config(dropout=0.3)
     with pytest.raises(CheckpointError, match="nowhere"):
         load_experiment(None, ["init.model=nowhere"])
     with pytest.raises(ConfigError, match=r"init.freeze: no part 'layer3', did you mean 'layer\d'"):
-        load_experiment(None, [f"init.model={trained}", "init.freeze=[layer3]"])
+        load_experiment(None, [*common, "init.freeze=[layer3]"])
 
 
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
