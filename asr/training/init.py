@@ -20,7 +20,7 @@ from asr.text.tokenizer import Tokenizer
 class InitConfig(Section):
     """A trained model to start from; without one, weights are drawn at random.
 
-    The model brings its own features and encoder; a configuration need not state them.
+    The model brings its own features and encoder, but for dropout; a configuration need not state them.
     """
 
     model: str | None = Field(default=None, description="run folder or checkpoint to start from")
@@ -59,8 +59,7 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
 def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
     """What `found` says otherwise than `stated`, each as `key.path=value`."""
     for key, value in found.items():
-        # How much is dropped in training is no property of the weights.
-        if key.startswith("dropout") or stated.get(key) == value:
+        if _is_of_training(key) or stated.get(key) == value:
             continue
         if isinstance(value, dict) and isinstance(stated.get(key), dict):
             yield from _differences(stated[key], value, f"{prefix}{key}.")
@@ -69,7 +68,7 @@ def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
 
 
 def settings_of_model(config: InitConfig) -> Tree:
-    """The sections `features` and `encoder` of the model to start from; nothing without one.
+    """The sections `features` and `encoder` of the model to start from, but for its dropout; nothing without one.
 
     Raises:
         CheckpointError: there is no model.
@@ -78,7 +77,14 @@ def settings_of_model(config: InitConfig) -> Tree:
         return {}
     path = find_checkpoint(Path(config.model))
     model, _ = restore_model(load_checkpoint(path), where=str(path))
-    return model.config.model_dump(mode="json")
+    tree: Tree = model.config.model_dump(mode="json")
+    tree["encoder"] = {key: value for key, value in tree["encoder"].items() if not _is_of_training(key)}
+    return tree
+
+
+def _is_of_training(key: str) -> bool:
+    """Whether a setting of the encoder is no property of the weights: how much is dropped."""
+    return key.startswith("dropout")
 
 
 def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
