@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -43,8 +44,10 @@ _Report = Annotated[
     Path | None, typer.Option(help="Write one HTML file here to see and search every utterance of all systems.")
 ]
 _Limit = Annotated[
-    float | None,
-    typer.Option(metavar="RATE", min=0, help="Exit with code 1 when a system's WER is above, such as 0.08."),
+    str | None,
+    typer.Option(
+        metavar="RATE", help="Exit with code 1 when a system's WER is above: a fraction such as 0.08, or 8%; not 8."
+    ),
 ]
 
 
@@ -85,6 +88,7 @@ def score(
     from asr.scoring import Columns, normalizer, read_transcripts, score_systems, write_hypotheses, write_scorecard
     from asr.scoring.scorecard import write_table
 
+    limit = _rate(fail_above)
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
     normalized = normalizer(steps) if steps else str
     columns = Columns(id=id_column, text=text_column)
@@ -103,10 +107,24 @@ def score(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
-    failing = [system.name for system in card.systems if fail_above is not None and system.result.wer > fail_above]
+    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
     if failing:
         print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _rate(text: str | None) -> float | None:
+    """The rate that `text` names as a fraction below 1 or in per cent; a bare 8 may be meant as either and is refused."""
+    if text is None:
+        return None
+    number, per_cent, rest = text.strip().partition("%")
+    try:
+        rate = float(number) / (100 if per_cent else 1)
+    except ValueError:
+        rate = math.nan
+    if rest or not 0 <= rate < (math.inf if per_cent else 1):
+        raise ScoringError(f"--fail-above {text}: expected a fraction such as 0.08 or 8%")
+    return rate
 
 
 def _names(files: list[Path]) -> list[str]:

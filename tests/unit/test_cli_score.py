@@ -135,6 +135,18 @@ def test_a_rate_above_the_limit_fails_with_its_own_code(score: Command) -> None:
     assert Path("results.json").is_file()
 
 
+@pytest.mark.parametrize(("limit", "code"), [("49%", 1), ("50%", 0), ("50 %", 0), ("120%", 0), ("0", 1)])
+def test_the_limit_may_be_in_per_cent(score: Command, limit: str, code: int) -> None:
+    assert score("--fail-above", limit)[0] == code
+
+
+@pytest.mark.parametrize("limit", ["8", "1", "-0.1", "nan", "inf%", "eight", "8%%", "%", ""])
+def test_a_limit_that_may_be_misread_is_refused(score: Command, limit: str) -> None:
+    code, out, err = score("--fail-above", limit)
+    assert (code, out) == (2, "")
+    assert err == f"error: --fail-above {limit}: expected a fraction such as 0.08 or 8%\n"
+
+
 def test_what_was_changed_is_printed(score: Command) -> None:
     assert "normalised by: nothing, the texts are compared as they are" in score()[1]
     assert "normalised by: punctuation, case" in score("--normalize", "punctuation, case")[1]
