@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.atomic import write_text
-from asr.scoring.breakdown import Confusions, GroupResult, confusions, summarize_groups
+from asr.scoring.breakdown import Confusions, GroupResult, check_columns, confusions, summarize_groups
 from asr.scoring.comparison import Comparison, compare
 from asr.scoring.report import Result, UtteranceScore, score_utterance, summarize
 from asr.scoring.transcripts import Transcript
@@ -64,6 +64,7 @@ def score_systems(
     Raises:
         ScoringError: the references hold no word, or no utterance has one of the columns `by`.
     """
+    check_columns([said for pairs in systems.values() for said, _ in pairs.values()], by)
     scored = {
         name: tuple(
             score_utterance(
