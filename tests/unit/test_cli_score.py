@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
+from asr.decoding import Hypothesis
+from asr.recognizer.recognizer import Recognized
+from asr.recognizer.writers import as_json
 
 Command = Callable[..., tuple[int, str, str]]
 REFERENCE = "84-1-0000 TURN ON THE LIGHT\n84-1-0001 YES\n121-1-0000 NO\n"
@@ -90,6 +93,38 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_transcripts_in_json_are_scored_by_the_stems_of_files(score: Command) -> None:
+    texts = {"wav/a-1.flac": "yes", "/data/a-2.wav": "now"}
+    spoken = [
+        Recognized(id=name, hypotheses=[Hypothesis(text=text, score=-1.0)], seconds=1.0) for name, text in texts.items()
+    ]
+    Path("hyp.jsonl").write_text("".join(f"{as_json(each, 0.04)}\n" for each in spoken), encoding="utf-8")
+    Path("ref.jsonl").write_text('{"id": "a-1", "text": "yes"}\n{"id": "a-2", "text": "no"}\n', encoding="utf-8")
+    assert next(iter(json.loads(as_json(spoken[0], 0.04)))) == "id"
+    code, out, err = score(files=("ref.jsonl", "hyp.jsonl"))
+    assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "hinted"),
+    [
+        ("a-1 yes\na-2 no\n", "wav/a-1.flac yes\nwav/a-2.flac no\n", "'a-1' and 'wav/a-1.flac'"),
+        ("wav\\a-1.WAV yes\n", "a-1 yes\n", "'wav\\a-1.WAV' and 'a-1'"),
+        ("a-1 yes\na-2 no\n", "a-2 no\n", ""),
+        ("a.1 yes\na.2 no\n", "a.2 no\na.3 yes\n", ""),
+    ],
+)
+def test_ids_that_differ_by_folder_and_suffix_only_are_named(
+    score: Command, reference: str, hypothesis: str, hinted: str
+) -> None:
+    Path("ref.txt").write_text(reference, encoding="utf-8")
+    Path("hyp.txt").write_text(hypothesis, encoding="utf-8")
+    code, _, err = score()
+    assert (code, err.count("\n")) == (2, 1)
+    assert ("without folder and suffix" in err) == bool(hinted)
+    assert hinted in err
 
 
 def test_missing_file(score: Command) -> None:
