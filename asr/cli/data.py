@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import CorpusError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ def check(
 
     if subsampling not in {1, 2, 4, 8}:
         raise CorpusError(f"--subsampling {subsampling}: expected 1, 2, 4 or 8")
+    check_outputs({"--json": json_file})
     result = CorpusCheck(sample_rate=sample_rate, subsampling=subsampling, hop_seconds=hop_seconds)
     with progress_bar("checking", None) as advance:
         check_corpus(manifest, result, num_threads=threads, advance=advance)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
 
 if TYPE_CHECKING:
     from asr.scoring import Scorecard, Transcript
 
 _DEFAULT_CONFUSIONS = 5
+_WORTH_SAYING = 0.1
 _Format = Annotated[
     str | None,
     typer.Option(help="lines (`id text`), trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
@@ -85,9 +87,19 @@ def score(
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
     from asr.report import write_scorecard_report
-    from asr.scoring import Columns, normalizer, read_transcripts, score_systems, write_hypotheses, write_scorecard
+    from asr.scoring import (
+        Columns,
+        hint_about_ids,
+        normalizer,
+        read_transcripts,
+        score_systems,
+        write_hypotheses,
+        write_scorecard,
+    )
     from asr.scoring.scorecard import write_table
 
+    outputs = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
+    check_outputs(outputs)
     limit = _rate(fail_above)
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
     normalized = normalizer(steps) if steps else str
@@ -96,7 +108,10 @@ def score(
     systems = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
         heard = read_transcripts(path, format=format, columns=columns, references=said)
-        systems[name] = _paired(said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+        hint = hint_about_ids(reference, path, format=format, references=said)
+        systems[name] = _paired(
+            said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
+        )
     card = score_systems(systems, subset=reference.stem, normalizers=steps, normalize=normalized, by=by or ())
     _print(card, confusions)
     if json_file is not None:
@@ -107,6 +122,9 @@ def score(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
+    for path in outputs.values():
+        if path is not None:
+            print(f"wrote {path}")
     failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
     if failing:
         print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
@@ -155,11 +173,12 @@ def _paired(
     *,
     missing_as_empty: bool,
     ignore_extra: bool,
+    hint: str,
 ) -> dict[str, tuple[Transcript, str]]:
     from asr.scoring import ignored, paired
 
     num_extra, num_missing = len(heard.keys() - said.keys()), len(said.keys() - heard.keys())
-    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint)
     if num_extra:
         print(f"{system}: {num_extra} hypotheses without a reference are left out")
     if num_missing:
@@ -180,6 +199,7 @@ def _print(card: Scorecard, num_confusions: int) -> None:
             f"{system.name}: MER {100 * result.mer:.2f} %, WIL {100 * result.wil:.2f} %, "
             f"utterances with an error {100 * result.ser:.2f} %"
         )
+    _print_errors_of_spelling(card)
     for table in groups_tables(group for system in card.systems for group in system.groups):
         print()
         console.print(table)
@@ -191,6 +211,20 @@ def _print(card: Scorecard, num_confusions: int) -> None:
         print(f"\n{comparison.sentence()}")
         for warning in comparison.warnings():
             print(f"warning: {warning}")
+
+
+def _print_errors_of_spelling(card: Scorecard) -> None:
+    """Say of each system whether a good part of its errors is mere spelling, and how to leave that out."""
+    from asr.scoring import errors_of_spelling
+
+    steps, found = errors_of_spelling(card)
+    for name, (of_spelling, errors) in found.items():
+        if of_spelling > _WORTH_SAYING * errors:
+            whose = f"{name}: " if len(card.systems) > 1 else ""
+            print(
+                f"{whose}{of_spelling} of {errors} word errors differ in case or punctuation only: "
+                f"--normalize {','.join(steps)}"
+            )
 
 
 def _speaker(utterance_id: str, separator: str) -> str:

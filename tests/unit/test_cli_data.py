@@ -215,7 +215,10 @@ def test_errors_give_exit_code_1_and_warnings_do_not(
     assert (finding["count"], finding["examples"][0][0]) == (1, "u1")
 
 
-@pytest.mark.parametrize("options", [("absent.jsonl",), (".", "--subsampling", "3"), (".", "--threads", "-1")])
+@pytest.mark.parametrize(
+    "options",
+    [("absent.jsonl",), (".", "--subsampling", "3"), (".", "--threads", "-1"), (".", "--json", "absent/x.json")],
+)
 def test_usage_mistakes_give_exit_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

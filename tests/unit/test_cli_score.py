@@ -82,7 +82,8 @@ def test_missing_hypotheses(score: Command) -> None:
         (HYPOTHESIS, ("--speaker-before", "_"), "--speaker-before '_': expected ids such as 'speaker_utterance'"),
         (HYPOTHESIS, ("--speaker-before", ""), "--speaker-before '': expected ids such as 'speaker-utterance'"),
         (HYPOTHESIS, ("--speaker-before", "84"), "expected ids such as 'speaker84utterance', found '84-1-0000'"),
-        (HYPOTHESIS, ("--json", "absent/results.json"), "No such file or directory"),
+        ("turn off\nturn on\n", (), "in line 1; expected one transcript for each utterance; each line of plain text begins"),
+        ("turn off\nyes\nno\n", (), "each line of plain text begins with its id, as in `id text`"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -125,6 +126,51 @@ def test_ids_that_differ_by_folder_and_suffix_only_are_named(
     assert (code, err.count("\n")) == (2, 1)
     assert ("without folder and suffix" in err) == bool(hinted)
     assert hinted in err
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--per-utterance", "--report"])
+def test_files_to_write_are_looked_at_before_the_work(score: Command, option: str) -> None:
+    code, out, err = score(option, "absent/out.x", files=("nothing.txt", "nothing.txt"))
+    assert (code, out) == (2, "")
+    assert err == f"error: {option} absent/out.x: there is no folder 'absent'; make it first, or write elsewhere\n"
+    assert "this is a folder" in score(option, ".")[2]
+    assert "no file can be written in 'ref.txt'" in score(option, "ref.txt/out.x")[2]
+    assert score(option, "out.x")[1].endswith("\nwrote out.x\n")
+
+
+def test_few_other_ids_bring_no_hint_about_the_form(score: Command) -> None:
+    Path("hyp.txt").write_text(HYPOTHESIS + "9-9-9 X\n", encoding="utf-8")
+    assert "`id text`" not in score()[2]
+
+
+def test_recognised_words_with_times_need_references_with_times(score: Command) -> None:
+    Path("hyp.ctm").write_text("84 1 0.5 0.2 TURN\n121 1 1.5 0.2 NO\n", encoding="utf-8")
+    code, _, err = score(files=("ref.txt", "hyp.ctm"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the references have no times" in err
+    assert "stm" in err
+
+
+def test_errors_of_mere_spelling_are_counted(score: Command) -> None:
+    line = "1 of 3 word errors differ in case or punctuation only: --normalize "
+    out = score()[1].splitlines()
+    assert f"{line}case,punctuation" in out
+    assert f"{line}case,punctuation" in score("--normalize", "case")[1].splitlines()
+    assert f"{line}fillers-en,case,punctuation" in score("--normalize", "fillers-en")[1].splitlines()
+    assert "differ in case" not in score("--normalize", "punctuation,case")[1]
+    Path("other.txt").write_text(REFERENCE.lower(), encoding="utf-8")
+    _, out, _ = score(files=("ref.txt", "hyp.txt", "other.txt"))
+    assert "hyp: 1 of 3 word errors" in out
+    # Ids hold no letters: each of the six words differs.
+    assert "other: 6 of 6 word errors" in out
+
+
+def test_a_tenth_of_the_errors_is_not_worth_a_hint(score: Command) -> None:
+    Path("ref.txt").write_text("u a b c d e f g h i j k\n", encoding="utf-8")
+    Path("hyp.txt").write_text("u A x x x x x x x x x k\n", encoding="utf-8")
+    assert "differ in case" not in score()[1]
+    Path("hyp.txt").write_text("u A x x x x x x x x j k\n", encoding="utf-8")
+    assert "1 of 9 word errors differ in case" in score()[1]
 
 
 def test_missing_file(score: Command) -> None:
