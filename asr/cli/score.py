@@ -191,7 +191,7 @@ def _print(card: Scorecard, num_confusions: int) -> None:
     from asr.terminal import get_console
 
     console = get_console()
-    console.print(results_table([system.result for system in card.systems]))
+    console.print(results_table([system.result for system in card.systems], systems="system"))
     print(f"normalised by: {', '.join(card.normalizers) or 'nothing, the texts are compared as they are'}")
     for system in card.systems:
         result = system.result
@@ -200,7 +200,7 @@ def _print(card: Scorecard, num_confusions: int) -> None:
             f"utterances with an error {100 * result.ser:.2f} %"
         )
     _print_errors_of_spelling(card)
-    for table in groups_tables(group for system in card.systems for group in system.groups):
+    for table in groups_tables((group for system in card.systems for group in system.groups), systems="system"):
         print()
         console.print(table)
     for system in card.systems:

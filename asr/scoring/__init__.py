@@ -22,6 +22,7 @@ from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
     UtteranceScore,
+    interval_note,
     results_table,
     score_utterance,
     summarize,
@@ -54,6 +55,7 @@ __all__ = [
     "groups_tables",
     "hint_about_ids",
     "ignored",
+    "interval_note",
     "normalizer",
     "paired",
     "rate_interval",

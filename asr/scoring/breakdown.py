@@ -145,15 +145,20 @@ def _interval(scores: Sequence[UtteranceScore], seed: int) -> Interval | None:
     return rate_interval(counts, blocks, np.random.default_rng(seed))
 
 
-def groups_tables(results: Iterable[GroupResult]) -> list[Table]:
-    """Tables of `results` for rich to print: one for each column, with one line per group."""
+def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -> list[Table]:
+    """Tables of `results` for rich to print: one for each column, with one line per group.
+
+    Args:
+        results: the groups.
+        systems: what the results of one subset are of, the head of their column.
+    """
     from rich.table import Table
 
     tables: dict[str, Table] = {}
     for result in results:
         if result.column not in tables:
             tables[result.column] = table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-            for name in ("subset", "decoder", result.column):
+            for name in ("subset", systems, result.column):
                 table.add_column(name, overflow="fold")
             for name in ("WER %", "95 %", "sub", "del", "ins", "words", "utts"):
                 table.add_column(name, justify="right", no_wrap=True)

@@ -40,6 +40,8 @@ def test_table_and_files(score: Command) -> None:
     code, out, err = score("--json", "results.json", "--per-utterance", "errors.tsv")
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split()[:3] == ["ref", "hyp", "50.00"]
+    assert out.split()[:2] == ["subset", "system"]
+    assert "RTF" not in out
     (record,) = json.loads(Path("results.json").read_text(encoding="utf-8"))["systems"]
     assert (record["wer"], record["words"], record["utterances"], record["rtf"]) == (0.5, 6, 3, None)
     assert (record["substitutions"], record["deletions"], record["insertions"]) == (2, 1, 0)
@@ -239,6 +241,8 @@ def test_groups_and_confusions(score: Command) -> None:
     _, out, _ = score("--speaker-before", "-", "--by", "speaker", "--confusions", "1")
     lines = [line.split() for line in out.splitlines()]
     assert ["ref", "hyp", "121", "100.00", "20.65-100.00", "1", "0", "0", "1", "1"] in lines
+    assert ["subset", "system", "speaker"] in [line[:3] for line in lines]
+    assert "2 speakers are too few to resample" in out
     assert "NO → No.  1" in out
     assert "ON → OFF  1" not in out
 

@@ -28,13 +28,13 @@ function sentencesCard(title, sentences) {
   return element;
 }
 
-const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances", "RTF"];
+const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances"];
+const isTimed = systems.some((system) => system.result.rtf !== null);
 
 function resultsCard() {
   const limit = Math.max(...systems.map((system) => system.result.wer_high), 1e-6);
-  const units = [...new Set(systems.map((system) => system.result.resampled))].join(" or ");
-  const note = `95 %: bootstrap over ${units}. RTF: seconds of computing per second of audio.`;
-  const head = h("tr", {}, RESULT_COLUMNS.map((name) => h("th", { scope: "col", class: name === "Subset" || name === "System" ? "" : "number" }, name)));
+  const note = `${content.intervals}${isTimed ? " RTF: seconds of computing per second of audio." : ""}`;
+  const head = h("tr", {}, [...RESULT_COLUMNS, ...(isTimed ? ["RTF"] : [])].map((name) => h("th", { scope: "col", class: name === "Subset" || name === "System" ? "" : "number" }, name)));
   const table = h("table", { class: "results" }, h("thead", {}, head), h("tbody", {}, systems.map((system, number) => resultRow(system, number, limit))));
   const element = card("Word error rate", note, table);
   element.classList.add("wide");
@@ -57,7 +57,7 @@ function resultRow(system, number, limit) {
     cell("CER 95 %", `${percent(r.cer_low)} – ${percent(r.cer_high)}`),
     cell("sub", whole(r.substitutions)), cell("del", whole(r.deletions)), cell("ins", whole(r.insertions)),
     cell("words", whole(r.words)), cell("utterances", whole(r.utterances) + partial),
-    cell("RTF", r.rtf === null ? "–" : r.rtf.toFixed(3)));
+    isTimed && cell("RTF", r.rtf === null ? "–" : r.rtf.toFixed(3)));
 }
 
 function errorCards(system) {
