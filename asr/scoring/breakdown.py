@@ -228,9 +228,9 @@ def confusions_table(found: Confusions, limit: int) -> Table:
     from rich.table import Table
 
     columns = {
-        "exchanged": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
-        "missed": [f"{word}  {count}" for word, count in found.deletions[:limit]],
-        "made up": [f"{word}  {count}" for word, count in found.insertions[:limit]],
+        "substituted": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
+        "deleted": [f"{word}  {count}" for word, count in found.deletions[:limit]],
+        "inserted": [f"{word}  {count}" for word, count in found.insertions[:limit]],
     }
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for name in columns:

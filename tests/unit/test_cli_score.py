@@ -244,6 +244,7 @@ def test_groups_and_confusions(score: Command) -> None:
     assert ["subset", "system", "speaker"] in [line[:3] for line in lines]
     assert "2 speakers are too few to resample" in out
     assert "NO → No.  1" in out
+    assert ["substituted", "deleted", "inserted"] in lines
     assert "ON → OFF  1" not in out
 
 

@@ -1,6 +1,7 @@
 // The first view: results, comparisons, where the errors are, how the training went.
 
 const MOST_SPEAKERS = 12;
+const MOST_LETTERS = 30;
 const MOST_BINS = 8;
 // A rate of fewer words than these is mostly luck: it is shown pale.
 const FEW_WORDS = 30;
@@ -97,10 +98,10 @@ function speakerRow(group, each, limit) {
   const name = group.speakers[each.speaker] || "(unknown)";
   const counts = `${plural(each.words, "word")}, ${plural(each.utterances, "utterance")}`;
   return h("li", {}, h("button", {
-    type: "button", class: "bar-row", title: counts, "aria-label": `${name}: WER ${percent(each.rate, 1)} %, ${counts}`,
+    type: "button", class: "bar-row", title: `${name}: ${counts}`, "aria-label": `${name}: WER ${percent(each.rate, 1)} %, ${counts}`,
     onclick: () => filterUtterances({ speaker: String(each.speaker) }),
   },
-  h("span", { class: "bar-name" }, name),
+  h("span", { class: "bar-name" }, shortened(name, MOST_LETTERS)),
   h("span", { class: "bar-track" }, h("span", { class: each.words < FEW_WORDS ? "bar-fill few" : "bar-fill", css: { width: `${(100 * Math.min(each.rate, limit)) / limit}%` } })),
   h("span", { class: "bar-value" }, `${percent(each.rate, 1)} %`),
   h("span", { class: "bar-note" }, `${whole(each.words)} w`)));
