@@ -122,9 +122,8 @@ def score(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
-    for path in outputs.values():
-        if path is not None:
-            print(f"wrote {path}")
+    for written in filter(None, outputs.values()):
+        print(f"wrote {written}")
     failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
     if failing:
         print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)

@@ -91,7 +91,9 @@ def hint_about_ids(
     """Why the ids in two files may well have nothing in common, given their forms; "" where the forms tell nothing."""
     forms = {_form_of(path, format) for path in (reference, hypothesis)}
     if "ctm" in forms and all(said.segment is None for said in references.values()):
-        return "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
+        return (
+            "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
+        )
     return _LINES_HINT if "lines" in forms else ""
 
 

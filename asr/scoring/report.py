@@ -259,7 +259,18 @@ def results_table(results: Sequence[Result], *, systems: str = "decoder") -> Tab
     table.add_column("subset", overflow="fold", min_width=4)
     table.add_column(systems, overflow="fold", min_width=4)
     is_timed = _is_timed(results)
-    for name in ("WER %", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utts", *(["RTF"] if is_timed else [])):
+    for name in (
+        "WER %",
+        "95 %",
+        "CER %",
+        "95 %",
+        "sub",
+        "del",
+        "ins",
+        "words",
+        "utts",
+        *(["RTF"] if is_timed else []),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         speed = "-" if result.rtf is None else f"{result.rtf:.3f}"

@@ -93,10 +93,10 @@ def _names_of_files(references: Iterable[str], hypotheses: Iterable[str]) -> str
 
 
 def _bare(utterance_id: str) -> str:
-    """The id as a file's name without folder and suffix.
+    r"""The id as a file's name without folder and suffix.
 
     Example:
-        >>> _bare("wav/84-121.flac"), _bare("C:\\\\wav\\\\a.b.mp3"), _bare("84.121")
+        >>> _bare("wav/84-121.flac"), _bare("C:\\wav\\a.b.mp3"), _bare("84.121")
         ('84-121', 'a.b', '84.121')
     """
     name = utterance_id.replace("\\", "/").rpartition("/")[2]

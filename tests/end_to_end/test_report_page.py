@@ -275,7 +275,9 @@ def test_long_names_of_speakers_are_told_apart(browser: Chromium, tmp_path: Path
         assert not browser.run(
             "[...document.querySelectorAll('.bar-name')].some((name) => name.scrollWidth > name.clientWidth)"
         )
-        assert all(any(title.startswith(name) for title in browser.run(f"{bars}.map((b) => b.title)")) for name in names)
+        assert all(
+            any(title.startswith(name) for title in browser.run(f"{bars}.map((b) => b.title)")) for name in names
+        )
     assert "RTF" not in text(browser, ".results")
     assert "RTF" not in text(browser, ".card")
     assert "(4 speakers are too few to resample)" in text(browser, ".card")

@@ -84,7 +84,11 @@ def test_missing_hypotheses(score: Command) -> None:
         (HYPOTHESIS, ("--speaker-before", "_"), "--speaker-before '_': expected ids such as 'speaker_utterance'"),
         (HYPOTHESIS, ("--speaker-before", ""), "--speaker-before '': expected ids such as 'speaker-utterance'"),
         (HYPOTHESIS, ("--speaker-before", "84"), "expected ids such as 'speaker84utterance', found '84-1-0000'"),
-        ("turn off\nturn on\n", (), "in line 1; expected one transcript for each utterance; each line of plain text begins"),
+        (
+            "turn off\nturn on\n",
+            (),
+            "in line 1; expected one transcript for each utterance; each line of plain text begins",
+        ),
         ("turn off\nyes\nno\n", (), "each line of plain text begins with its id, as in `id text`"),
     ],
 )
