@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import CorpusError
 
 if TYPE_CHECKING:
     from asr.corpus.check import CorpusCheck, Finding
 
 _NUM_NAMED = 3
+_NUM_LINES_NAMED = 20
 
 app = typer.Typer(help="Look at data.", no_args_is_help=True)
 
@@ -52,6 +54,7 @@ def check(
 
     if subsampling not in {1, 2, 4, 8}:
         raise CorpusError(f"--subsampling {subsampling}: expected 1, 2, 4 or 8")
+    check_outputs({"--json": json_file})
     result = CorpusCheck(sample_rate=sample_rate, subsampling=subsampling, hop_seconds=hop_seconds)
     with progress_bar("checking", None) as advance:
         check_corpus(manifest, result, num_threads=threads, advance=advance)
@@ -67,14 +70,18 @@ def check(
 
 def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -> Iterator[str]:
     """The report for people: sizes, then a line for each finding with the first few ids."""
-    unknown = f", unknown for {result.speakers['']} utterances" if result.speakers[""] else ""
-    yield f"{path}: {result.utterances} utterances, {len(result.speakers.keys() - {''})} speakers{unknown}"
+    unknown = f", unknown for {_plural(result.speakers[''], 'utterance')}" if result.speakers[""] else ""
+    speakers = _plural(len(result.speakers.keys() - {""}), "speaker")
+    yield f"{path}: {_plural(result.utterances, 'utterance')}, {speakers}{unknown}"
     if result.durations:
         shortest, middle, longest = min(result.durations), statistics.median(result.durations), max(result.durations)
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in result.sample_rates.most_common())
         yield f"{sum(result.durations) / 3600:.2f} h of audio, {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
-        yield f"sample rates: {rates}"
-    yield f"{len(result.characters)} characters: {''.join(sorted(result.characters)).strip()}"
+        yield f"{'sample rates' if len(result.sample_rates) > 1 else 'sample rate'}: {rates}"
+        rate = result.advised_rate()
+        if rate is not None:
+            yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it"
+    yield f"{_plural(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.severity] += finding.count
@@ -82,6 +89,12 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
     yield f"errors: {counts['error']}, warnings: {counts['warning']}" if counts else "no problems found"
 
 
+def _plural(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"
+
+
 def _named(finding: Finding) -> str:
-    shown = [f"{name} ({detail})" if detail else name for name, detail in finding.examples[:_NUM_NAMED]]
+    # What is wrong with one line says nothing of the next.
+    most = _NUM_LINES_NAMED if finding.kind == "unusable line" else _NUM_NAMED
+    shown = [f"{name} ({detail})" if detail else name for name, detail in finding.examples[:most]]
     return "; ".join(shown) + ("; ..." if finding.count > len(shown) else "")

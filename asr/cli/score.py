@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
 
 if TYPE_CHECKING:
     from asr.scoring import Scorecard, Transcript
 
 _DEFAULT_CONFUSIONS = 5
+_WORTH_SAYING = 0.1
 _Format = Annotated[
     str | None,
     typer.Option(help="lines (`id text`), trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
@@ -43,8 +46,10 @@ _Report = Annotated[
     Path | None, typer.Option(help="Write one HTML file here to see and search every utterance of all systems.")
 ]
 _Limit = Annotated[
-    float | None,
-    typer.Option(metavar="RATE", min=0, help="Exit with code 1 when a system's WER is above, such as 0.08."),
+    str | None,
+    typer.Option(
+        metavar="RATE", help="Exit with code 1 when a system's WER is above: a fraction such as 0.08, or 8%; not 8."
+    ),
 ]
 
 
@@ -82,9 +87,20 @@ def score(
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
     from asr.report import write_scorecard_report
-    from asr.scoring import Columns, normalizer, read_transcripts, score_systems, write_hypotheses, write_scorecard
+    from asr.scoring import (
+        Columns,
+        hint_about_ids,
+        normalizer,
+        read_transcripts,
+        score_systems,
+        write_hypotheses,
+        write_scorecard,
+    )
     from asr.scoring.scorecard import write_table
 
+    outputs = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
+    check_outputs(outputs)
+    limit = _rate(fail_above)
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
     normalized = normalizer(steps) if steps else str
     columns = Columns(id=id_column, text=text_column)
@@ -92,7 +108,10 @@ def score(
     systems = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
         heard = read_transcripts(path, format=format, columns=columns, references=said)
-        systems[name] = _paired(said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+        hint = hint_about_ids(reference, path, format=format, references=said)
+        systems[name] = _paired(
+            said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
+        )
     card = score_systems(systems, subset=reference.stem, normalizers=steps, normalize=normalized, by=by or ())
     _print(card, confusions)
     if json_file is not None:
@@ -103,10 +122,26 @@ def score(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
-    failing = [system.name for system in card.systems if fail_above is not None and system.result.wer > fail_above]
+    for written in filter(None, outputs.values()):
+        print(f"wrote {written}")
+    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
     if failing:
         print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
         raise typer.Exit(1)
+
+
+def _rate(text: str | None) -> float | None:
+    """The rate that `text` names as a fraction below 1 or in per cent; a bare 8 may be meant as either and is refused."""
+    if text is None:
+        return None
+    number, per_cent, rest = text.strip().partition("%")
+    try:
+        rate = float(number) / (100 if per_cent else 1)
+    except ValueError:
+        rate = math.nan
+    if rest or not 0 <= rate < (math.inf if per_cent else 1):
+        raise ScoringError(f"--fail-above {text}: expected a fraction such as 0.08 or 8%")
+    return rate
 
 
 def _names(files: list[Path]) -> list[str]:
@@ -137,11 +172,12 @@ def _paired(
     *,
     missing_as_empty: bool,
     ignore_extra: bool,
+    hint: str,
 ) -> dict[str, tuple[Transcript, str]]:
     from asr.scoring import ignored, paired
 
     num_extra, num_missing = len(heard.keys() - said.keys()), len(said.keys() - heard.keys())
-    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra)
+    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint)
     if num_extra:
         print(f"{system}: {num_extra} hypotheses without a reference are left out")
     if num_missing:
@@ -154,7 +190,7 @@ def _print(card: Scorecard, num_confusions: int) -> None:
     from asr.terminal import get_console
 
     console = get_console()
-    console.print(results_table([system.result for system in card.systems]))
+    console.print(results_table([system.result for system in card.systems], systems="system"))
     print(f"normalised by: {', '.join(card.normalizers) or 'nothing, the texts are compared as they are'}")
     for system in card.systems:
         result = system.result
@@ -162,7 +198,8 @@ def _print(card: Scorecard, num_confusions: int) -> None:
             f"{system.name}: MER {100 * result.mer:.2f} %, WIL {100 * result.wil:.2f} %, "
             f"utterances with an error {100 * result.ser:.2f} %"
         )
-    for table in groups_tables(group for system in card.systems for group in system.groups):
+    _print_errors_of_spelling(card)
+    for table in groups_tables((group for system in card.systems for group in system.groups), systems="system"):
         print()
         console.print(table)
     for system in card.systems:
@@ -173,6 +210,20 @@ def _print(card: Scorecard, num_confusions: int) -> None:
         print(f"\n{comparison.sentence()}")
         for warning in comparison.warnings():
             print(f"warning: {warning}")
+
+
+def _print_errors_of_spelling(card: Scorecard) -> None:
+    """Say of each system whether a good part of its errors is mere spelling, and how to leave that out."""
+    from asr.scoring import errors_of_spelling
+
+    steps, found = errors_of_spelling(card)
+    for name, (of_spelling, errors) in found.items():
+        if of_spelling > _WORTH_SAYING * errors:
+            whose = f"{name}: " if len(card.systems) > 1 else ""
+            print(
+                f"{whose}{of_spelling} of {errors} word errors differ in case or punctuation only: "
+                f"--normalize {','.join(steps)}"
+            )
 
 
 def _speaker(utterance_id: str, separator: str) -> str:

@@ -16,7 +16,7 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
-from asr.corpus.utterance import Utterance, read_folder, read_manifest
+from asr.corpus.utterance import Utterance, read_folder, record_of_line, utterance_of_record
 from asr.errors import AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
@@ -26,6 +26,7 @@ Severity = Literal["error", "warning"]
 # What training cannot use, or would learn wrongly from, is an error; what a person should look at is a warning.
 _SEVERITIES: dict[str, Severity] = {
     "unreadable manifest": "error",
+    "unusable line": "error",
     "repeated id": "error",
     "missing audio": "error",
     "unusable audio": "error",
@@ -50,6 +51,7 @@ _SILENT_PEAK = 1e-3  # -60 dB: below the noise of any microphone
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
+_USUAL_RATE = 16000
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -196,6 +198,19 @@ class CorpusCheck:
                 ids = tuple((utterance_id, "") for utterance_id in self._first_ids[character])
                 yield Finding(_SEVERITIES[kind], shown, self._in_utterances[character], ids)
 
+    def advised_rate(self) -> int | None:
+        """The sample rate that all files can fill, where a model that hears another one would be a mistake; else None.
+
+        Above the rates of the files lies silence, of which a model learns which corpus it hears, not what is said.
+        """
+        if not self.sample_rates:
+            return None
+        lowest = min(self.sample_rates)
+        is_mixed = len(self.sample_rates) > 1
+        if (self.sample_rate or lowest + 1) <= lowest or not (is_mixed or lowest < _USUAL_RATE):
+            return None
+        return min(lowest, _USUAL_RATE)
+
     def summary(self) -> dict[str, object]:
         """Sizes of the corpus, for JSON."""
         return {
@@ -257,7 +272,7 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     if not path.is_dir():
         for utterance_id, lines in repeated_ids(path).items():
             result.note("repeated id", utterance_id, f"lines {', '.join(map(str, lines))}")
-    utterances = _until_broken(read_folder(path) if path.is_dir() else read_manifest(path), path, result)
+    utterances = _until_broken(read_folder(path) if path.is_dir() else _usable_lines(path, result), path, result)
 
     def heard(utterance: Utterance) -> tuple[Utterance, Sound]:
         return utterance, examine(utterance)
@@ -267,12 +282,32 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
         advance(1)
 
 
+def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:
+    """The utterances of the manifest at `path`, those whose id is repeated too; lines that are none go into `result`."""
+    is_empty = True
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path}:{number}"
+            try:
+                record = record_of_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
+                utterance = utterance_of_record(record, path.parent, where) if record is not None else None
+            except CorpusError as error:
+                is_empty = False
+                result.note("unusable line", f"{path.name}:{number}", error.message.removeprefix(where).lstrip(": "))
+                continue
+            if utterance is not None:
+                is_empty = False
+                yield utterance
+    if is_empty:
+        raise CorpusError(f"{path}: the manifest holds no utterance")
+
+
 def _until_broken(utterances: Iterator[Utterance], path: Path, result: CorpusCheck) -> Iterator[Utterance]:
     """`utterances` up to the first that cannot be read, which goes into `result`."""
     try:
         yield from utterances
     except CorpusError as error:
-        result.note("unreadable manifest", path.name, f"{error}; nothing behind it was checked")
+        result.note("unreadable manifest", path.name, str(error))
 
 
 def repeated_ids(manifest: Path) -> dict[str, list[int]]:

@@ -84,7 +84,7 @@ def _utterances_of(lines: Iterable[bytes], path: Path) -> Iterator[Utterance]:
     line_of_id: dict[str, int] = {}
     for number, line in enumerate(lines, start=1):
         where = f"{path}:{number}"
-        record = _record(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
+        record = record_of_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
         if record is None:
             continue
         utterance = utterance_of_record(record, path.parent, where)
@@ -98,8 +98,12 @@ def _utterances_of(lines: Iterable[bytes], path: Path) -> Iterator[Utterance]:
         raise CorpusError(f"{path}: the manifest holds no utterance")
 
 
-def _record(line: bytes, where: str) -> dict[str, Any] | None:
-    """The JSON object in `line`, None for a blank line."""
+def record_of_line(line: bytes, where: str) -> dict[str, Any] | None:
+    """The JSON object in `line` of a manifest, None for a blank line.
+
+    Raises:
+        CorpusError: not UTF-8, not JSON, or not an object; `where` goes into the message.
+    """
     if not line.strip():
         return None
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 from asr.recognizer.recognizer import Recognized
 
@@ -16,9 +17,13 @@ def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
 
 
 def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
-    """One JSON object on one line: audio, seconds, text, score, tokens with times, and further readings if any."""
+    """One JSON object on one line: id, audio, seconds, text, score, tokens with times, and further readings if any.
+
+    The id is the file's stem, as most corpora name their utterances, so that `asr score` finds the reference.
+    """
     best, *others = recognized.hypotheses
     record: dict[str, object] = {
+        "id": Path(recognized.id).stem,
         "audio": recognized.id,
         "seconds": round(recognized.seconds, 3),
         "text": best.text,

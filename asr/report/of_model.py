@@ -25,7 +25,8 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System]) -> No
     checkpoint = load_checkpoint(file)
     folder = file.parent.parent if file.parent.name == CHECKPOINT_FOLDER else file.parent
     normalizer = NormalizerConfig.model_validate(checkpoint.tokenizer["config"]["normalizer"])
-    steps = ", ".join(step.__name__.replace("_", " ") for step in normalization_steps(normalizer))
+    # A step that is done twice is told once.
+    steps = ", ".join(dict.fromkeys(step.__name__.replace("_", " ") for step in normalization_steps(normalizer)))
     subsets = ", ".join(dict.fromkeys(system.result.subset for system in systems))
     write_report(
         path,

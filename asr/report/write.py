@@ -18,7 +18,7 @@ from asr.atomic import write_text
 from asr.report.content import Group, group_content, grouped, learning_curve
 from asr.report.details import System
 from asr.report.packing import pack_details
-from asr.scoring import Scorecard
+from asr.scoring import Scorecard, interval_note
 
 _PAGE = Path(__file__).parent / "page"
 # In the order in which they build on each other.
@@ -57,6 +57,7 @@ def write_report(
         "generator": f"bigru-asr {__version__}",
         "comparisons": list(comparisons),
         "notes": list(notes),
+        "intervals": interval_note([system.result for system in systems]),
         "curve": _curve(metrics),
         "groups": [group_content(group, lambda audio: _address(audio, path.parent)) for group in groups],
     }

@@ -17,11 +17,12 @@ from asr.scoring.breakdown import (
 )
 from asr.scoring.comparison import Comparison, compare
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
-from asr.scoring.formats import Columns, ignored, read_transcripts
+from asr.scoring.formats import Columns, hint_about_ids, ignored, read_transcripts
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
     UtteranceScore,
+    interval_note,
     read_results,
     results_table,
     score_utterance,
@@ -29,7 +30,7 @@ from asr.scoring.report import (
     write_hypotheses,
     write_results,
 )
-from asr.scoring.scorecard import Scorecard, SystemScores, score_systems, write_scorecard
+from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, paired
 
@@ -51,8 +52,11 @@ __all__ = [
     "confusions_table",
     "count_characters",
     "count_words",
+    "errors_of_spelling",
     "groups_tables",
+    "hint_about_ids",
     "ignored",
+    "interval_note",
     "normalizer",
     "paired",
     "rate_interval",

@@ -14,6 +14,7 @@ from asr.errors import ScoringError, did_you_mean
 from asr.scoring.error_counts import ErrorCounts
 from asr.scoring.report import UtteranceScore
 from asr.scoring.significance import Interval, block_of_each, rate_interval
+from asr.scoring.transcripts import Transcript
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,8 +64,7 @@ def summarize_groups(
     for score in scores:
         members[group_of(score, column)].append(score)
     if set(members) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
-        known = sorted({SPEAKER, DURATION, *(name for score in scores for name in score.columns)})
-        raise ScoringError(f"--by {column}: no such column{did_you_mean(column, known)}")
+        raise ScoringError(f"--by {column}: no such column{_hint(column, _known_columns(scores))}")
     results = [
         GroupResult(
             subset=subset,
@@ -81,6 +81,36 @@ def summarize_groups(
         names = [_name_of_bin(*edges) for edges in _bins()]
         return sorted(results, key=lambda result: (*names, UNKNOWN).index(result.group))
     return sorted(results, key=lambda result: (-result.words.rate, result.group))
+
+
+def check_columns(references: Iterable[Transcript], by: Sequence[str]) -> None:
+    """Accepts columns `by` of which each is known of some of `references`.
+
+    Raises:
+        ScoringError: no speaker, no duration or no such column is known.
+    """
+    known = _known_columns(references) if by else set()
+    how = {
+        SPEAKER: "no speaker is known here; --speaker-before takes it from the ids, or give the references a column "
+        "'speaker'",
+        DURATION: "no duration is known here; give the references a column 'seconds'",
+    }
+    for column in by:
+        if column not in known:
+            raise ScoringError(f"--by {column}: {how.get(column) or f'no such column{_hint(column, known)}'}")
+
+
+def _known_columns(utterances: Iterable[UtteranceScore | Transcript]) -> set[str]:
+    """What at least one of `utterances` can be grouped by."""
+    known: set[str] = set()
+    for each in utterances:
+        known.update(name for name, value in each.columns.items() if value)
+        known.update(name for name, value in ((SPEAKER, each.speaker), (DURATION, each.seconds)) if value)
+    return known
+
+
+def _hint(column: str, known: set[str]) -> str:
+    return did_you_mean(column, known) if known else "; nothing is known here but texts"
 
 
 def group_of(score: UtteranceScore, column: str) -> str:
@@ -115,15 +145,20 @@ def _interval(scores: Sequence[UtteranceScore], seed: int) -> Interval | None:
     return rate_interval(counts, blocks, np.random.default_rng(seed))
 
 
-def groups_tables(results: Iterable[GroupResult]) -> list[Table]:
-    """Tables of `results` for rich to print: one for each column, with one line per group."""
+def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -> list[Table]:
+    """Tables of `results` for rich to print: one for each column, with one line per group.
+
+    Args:
+        results: the groups.
+        systems: what the results of one subset are of, the head of their column.
+    """
     from rich.table import Table
 
     tables: dict[str, Table] = {}
     for result in results:
         if result.column not in tables:
             tables[result.column] = table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-            for name in ("subset", "decoder", result.column):
+            for name in ("subset", systems, result.column):
                 table.add_column(name, overflow="fold")
             for name in ("WER %", "95 %", "sub", "del", "ins", "words", "utts"):
                 table.add_column(name, justify="right", no_wrap=True)
@@ -193,9 +228,9 @@ def confusions_table(found: Confusions, limit: int) -> Table:
     from rich.table import Table
 
     columns = {
-        "exchanged": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
-        "missed": [f"{word}  {count}" for word, count in found.deletions[:limit]],
-        "made up": [f"{word}  {count}" for word, count in found.insertions[:limit]],
+        "substituted": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
+        "deleted": [f"{word}  {count}" for word, count in found.deletions[:limit]],
+        "inserted": [f"{word}  {count}" for word, count in found.insertions[:limit]],
     }
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for name in columns:

@@ -21,6 +21,7 @@ from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript
 
 _SECONDS_COLUMNS = ("seconds", "duration")
+_LINES_HINT = "; each line of plain text begins with its id, as in `id text`"
 _IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
 
@@ -61,7 +62,7 @@ def read_transcripts(
         ScoringError: the file cannot be read, is not UTF-8, is not of that form, holds nothing, or an id stands twice.
 
     """
-    kind = format or _SUFFIXES.get(path.suffix.lower(), "lines")
+    kind = _form_of(path, format)
     if kind == "ctm":
         return _read_ctm(path, references or {})
     if kind not in FORMATS:
@@ -72,12 +73,28 @@ def read_transcripts(
         if entry.id in found:
             raise ScoringError(
                 f"{entry.where}: id '{entry.id}' stands already in line {place[entry.id].rpartition(':')[2]}; "
-                "expected one transcript for each utterance"
+                f"expected one transcript for each utterance{_LINES_HINT if kind == 'lines' else ''}"
             )
         found[entry.id], place[entry.id] = entry.transcript, entry.where
     if not found:
         raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
     return found
+
+
+def _form_of(path: Path, format: str | None) -> str:
+    return format or _SUFFIXES.get(path.suffix.lower(), "lines")
+
+
+def hint_about_ids(
+    reference: Path, hypothesis: Path, *, format: str | None, references: Mapping[str, Transcript]
+) -> str:
+    """Why the ids in two files may well have nothing in common, given their forms; "" where the forms tell nothing."""
+    forms = {_form_of(path, format) for path in (reference, hypothesis)}
+    if "ctm" in forms and all(said.segment is None for said in references.values()):
+        return (
+            "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
+        )
+    return _LINES_HINT if "lines" in forms else ""
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[str, str]]:

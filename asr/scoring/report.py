@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +72,7 @@ class Result:
         whole: utterances of the whole published subset, 0 when that is not known; more than `utterances`: only a part.
         resampled: what the intervals take for independent, "speakers" or "utterances".
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
+        speakers: number of them, 0 where that of any utterance is unknown.
     """
 
     subset: str
@@ -93,6 +94,7 @@ class Result:
     whole: int
     resampled: Unit
     rtf: float | None
+    speakers: int = 0
 
     @property
     def is_part(self) -> bool:
@@ -179,7 +181,12 @@ def summarize(
         whole=whole,
         resampled=unit,
         rtf=_real_time_factor(scores, processing_seconds),
+        speakers=_num_speakers({score.speaker for score in scores}),
     )
+
+
+def _num_speakers(speakers: Collection[str]) -> int:
+    return 0 if "" in speakers else len(speakers)
 
 
 def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:
@@ -252,17 +259,35 @@ def show_differences(parts: Iterable[Difference]) -> str:
     return " ".join(shown)
 
 
-def results_table(results: Sequence[Result]) -> Table:
-    """A table of `results` for rich to print: rates in per cent, at most 80 characters wide for short subset names."""
+def results_table(results: Sequence[Result], *, systems: str = "decoder") -> Table:
+    """A table of `results` for rich to print: rates in per cent, at most 80 characters wide for short subset names.
+
+    Args:
+        results: one for each line.
+        systems: what the results of one subset are of, the head of their column.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), caption=_caption(results), caption_justify="left")
     # Where the terminal is too narrow, names fold; numbers stay whole as long as anything can.
     table.add_column("subset", overflow="fold", min_width=4)
-    table.add_column("decoder", overflow="fold", min_width=4)
-    for name in ("WER %", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utts", "RTF"):
+    table.add_column(systems, overflow="fold", min_width=4)
+    is_timed = _is_timed(results)
+    for name in (
+        "WER %",
+        "95 %",
+        "CER %",
+        "95 %",
+        "sub",
+        "del",
+        "ins",
+        "words",
+        "utts",
+        *(["RTF"] if is_timed else []),
+    ):
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
+        speed = "-" if result.rtf is None else f"{result.rtf:.3f}"
         table.add_row(
             f"{result.subset} (part)" if result.is_part else result.subset,
             result.decoder,
@@ -275,13 +300,32 @@ def results_table(results: Sequence[Result]) -> Table:
             str(result.insertions),
             str(result.words),
             str(result.utterances),
-            "-" if result.rtf is None else f"{result.rtf:.3f}",
+            *([speed] if is_timed else []),
         )
     return table
 
 
+def _is_timed(results: Iterable[Result]) -> bool:
+    return any(result.rtf is not None for result in results)
+
+
 def _caption(results: Sequence[Result]) -> str:
-    units = sorted({result.resampled for result in results})
+    speed = " RTF: computing time / audio time." if _is_timed(results) else ""
     parts = {result.subset: f"{result.utterances} of {result.whole}" for result in results if result.is_part}
     partial = "".join(f" {name}: a part, {counts} utterances." for name, counts in parts.items())
-    return f"95 %: bootstrap over {' or '.join(units)}. RTF: computing time / audio time.{partial}"
+    return f"{interval_note(results)}{speed}{partial}"
+
+
+def interval_note(results: Iterable[Result]) -> str:
+    """What the intervals of `results` resample, and why, where speakers are known but too few."""
+    units = {result.subset: _unit(result) for result in results}
+    if len(set(units.values())) == 1:
+        return f"95 %: bootstrap over {next(iter(units.values()))}."
+    return f"95 %: bootstrap over {'; '.join(f'{unit} in {subset}' for subset, unit in units.items())}."
+
+
+def _unit(result: Result) -> str:
+    few = result.speakers if result.resampled == "utterances" else 0
+    if not few:
+        return result.resampled
+    return f"utterances ({few} {'speaker is' if few == 1 else 'speakers are'} too few to resample)"

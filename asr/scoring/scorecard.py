@@ -10,10 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from asr.atomic import write_text
-from asr.scoring.breakdown import Confusions, GroupResult, confusions, summarize_groups
+from asr.scoring.breakdown import Confusions, GroupResult, check_columns, confusions, summarize_groups
 from asr.scoring.comparison import Comparison, compare
+from asr.scoring.error_counts import count_words
+from asr.scoring.normalizers import normalizer
 from asr.scoring.report import Result, UtteranceScore, score_utterance, summarize
 from asr.scoring.transcripts import Transcript
+
+_SPELLING = ("case", "punctuation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,7 @@ def score_systems(
     Raises:
         ScoringError: the references hold no word, or no utterance has one of the columns `by`.
     """
+    check_columns([said for pairs in systems.values() for said, _ in pairs.values()], by)
     scored = {
         name: tuple(
             score_utterance(
@@ -97,6 +102,25 @@ def score_systems(
         comparisons=tuple(compare(scored[first], scored[name], names=(first, name), seed=seed) for name in others),
         normalizers=tuple(normalizers),
     )
+
+
+def errors_of_spelling(card: Scorecard) -> tuple[tuple[str, ...], dict[str, tuple[int, int]]]:
+    """Steps that leave case and punctuation out, and for each system how many of its word errors that would take away.
+
+    Returns:
+        The steps of `card` with those that it lacks behind them, and by system the errors taken away and all errors.
+    """
+    steps = (*card.normalizers, *(step for step in _SPELLING if step not in card.normalizers))
+    if steps == card.normalizers:
+        return steps, {}
+    simplify = normalizer(_SPELLING)
+    found = {}
+    for system in card.systems:
+        wrong = [score for score in system.scores if score.edits]
+        before = sum(score.words.errors for score in wrong)
+        left = sum(count_words(simplify(score.reference), simplify(score.hypothesis)).errors for score in wrong)
+        found[system.name] = (before - left, before)
+    return steps, found
 
 
 def write_scorecard(path: Path, card: Scorecard) -> None:

@@ -45,6 +45,7 @@ def paired(
     *,
     missing_as_empty: bool = False,
     ignore_extra: bool = False,
+    hint: str = "",
 ) -> dict[str, tuple[Transcript, str]]:
     """Each utterance's reference and the text of its hypothesis by id, in the order of `references`.
 
@@ -53,6 +54,7 @@ def paired(
         hypotheses: what was recognised, by utterance id.
         missing_as_empty: whether a missing hypothesis counts as one that says nothing; else it is an error.
         ignore_extra: whether hypotheses without a reference are left out; else they are an error.
+        hint: what is to be said besides where most ids of the hypotheses are not those of references.
 
     Raises:
         ScoringError: an utterance has no hypothesis, or a hypothesis no reference.
@@ -64,18 +66,42 @@ def paired(
         [('a', 'yes', ''), ('b', 'no', 'now')]
     """
     extra = [utterance_id for utterance_id in hypotheses if utterance_id not in references]
+    hint = _names_of_files(references, hypotheses) or (hint if 2 * len(extra) > len(hypotheses) else "")
     if extra and not ignore_extra:
         raise ScoringError(
             f"{len(extra)} of {len(hypotheses)} hypotheses have no reference: {named(extra)}; "
-            "are these two files of the same data? --ignore-extra leaves them out"
+            f"are these two files of the same data? --ignore-extra leaves them out{hint}"
         )
     missing = [utterance_id for utterance_id in references if utterance_id not in hypotheses]
     if missing and not missing_as_empty:
         raise ScoringError(
             f"{len(missing)} of {len(references)} references have no hypothesis: {named(missing)}; "
-            "add them, or count them as empty with --missing-as-empty"
+            f"add them, or count them as empty with --missing-as-empty{hint}"
         )
     return {key: (said, hypotheses[key].text if key in hypotheses else "") for key, said in references.items()}
+
+
+def _names_of_files(references: Iterable[str], hypotheses: Iterable[str]) -> str:
+    """What to say where ids without a partner would have one, were it not for folder and suffix, else ""."""
+    left, right = set(references), set(hypotheses)
+    bare = {_bare(name): name for name in left - right}
+    met = sorted((bare[_bare(name)], name) for name in right - left if _bare(name) in bare)
+    if not met:
+        return ""
+    said, heard = met[0]
+    return f"; without folder and suffix {len(met)} more would meet, such as '{said}' and '{heard}': write both alike"
+
+
+def _bare(utterance_id: str) -> str:
+    r"""The id as a file's name without folder and suffix.
+
+    Example:
+        >>> _bare("wav/84-121.flac"), _bare("C:\\wav\\a.b.mp3"), _bare("84.121")
+        ('84-121', 'a.b', '84.121')
+    """
+    name = utterance_id.replace("\\", "/").rpartition("/")[2]
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot and stem and suffix[:1].isalpha() and len(suffix) <= 4 else name
 
 
 def named(ids: Iterable[str]) -> str:

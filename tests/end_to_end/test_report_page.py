@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from chromium import Chromium, find_chromium
 from reports import report_in
+
+from asr.report import System, write_report
+from asr.scoring import score_utterance, summarize
 
 PROGRAM = find_chromium()
 pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no Chromium on this machine (apt install chromium)")
@@ -208,7 +212,8 @@ def test_plays_embedded_and_referenced_sound(page: Chromium, utterance_id: str) 
 
 def test_says_where_the_sound_is_when_it_is_not_here(page: Chromium) -> None:
     open_by_keyboard(page, "b-1")
-    assert "--embed-audio" in text(page, ".player")
+    command = "asr evaluate --model ... --data ... --report report.html --embed-audio"
+    assert command in text(page, ".player")
     page.press(" ")
     assert page.errors == []
 
@@ -245,6 +250,59 @@ def test_a_phone_never_scrolls_sideways(page: Chromium, width: int) -> None:
     page.wait("document.querySelector('#utterance h2')")
     assert not page.run(sideways)
     assert not page.run("document.querySelector('.browse').checkVisibility()")
+
+
+def test_errors_are_called_the_same_everywhere(page: Chromium) -> None:
+    titles = page.run("[...document.querySelectorAll('.confusions h3')].map((each) => each.firstChild.textContent)")
+    open_by_keyboard(page, "a-1")
+    marks = page.run("[...document.querySelectorAll('.key .word')].map((each) => each.textContent)")
+    assert [title.lower() for title in titles] == marks == ["substituted", "deleted", "inserted"]
+
+
+def test_long_names_of_speakers_are_told_apart(browser: Chromium, tmp_path: Path) -> None:
+    names = [f"espeak-ng:en-scottish-{'and-so-on-' * 3}{variant}" for variant in ("f1", "f2", "short")]
+    names.append("anna")
+    scores = [score_utterance(id=name, speaker=name, reference="a b", hypothesis="a") for name in names]
+    result = summarize(scores, subset="test", decoder="d")
+    write_report(tmp_path / "r.html", title="t", systems=[System(name="d", result=result, scores=scores)])
+    for width in (1200, 360):
+        browser.emulate(width=width, height=780, phone=width < 500)
+        browser.open(tmp_path / "r.html")
+        bars = "[...document.querySelectorAll('.bar-row')]"
+        shown = browser.run(f"{bars}.map((bar) => bar.querySelector('.bar-name').innerText)")
+        assert len(set(shown)) == 4
+        assert {name[-2:] for name in shown} == {"f1", "f2", "rt", "na"}
+        assert not browser.run(
+            "[...document.querySelectorAll('.bar-name')].some((name) => name.scrollWidth > name.clientWidth)"
+        )
+        assert all(
+            any(title.startswith(name) for title in browser.run(f"{bars}.map((b) => b.title)")) for name in names
+        )
+    assert "RTF" not in text(browser, ".results")
+    assert "RTF" not in text(browser, ".card")
+    assert "(4 speakers are too few to resample)" in text(browser, ".card")
+    browser.emulate()
+
+
+def test_pictures_are_named_and_letters_never_overlap(page: Chromium) -> None:
+    page.run(
+        "window.drawn = []; const C = CanvasRenderingContext2D.prototype; const fill = C.fillText;"
+        "C.measureText = () => ({ width: 30 });"
+        "C.fillText = function (text, x, y) { if (this.textAlign === 'center' && !text.endsWith(' s')) "
+        "window.drawn.push([x, y, text]); fill.call(this, text, x, y) }"
+    )
+    page.emulate(width=360, height=780, phone=True)
+    open_by_keyboard(page, "a-1")
+    page.wait("window.drawn.length > 0")
+    letters = page.run("window.drawn.splice(0)")
+    rows = {y for _, y, _ in letters}
+    assert len(rows) == 2
+    for row in rows:
+        places = sorted({x for x, y, _ in letters if y == row})
+        assert all(after - before >= 31.9 for before, after in pairwise(places))
+    names = page.run("[...document.querySelectorAll('.lane')].map((each) => each.textContent)")
+    assert names == ["waveform", "log-mel", "tokens"]
+    page.emulate()
 
 
 def test_dark_mode(page: Chromium) -> None:

@@ -13,6 +13,7 @@ import pytest
 import soundfile
 
 from asr.cli import main
+from asr.cli.data import report_lines
 from asr.corpus import Utterance
 from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, repeated_ids
 
@@ -148,17 +149,82 @@ def test_characters_are_counted_by_utterance_and_only_some_named(tmp_path: Path)
     assert (finding.count, [name for name, _ in finding.examples]) == (4, ["u0", "u1", "u2"])
 
 
-def test_repeated_ids_are_all_listed_and_what_was_not_checked_is_said(tmp_path: Path) -> None:
+def test_a_repeated_id_is_one_error_and_its_lines_are_checked(tmp_path: Path) -> None:
     def repeat(folder: Path, lines: list[Line]) -> None:
         for line in lines:
             line["id"] = "same"
+        lines[3]["seconds"] = 2.0
 
-    path = _corpus(tmp_path, repeat)
-    found = _found(path)
+    result = _checked(_corpus(tmp_path, repeat))
+    found = {finding.kind: finding for finding in result.findings()}
+    assert found.keys() == {"repeated id", "wrong duration"}
     assert found["repeated id"].examples == (("same", "lines 1, 2, 3, 4"),)
-    ((_, detail),) = found["unreadable manifest"].examples
-    assert "all.jsonl:2" in detail
-    assert "nothing behind it was checked" in detail
+    assert (found["repeated id"].count, result.utterances) == (1, 4)
+
+
+def test_all_unusable_lines_are_named_and_the_others_checked(tmp_path: Path) -> None:
+    def spoil(folder: Path, lines: list[Line]) -> None:
+        del lines[0]["audio"]
+        lines[1]["text"] = " "
+        lines[2]["seconds"] = 2.0
+
+    path = _corpus(tmp_path, spoil)
+    with path.open("ab") as file:
+        file.write(b'\n{"id"\n[1]\n\xff\n')
+    result = _checked(path)
+    unusable, duration = result.findings()
+    assert (unusable.kind, unusable.severity, unusable.count) == ("unusable line", "error", 5)
+    assert [name for name, _ in unusable.examples] == [f"all.jsonl:{number}" for number in (1, 2, 6, 7, 8)]
+    for (_, detail), expected in zip(
+        unusable.examples,
+        ("key 'audio' is missing", "'u1' has no text", "not JSON", "expected a JSON object", "not UTF-8"),
+        strict=True,
+    ):
+        assert detail.startswith(expected)
+    assert (duration.kind, result.utterances) == ("wrong duration", 2)
+    (line,) = [line for line in report_lines(path, result, [unusable]) if "unusable line" in line]
+    assert all(f"all.jsonl:{number} (" in line for number in (1, 2, 6, 7, 8))
+
+
+def test_a_manifest_without_any_line_is_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    path.write_text("\n\n")
+    ((_, detail),) = _found(path)["unreadable manifest"].examples
+    assert detail == f"{path}: the manifest holds no utterance"
+
+
+@pytest.mark.parametrize(
+    ("rates", "heard", "advised"),
+    [
+        ((8000,), None, 8000),
+        ((8000, 16000), None, 8000),
+        ((44100, 48000), None, 16000),
+        ((44100,), None, None),
+        ((16000,), None, None),
+        ((8000,), 8000, None),
+        ((8000, 16000), 16000, 8000),
+        ((), None, None),
+    ],
+)
+def test_a_rate_is_advised_where_files_are_below_or_differ(
+    rates: tuple[int, ...], heard: int | None, advised: int | None
+) -> None:
+    result = CorpusCheck(sample_rate=heard)
+    for number, rate in enumerate(rates):
+        sound = Sound(sample_rate=rate, num_samples=rate, digest=bytes([number]), peak=0.5)
+        result.add(Utterance(id=f"u{number}", audio=Path("x"), text="yes"), sound)
+    advice = [line for line in report_lines(Path("m"), result, []) if "features.sample_rate" in line]
+    assert [line.split(":")[0] for line in advice] == (
+        [f"train with features.sample_rate={advised}"] if advised else []
+    )
+
+
+def test_one_is_not_many() -> None:
+    result = CorpusCheck()
+    result.add(Utterance(id="u", audio=Path("x"), text="a"), Sound(sample_rate=16000, num_samples=9, peak=0.5))
+    lines = list(report_lines(Path("m"), result, []))
+    assert lines[0] == "m: 1 utterance, 0 speakers, unknown for 1 utterance"
+    assert "1 character: a" in lines
 
 
 def test_ids_are_looked_for_in_damaged_lines_too(tmp_path: Path) -> None:
@@ -196,9 +262,10 @@ def test_command_on_a_good_corpus(
     code, out, err = _run(monkeypatch, capsys, str(_corpus(tmp_path)))
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].endswith("all.jsonl: 4 utterances, 1 speakers")
+    assert lines[0].endswith("all.jsonl: 4 utterances, 1 speaker")
     assert lines[1] == "0.00 h of audio, 1.00 to 1.00 s, median 1.00 s"
-    assert lines[2] == "sample rates: 8000 Hz (4)"
+    assert lines[2] == "sample rate: 8000 Hz (4)"
+    assert lines[3].startswith("train with features.sample_rate=8000: ")
     assert lines[-1] == "no problems found"
 
 
@@ -215,7 +282,10 @@ def test_errors_give_exit_code_1_and_warnings_do_not(
     assert (finding["count"], finding["examples"][0][0]) == (1, "u1")
 
 
-@pytest.mark.parametrize("options", [("absent.jsonl",), (".", "--subsampling", "3"), (".", "--threads", "-1")])
+@pytest.mark.parametrize(
+    "options",
+    [("absent.jsonl",), (".", "--subsampling", "3"), (".", "--threads", "-1"), (".", "--json", "absent/x.json")],
+)
 def test_usage_mistakes_give_exit_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

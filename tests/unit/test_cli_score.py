@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from asr.cli import main
+from asr.decoding import Hypothesis
+from asr.recognizer.recognizer import Recognized
+from asr.recognizer.writers import as_json
 
 Command = Callable[..., tuple[int, str, str]]
 REFERENCE = "84-1-0000 TURN ON THE LIGHT\n84-1-0001 YES\n121-1-0000 NO\n"
@@ -37,6 +40,8 @@ def test_table_and_files(score: Command) -> None:
     code, out, err = score("--json", "results.json", "--per-utterance", "errors.tsv")
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split()[:3] == ["ref", "hyp", "50.00"]
+    assert out.split()[:2] == ["subset", "system"]
+    assert "RTF" not in out
     (record,) = json.loads(Path("results.json").read_text(encoding="utf-8"))["systems"]
     assert (record["wer"], record["words"], record["utterances"], record["rtf"]) == (0.5, 6, 3, None)
     assert (record["substitutions"], record["deletions"], record["insertions"]) == (2, 1, 0)
@@ -79,7 +84,12 @@ def test_missing_hypotheses(score: Command) -> None:
         (HYPOTHESIS, ("--speaker-before", "_"), "--speaker-before '_': expected ids such as 'speaker_utterance'"),
         (HYPOTHESIS, ("--speaker-before", ""), "--speaker-before '': expected ids such as 'speaker-utterance'"),
         (HYPOTHESIS, ("--speaker-before", "84"), "expected ids such as 'speaker84utterance', found '84-1-0000'"),
-        (HYPOTHESIS, ("--json", "absent/results.json"), "No such file or directory"),
+        (
+            "turn off\nturn on\n",
+            (),
+            "in line 1; expected one transcript for each utterance; each line of plain text begins",
+        ),
+        ("turn off\nyes\nno\n", (), "each line of plain text begins with its id, as in `id text`"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(
@@ -90,6 +100,83 @@ def test_mistakes_are_one_line_and_exit_code_2(
     assert code == 2
     assert message in err
     assert err.count("\n") == 1
+
+
+def test_transcripts_in_json_are_scored_by_the_stems_of_files(score: Command) -> None:
+    texts = {"wav/a-1.flac": "yes", "/data/a-2.wav": "now"}
+    spoken = [
+        Recognized(id=name, hypotheses=[Hypothesis(text=text, score=-1.0)], seconds=1.0) for name, text in texts.items()
+    ]
+    Path("hyp.jsonl").write_text("".join(f"{as_json(each, 0.04)}\n" for each in spoken), encoding="utf-8")
+    Path("ref.jsonl").write_text('{"id": "a-1", "text": "yes"}\n{"id": "a-2", "text": "no"}\n', encoding="utf-8")
+    assert next(iter(json.loads(as_json(spoken[0], 0.04)))) == "id"
+    code, out, err = score(files=("ref.jsonl", "hyp.jsonl"))
+    assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "hinted"),
+    [
+        ("a-1 yes\na-2 no\n", "wav/a-1.flac yes\nwav/a-2.flac no\n", "'a-1' and 'wav/a-1.flac'"),
+        ("wav\\a-1.WAV yes\n", "a-1 yes\n", "'wav\\a-1.WAV' and 'a-1'"),
+        ("a-1 yes\na-2 no\n", "a-2 no\n", ""),
+        ("a.1 yes\na.2 no\n", "a.2 no\na.3 yes\n", ""),
+    ],
+)
+def test_ids_that_differ_by_folder_and_suffix_only_are_named(
+    score: Command, reference: str, hypothesis: str, hinted: str
+) -> None:
+    Path("ref.txt").write_text(reference, encoding="utf-8")
+    Path("hyp.txt").write_text(hypothesis, encoding="utf-8")
+    code, _, err = score()
+    assert (code, err.count("\n")) == (2, 1)
+    assert ("without folder and suffix" in err) == bool(hinted)
+    assert hinted in err
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--per-utterance", "--report"])
+def test_files_to_write_are_looked_at_before_the_work(score: Command, option: str) -> None:
+    code, out, err = score(option, "absent/out.x", files=("nothing.txt", "nothing.txt"))
+    assert (code, out) == (2, "")
+    assert err == f"error: {option} absent/out.x: there is no folder 'absent'; make it first, or write elsewhere\n"
+    assert "this is a folder" in score(option, ".")[2]
+    assert "no file can be written in 'ref.txt'" in score(option, "ref.txt/out.x")[2]
+    assert score(option, "out.x")[1].endswith("\nwrote out.x\n")
+
+
+def test_few_other_ids_bring_no_hint_about_the_form(score: Command) -> None:
+    Path("hyp.txt").write_text(HYPOTHESIS + "9-9-9 X\n", encoding="utf-8")
+    assert "`id text`" not in score()[2]
+
+
+def test_recognised_words_with_times_need_references_with_times(score: Command) -> None:
+    Path("hyp.ctm").write_text("84 1 0.5 0.2 TURN\n121 1 1.5 0.2 NO\n", encoding="utf-8")
+    code, _, err = score(files=("ref.txt", "hyp.ctm"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the references have no times" in err
+    assert "stm" in err
+
+
+def test_errors_of_mere_spelling_are_counted(score: Command) -> None:
+    line = "1 of 3 word errors differ in case or punctuation only: --normalize "
+    out = score()[1].splitlines()
+    assert f"{line}case,punctuation" in out
+    assert f"{line}case,punctuation" in score("--normalize", "case")[1].splitlines()
+    assert f"{line}fillers-en,case,punctuation" in score("--normalize", "fillers-en")[1].splitlines()
+    assert "differ in case" not in score("--normalize", "punctuation,case")[1]
+    Path("other.txt").write_text(REFERENCE.lower(), encoding="utf-8")
+    _, out, _ = score(files=("ref.txt", "hyp.txt", "other.txt"))
+    assert "hyp: 1 of 3 word errors" in out
+    # Ids hold no letters: each of the six words differs.
+    assert "other: 6 of 6 word errors" in out
+
+
+def test_a_tenth_of_the_errors_is_not_worth_a_hint(score: Command) -> None:
+    Path("ref.txt").write_text("u a b c d e f g h i j k\n", encoding="utf-8")
+    Path("hyp.txt").write_text("u A x x x x x x x x x k\n", encoding="utf-8")
+    assert "differ in case" not in score()[1]
+    Path("hyp.txt").write_text("u A x x x x x x x x j k\n", encoding="utf-8")
+    assert "1 of 9 word errors differ in case" in score()[1]
 
 
 def test_missing_file(score: Command) -> None:
@@ -135,6 +222,18 @@ def test_a_rate_above_the_limit_fails_with_its_own_code(score: Command) -> None:
     assert Path("results.json").is_file()
 
 
+@pytest.mark.parametrize(("limit", "code"), [("49%", 1), ("50%", 0), ("50 %", 0), ("120%", 0), ("0", 1)])
+def test_the_limit_may_be_in_per_cent(score: Command, limit: str, code: int) -> None:
+    assert score("--fail-above", limit)[0] == code
+
+
+@pytest.mark.parametrize("limit", ["8", "1", "-0.1", "nan", "inf%", "eight", "8%%", "%", ""])
+def test_a_limit_that_may_be_misread_is_refused(score: Command, limit: str) -> None:
+    code, out, err = score("--fail-above", limit)
+    assert (code, out) == (2, "")
+    assert err == f"error: --fail-above {limit}: expected a fraction such as 0.08 or 8%\n"
+
+
 def test_what_was_changed_is_printed(score: Command) -> None:
     assert "normalised by: nothing, the texts are compared as they are" in score()[1]
     assert "normalised by: punctuation, case" in score("--normalize", "punctuation, case")[1]
@@ -143,14 +242,36 @@ def test_what_was_changed_is_printed(score: Command) -> None:
 
 
 def test_groups_and_confusions(score: Command) -> None:
-    _, out, _ = score("--speaker-before", "-", "--by", "speaker", "--by", "duration", "--confusions", "1")
+    _, out, _ = score("--speaker-before", "-", "--by", "speaker", "--confusions", "1")
     lines = [line.split() for line in out.splitlines()]
     assert ["ref", "hyp", "121", "100.00", "20.65-100.00", "1", "0", "0", "1", "1"] in lines
-    assert any(line[2:4] == ["(unknown)", "50.00"] for line in lines)
+    assert ["subset", "system", "speaker"] in [line[:3] for line in lines]
+    assert "2 speakers are too few to resample" in out
     assert "NO → No.  1" in out
+    assert ["substituted", "deleted", "inserted"] in lines
     assert "ON → OFF  1" not in out
-    code, _, err = score("--by", "age")
-    assert (code, err) == (2, "error: --by age: no such column; known: duration, speaker\n")
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ("speaker", "no speaker is known here; --speaker-before takes it from the ids, or give the references a column "
+         "'speaker'"),
+        ("duration", "no duration is known here; give the references a column 'seconds'"),
+        ("gender", "no such column; nothing is known here but texts"),
+    ],
+)  # fmt: skip
+def test_a_breakdown_that_would_say_nothing_is_refused(score: Command, column: str, message: str) -> None:
+    code, out, err = score("--by", column)
+    assert (code, out, err) == (2, "", f"error: --by {column}: {message}\n")
+
+
+def test_only_columns_that_exist_are_listed(score: Command) -> None:
+    Path("ref.csv").write_text("id,text,room,speaker,empty\n84-1-0000,a,k,,\n84-1-0001,b,,,\n121-1-0000,c,,,\n")
+    code, _, err = score("--by", "gender", files=("ref.csv", "hyp.txt"))
+    assert (code, err) == (2, "error: --by gender: no such column; known: room\n")
+    code, out, _ = score("--by", "room", files=("ref.csv", "hyp.txt"))
+    assert (code, "(unknown)" in out) == (0, True)
 
 
 def test_segments_that_are_marked_to_be_ignored_are_counted(score: Command) -> None:

@@ -292,6 +292,8 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
     stages.evaluate(run)
     page = Elements((run.folder / "report.html").read_text(encoding="utf-8"))
     (group,) = content(page)["groups"]
+    (steps,) = [note.partition(": ")[2] for note in content(page)["notes"] if note.startswith("What is done to")]
+    assert len(set(steps.split(", "))) == len(steps.split(", ")) > 3
     assert [system["name"] for system in group["systems"]] == [each.kind for each in experiment.decoders]
     assert 0 not in group["audio"], "a short test set can be heard"
     assert sum((attributes.get("id") or "").startswith("details-0-") for _, attributes in page.tags) == 4

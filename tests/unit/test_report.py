@@ -16,6 +16,7 @@ from asr.scoring import (
     Result,
     Transcript,
     UtteranceScore,
+    interval_note,
     paired,
     read_transcripts,
     results_table,
@@ -141,7 +142,7 @@ def test_table_fits_eighty_columns_with_every_number_whole() -> None:
 
 
 def test_table_without_time() -> None:
-    assert _printed([_result(rtf=None)], 100).splitlines()[1].split()[-1] == "-"
+    assert _printed([_result(), _result(rtf=None)], 100).splitlines()[2].split()[-1] == "-"
 
 
 def _write(path: Path, content: bytes) -> Path:
@@ -207,3 +208,30 @@ def test_a_part_of_a_subset_is_called_that() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "test (part)" in text
     assert "1 of 2939 utterances" in text
+
+
+def test_a_table_of_untimed_systems_has_no_column_of_times_and_calls_them_so() -> None:
+    assert "decoder" in _printed([_result()], 120)
+    assert "RTF" in _printed([_result(), _result(rtf=None)], 120)
+    stream = io.StringIO()
+    Console(file=stream, width=120).print(results_table([_result(rtf=None)], systems="system"))
+    assert stream.getvalue().split()[:2] == ["subset", "system"]
+    assert "RTF" not in stream.getvalue()
+    assert "decoder" not in stream.getvalue()
+
+
+def test_the_note_on_intervals_says_what_was_resampled_where_and_why() -> None:
+    def result(subset: str, num_speakers: int) -> Result:
+        speakers = [f"s{number % num_speakers}" if num_speakers else "" for number in range(20)]
+        scores = [
+            score_utterance(id=str(number), speaker=speaker, reference="a b", hypothesis="a")
+            for number, speaker in enumerate(speakers)
+        ]
+        return summarize(scores, subset=subset, decoder="d")
+
+    many, few, one, none = (result(f"of-{number}", number) for number in (12, 6, 1, 0))
+    assert interval_note([many]) == "95 %: bootstrap over speakers."
+    assert interval_note([none, none]) == "95 %: bootstrap over utterances."
+    assert interval_note([few]) == "95 %: bootstrap over utterances (6 speakers are too few to resample)."
+    assert "(1 speaker is too few to resample)" in interval_note([one])
+    assert interval_note([many, none]) == "95 %: bootstrap over speakers in of-12; utterances in of-0."

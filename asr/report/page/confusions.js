@@ -1,7 +1,7 @@
 // What is taken for what: the most frequent errors of each kind, each a door to the utterances that have it.
 
 const MOST_CONFUSIONS = 12;
-const KINDS = [["s", "Substitutions"], ["d", "Deletions"], ["i", "Insertions"]];
+const KINDS = [["s", "Substituted"], ["d", "Deleted"], ["i", "Inserted"]];
 
 /** Errors of `system` by kind and words: [{kind, said, heard, count}, ...], the most frequent first. */
 function confusionsOf(system) {
@@ -26,7 +26,7 @@ const hasConfusion = (system, index, { kind, said, heard }) =>
   alignedWords(system, index).some((pair) => pair.kind === kind && pair.said === said && pair.heard === heard);
 
 function confusionText({ kind, said, heard }) {
-  return { s: `${said} → ${heard}`, d: `${said} left out`, i: `${heard} made up` }[kind];
+  return { s: `${said} → ${heard}`, d: `${said} deleted`, i: `${heard} inserted` }[kind];
 }
 
 function confusionsCard(system) {

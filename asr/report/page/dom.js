@@ -26,4 +26,11 @@ function filled(element, attributes, children) {
 const percent = (rate, digits = 2) => (Number.isFinite(rate) ? (100 * rate).toFixed(digits) : "∞");
 const whole = (number) => number.toLocaleString("en");
 const clock = (seconds) => (seconds === null ? "–" : `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`);
+/** `text` in at most `most` letters: what tells names apart stands at their ends as often as at their beginnings. */
+function shortened(text, most) {
+  const letters = [...text];
+  if (letters.length <= most) return text;
+  const head = Math.floor((most - 1) / 3);
+  return `${letters.slice(0, head).join("")}…${letters.slice(head + 1 - most).join("")}`;
+}
 const plural = (number, word) => `${whole(number)} ${word}${number === 1 ? "" : "s"}`;

@@ -1,6 +1,7 @@
 // The first view: results, comparisons, where the errors are, how the training went.
 
 const MOST_SPEAKERS = 12;
+const MOST_LETTERS = 30;
 const MOST_BINS = 8;
 // A rate of fewer words than these is mostly luck: it is shown pale.
 const FEW_WORDS = 30;
@@ -28,13 +29,13 @@ function sentencesCard(title, sentences) {
   return element;
 }
 
-const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances", "RTF"];
+const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances"];
+const isTimed = systems.some((system) => system.result.rtf !== null);
 
 function resultsCard() {
   const limit = Math.max(...systems.map((system) => system.result.wer_high), 1e-6);
-  const units = [...new Set(systems.map((system) => system.result.resampled))].join(" or ");
-  const note = `95 %: bootstrap over ${units}. RTF: seconds of computing per second of audio.`;
-  const head = h("tr", {}, RESULT_COLUMNS.map((name) => h("th", { scope: "col", class: name === "Subset" || name === "System" ? "" : "number" }, name)));
+  const note = `${content.intervals}${isTimed ? " RTF: seconds of computing per second of audio." : ""}`;
+  const head = h("tr", {}, [...RESULT_COLUMNS, ...(isTimed ? ["RTF"] : [])].map((name) => h("th", { scope: "col", class: name === "Subset" || name === "System" ? "" : "number" }, name)));
   const table = h("table", { class: "results" }, h("thead", {}, head), h("tbody", {}, systems.map((system, number) => resultRow(system, number, limit))));
   const element = card("Word error rate", note, table);
   element.classList.add("wide");
@@ -57,7 +58,7 @@ function resultRow(system, number, limit) {
     cell("CER 95 %", `${percent(r.cer_low)} – ${percent(r.cer_high)}`),
     cell("sub", whole(r.substitutions)), cell("del", whole(r.deletions)), cell("ins", whole(r.insertions)),
     cell("words", whole(r.words)), cell("utterances", whole(r.utterances) + partial),
-    cell("RTF", r.rtf === null ? "–" : r.rtf.toFixed(3)));
+    isTimed && cell("RTF", r.rtf === null ? "–" : r.rtf.toFixed(3)));
 }
 
 function errorCards(system) {
@@ -97,10 +98,10 @@ function speakerRow(group, each, limit) {
   const name = group.speakers[each.speaker] || "(unknown)";
   const counts = `${plural(each.words, "word")}, ${plural(each.utterances, "utterance")}`;
   return h("li", {}, h("button", {
-    type: "button", class: "bar-row", title: counts, "aria-label": `${name}: WER ${percent(each.rate, 1)} %, ${counts}`,
+    type: "button", class: "bar-row", title: `${name}: ${counts}`, "aria-label": `${name}: WER ${percent(each.rate, 1)} %, ${counts}`,
     onclick: () => filterUtterances({ speaker: String(each.speaker) }),
   },
-  h("span", { class: "bar-name" }, name),
+  h("span", { class: "bar-name" }, shortened(name, MOST_LETTERS)),
   h("span", { class: "bar-track" }, h("span", { class: each.words < FEW_WORDS ? "bar-fill few" : "bar-fill", css: { width: `${(100 * Math.min(each.rate, limit)) / limit}%` } })),
   h("span", { class: "bar-value" }, `${percent(each.rate, 1)} %`),
   h("span", { class: "bar-note" }, `${whole(each.words)} w`)));

@@ -88,6 +88,8 @@ function timedWords(heard, pieces, frameSeconds) {
   return found;
 }
 
+const WITH_SOUND = "A report with sound: asr evaluate --model ... --data ... --report report.html --embed-audio";
+
 /** Where the sound of an utterance can be played from: {address} or {why: text}. */
 async function soundOf(group, groupNumber, index) {
   const audio = group.audio[index];
@@ -98,7 +100,7 @@ async function soundOf(group, groupNumber, index) {
   }
   return {
     why: group.detailed
-      ? "The audio is in the shards, or there is none; --embed-audio puts it into the report."
-      : "Only the texts are known here: neither audio nor what a model saw of it.",
+      ? `The audio is in the shards, or there is none. ${WITH_SOUND}`
+      : `Only the texts are known here: neither audio nor what a model saw of it. ${WITH_SOUND}`,
   };
 }

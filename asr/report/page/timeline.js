@@ -1,6 +1,9 @@
 // The recording over time, on one canvas: waveform, log-mel picture, probabilities of tokens, words as heard.
 
-const LANES = { wave: 46, picture: 104, tokens: 92, words: 22, axis: 18 };
+const LANES = { wave: 46, picture: 104, tokens: 104, words: 22, axis: 18 };
+// What stands at the left end of each lane; tokens leave a line for it.
+const LANE_NAMES = { wave: "waveform", picture: "log-mel", tokens: "tokens" };
+const NAME_HEIGHT = 12;
 const LEAST_PIXELS_PER_SECOND = 84;
 const PICTURE_LEVELS = 64; // the same as in details.py
 const SHOWN_PROBABILITY = 0.2;
@@ -50,11 +53,21 @@ function timeline({ details, timed, pairs, pieces, soundSeconds, seconds, player
   strip.addEventListener("pointermove", (event) => event.buttons & 1 && chooseTime(view, event));
   strip.addEventListener("keydown", (event) => stepTime(view, event));
   new ResizeObserver(() => draw(view)).observe(scroller);
-  const element = h("div", { class: "timeline" }, scroller, reading, h("p", { class: "caption" },
+  const element = h("div", { class: "timeline" }, scroller, ...laneNames(), reading, h("p", { class: "caption" },
     "From above: waveform, the model's picture of the sound (low bands below), probability of tokens by frame (thin line: blank), words as heard."));
   view.element = element;
   showTime(view, 0);
   return view;
+}
+
+/** The names of the lanes, above the strip and not in it: they stay when it is scrolled. */
+function laneNames() {
+  let top = 0;
+  return Object.entries(LANES).map(([lane, height]) => {
+    const name = LANE_NAMES[lane] && h("span", { class: "lane", "aria-hidden": "true", css: { top: `${top}px` } }, LANE_NAMES[lane]);
+    top += height;
+    return name;
+  });
 }
 
 function chooseTime(view, event) {
@@ -147,12 +160,12 @@ function drawPicture(context, { details }, width, height, xOf) {
 
 function drawTokens(context, { details, pieces }, width, height, xOf) {
   const base = height - 4;
-  const tall = height - 30;
+  const tall = height - 30 - NAME_HEIGHT;
   const step = xOf(details.frameSeconds);
   context.font = "11px system-ui, sans-serif";
   context.textAlign = "center";
   let start = 0;
-  const ends = [-1, -1];
+  const labels = [];
   // Read once: asking the browser for a style thousands of times takes longer than drawing.
   const [first, others, ink] = ["--token", "--token-other", "--ink"].map(styleOf);
   let previous = -1;
@@ -166,22 +179,27 @@ function drawTokens(context, { details, pieces }, width, height, xOf) {
     const best = count ? details.likelyTokens[start] : -1;
     const probability = count ? details.likelyProbabilities[start] / 255 : 0;
     if (probability >= SHOWN_PROBABILITY && best !== previous) {
-      context.fillStyle = ink;
-      drawLabel(context, shownPiece(pieces[best]), (number + 0.5) * step, width, ends);
+      labels.push({ text: shownPiece(pieces[best]), middle: (number + 0.5) * step, probability });
     }
     previous = probability >= SHOWN_PROBABILITY ? best : -1;
     start += count;
   }
+  context.fillStyle = ink;
+  drawLabels(context, labels, width);
   drawBlank(context, details.blank, step, base, tall);
 }
 
-/** The piece above its bar, in the one of two rows that has room; `ends` says how far each is full. */
-function drawLabel(context, text, middle, width, ends) {
-  const half = context.measureText(text).width / 2 + 1;
-  const x = Math.max(Math.min(middle, width - half), half);
-  const row = x - half >= ends[1] ? 1 : 0;
-  ends[row] = x + half;
-  context.fillText(text, x, 11 + 11 * row);
+/** Pieces above their bars, each in the one of two rows that has room: the more probable first, so that others make way. */
+function drawLabels(context, labels, width) {
+  const rows = [[], []];
+  for (const { text, middle } of labels.sort((a, b) => b.probability - a.probability)) {
+    const half = context.measureText(text).width / 2 + 1;
+    const x = Math.max(Math.min(middle, width - half), half);
+    const row = [1, 0].find((each) => rows[each].every(([from, to]) => x + half <= from || x - half >= to));
+    if (row === undefined) continue;
+    rows[row].push([x - half, x + half]);
+    context.fillText(text, x, NAME_HEIGHT + 11 + 11 * row);
+  }
 }
 
 function drawBlank(context, blank, step, base, tall) {

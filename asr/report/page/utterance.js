@@ -1,7 +1,7 @@
 // One utterance: sound, what the model saw, and every system's words below those that were said.
 
 const MARKS = { s: "sub", d: "del", i: "ins" };
-const KIND_NAMES = { s: "instead of", d: "left out", i: "made up" };
+const KIND_NAMES = { s: "instead of", d: "deleted", i: "inserted" };
 
 // What is open: its element for sound, its timeline, and the object URL to give back.
 let opened = { player: null, view: null, address: "" };
@@ -75,7 +75,7 @@ function heading(group, index) {
 
 function keyOfMarks() {
   return h("p", { class: "key muted" }, "Above: said. Below: heard. ",
-    h("span", { class: "word sub" }, "exchanged"), " ", h("span", { class: "word del" }, "left out"), " ", h("span", { class: "word ins" }, "made up"));
+    h("span", { class: "word sub" }, "substituted"), " ", h("span", { class: "word del" }, "deleted"), " ", h("span", { class: "word ins" }, "inserted"));
 }
 
 function showSound(place, player, sound) {
