@@ -108,7 +108,7 @@ def score(
     systems = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
         heard = read_transcripts(path, format=format, columns=columns, references=said)
-        hint = hint_about_ids(reference, path, format=format, references=said)
+        hint = hint_about_ids(reference, path, format=format, said=said, heard=heard)
         systems[name] = _paired(
             said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
         )

@@ -86,15 +86,21 @@ def _form_of(path: Path, format: str | None) -> str:
 
 
 def hint_about_ids(
-    reference: Path, hypothesis: Path, *, format: str | None, references: Mapping[str, Transcript]
+    reference: Path,
+    hypothesis: Path,
+    *,
+    format: str | None,
+    said: Mapping[str, Transcript],
+    heard: Mapping[str, Transcript],
 ) -> str:
-    """Why the ids in two files may well have nothing in common, given their forms; "" where the forms tell nothing."""
+    """Why the ids in two files that were read may well not be the same, given their forms; "" where these tell nothing."""
     forms = {_form_of(path, format) for path in (reference, hypothesis)}
-    if "ctm" in forms and all(said.segment is None for said in references.values()):
+    if "ctm" in forms and all(transcript.segment is None for transcript in said.values()):
         return (
             "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
         )
-    return _LINES_HINT if "lines" in forms else ""
+    is_most_unknown = 2 * len(heard.keys() - said.keys()) > len(heard)
+    return _LINES_HINT if "lines" in forms and is_most_unknown else ""
 
 
 def _numbered_lines(path: Path) -> Iterator[tuple[str, str]]:

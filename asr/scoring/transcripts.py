@@ -54,7 +54,7 @@ def paired(
         hypotheses: what was recognised, by utterance id.
         missing_as_empty: whether a missing hypothesis counts as one that says nothing; else it is an error.
         ignore_extra: whether hypotheses without a reference are left out; else they are an error.
-        hint: what is to be said besides where most ids of the hypotheses are not those of references.
+        hint: what is to be said besides where ids do not meet, unless folders and suffixes explain it.
 
     Raises:
         ScoringError: an utterance has no hypothesis, or a hypothesis no reference.
@@ -66,7 +66,7 @@ def paired(
         [('a', 'yes', ''), ('b', 'no', 'now')]
     """
     extra = [utterance_id for utterance_id in hypotheses if utterance_id not in references]
-    hint = _names_of_files(references, hypotheses) or (hint if 2 * len(extra) > len(hypotheses) else "")
+    hint = _names_of_files(references, hypotheses) or hint
     if extra and not ignore_extra:
         raise ScoringError(
             f"{len(extra)} of {len(hypotheses)} hypotheses have no reference: {named(extra)}; "

@@ -150,11 +150,12 @@ def test_few_other_ids_bring_no_hint_about_the_form(score: Command) -> None:
 
 
 def test_recognised_words_with_times_need_references_with_times(score: Command) -> None:
-    Path("hyp.ctm").write_text("84 1 0.5 0.2 TURN\n121 1 1.5 0.2 NO\n", encoding="utf-8")
-    code, _, err = score(files=("ref.txt", "hyp.ctm"))
-    assert (code, err.count("\n")) == (2, 1)
-    assert "the references have no times" in err
-    assert "stm" in err
+    for words in ("84 1 0.5 0.2 TURN\n121 1 1.5 0.2 NO\n", "84-1-0000 1 0.5 0.2 TURN\n"):
+        Path("hyp.ctm").write_text(words, encoding="utf-8")
+        code, _, err = score(files=("ref.txt", "hyp.ctm"))
+        assert (code, err.count("\n")) == (2, 1)
+        assert "the references have no times" in err
+        assert "stm" in err
 
 
 def test_errors_of_mere_spelling_are_counted(score: Command) -> None:
