@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
 
 Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
@@ -53,7 +54,7 @@ def evaluate(
 
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
-    _make_room(json_file, report)
+    check_outputs({"--json": json_file, "--report": report})
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     groups: list[GroupResult] = []
@@ -79,14 +80,7 @@ def evaluate(
     _say_where(json_file, hypotheses, report)
 
 
-def _make_room(*files: Path | None) -> None:
-    """Make the files' folders now, so that a wrong path is found before an hour of listening."""
-    for file in files:
-        if file is not None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-
-
 def _say_where(*paths: Path | None) -> None:
     for path in paths:
         if path is not None:
-            print(f"written: {path}")
+            print(f"wrote {path}")

@@ -86,17 +86,7 @@ def score(
     - `asr score reference.txt ours.txt theirs.txt --report report.html`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
-    from asr.report import write_scorecard_report
-    from asr.scoring import (
-        Columns,
-        hint_about_ids,
-        normalizer,
-        read_transcripts,
-        score_systems,
-        write_hypotheses,
-        write_scorecard,
-    )
-    from asr.scoring.scorecard import write_table
+    from asr.scoring import Columns, hint_about_ids, normalizer, read_transcripts, score_systems
 
     outputs = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
     check_outputs(outputs)
@@ -114,6 +104,20 @@ def score(
         )
     card = score_systems(systems, subset=reference.stem, normalizers=steps, normalize=normalized, by=by or ())
     _print(card, confusions)
+    _write(card, json_file, csv_file, per_utterance, report)
+    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
+    if failing:
+        print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
+        raise typer.Exit(1)
+
+
+def _write(
+    card: Scorecard, json_file: Path | None, csv_file: Path | None, per_utterance: Path | None, report: Path | None
+) -> None:
+    from asr.report import write_scorecard_report
+    from asr.scoring import write_hypotheses, write_scorecard
+    from asr.scoring.scorecard import write_table
+
     if json_file is not None:
         write_scorecard(json_file, card)
     if csv_file is not None:
@@ -122,12 +126,8 @@ def score(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
-    for written in filter(None, outputs.values()):
+    for written in filter(None, (json_file, csv_file, per_utterance, report)):
         print(f"wrote {written}")
-    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
-    if failing:
-        print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
-        raise typer.Exit(1)
 
 
 def _rate(text: str | None) -> float | None:

@@ -81,6 +81,7 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
 def test_a_report_changes_no_result_and_addresses_the_sound(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
     report, with_report, without = (tmp_path / name for name in ("new/report.html", "with.json", "without.json"))
+    report.parent.mkdir()
     options = ("evaluate", "--model", model, "--data", corpus, "--decoder", "greedy,beam", "--json")
     cli(*options, with_report, "--report", report)
     cli(*options, without)
