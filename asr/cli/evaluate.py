@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +11,13 @@ import typer
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
 
-Report = Annotated[Path | None, typer.Option(help="Write one HTML file here to see, hear and search every utterance.")]
+Report = Annotated[
+    Path | None,
+    typer.Option(
+        help="Write one HTML file here to see, hear and search every utterance. Default: in the run folder, as "
+        "report-SUBSETS.html; none for a checkpoint."
+    ),
+]
 Data = Annotated[
     list[str],
     typer.Option(help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."),
@@ -52,6 +59,8 @@ def evaluate(
     from asr.scoring import GroupResult, groups_tables, results_table, write_results
     from asr.terminal import get_console
 
+    if report is None and model.is_dir():
+        report = model / f"report-{_file_name(data)}.html"
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report})
@@ -78,6 +87,11 @@ def evaluate(
     if report is not None:
         write_model_report(report, model, systems)
     _say_where(json_file, hypotheses, report)
+
+
+def _file_name(data: list[str]) -> str:
+    """What `data` is called, in letters that a file's name may have."""
+    return "-".join(re.sub(r"[^\w.-]+", "-", each.rstrip("/").rpartition("/")[2]) for each in data)
 
 
 def _say_where(*paths: Path | None) -> None:
