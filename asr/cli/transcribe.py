@@ -8,15 +8,10 @@ from typing import Annotated
 
 import typer
 
-_DEFAULT_MODEL = ("data", "models", "english_small", "model.pt")
-_ABOUT_DEFAULT_MODEL = "the small English model, which hears most words wrong (see its card, data/models/english_small)"
-
 
 def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
-    model: Annotated[
-        Path | None, typer.Option(help="Run folder or checkpoint. Default: the small English model that comes along.")
-    ] = None,
+    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
     decoder: Annotated[str, typer.Option(help="greedy or beam.")] = "beam",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
@@ -25,23 +20,18 @@ def transcribe(
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
     Examples:
-    - `asr transcribe hello.wav`
     - `asr transcribe hello.wav --model runs/spoken_commands`
     - `asr transcribe *.flac --model model.pt --format json > transcripts.jsonl`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.errors import AudioError, ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
-    from asr.resources import resource
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
     choice, *others = parse_decoders(decoder, width=width)
     if others:
         raise ConfigError(f"--decoder {decoder}: transcribing takes one decoder")
-    if model is None:
-        model = resource(*_DEFAULT_MODEL)
-        print(f"no --model: {_ABOUT_DEFAULT_MODEL}", file=sys.stderr)
     recognizer = Recognizer.load(model, choice, device)
     failures = 0
     for path in audio:
