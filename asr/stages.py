@@ -18,7 +18,7 @@ from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError
 from asr.evaluation import Subset, evaluate_subsets
-from asr.experiment import Run
+from asr.experiment import Experiment, Run
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device, select_dtype
@@ -29,6 +29,7 @@ from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
+from asr.training.distributed import Workers
 from asr.training.init import freeze, pretrained
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.optimizer import make_optimizer
@@ -224,6 +225,29 @@ def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[Acous
     return model, tokenizer
 
 
+def make_updater(
+    experiment: Experiment,
+    model: AcousticModel,
+    tokenizer: Tokenizer,
+    *,
+    dtype: torch.dtype,
+    workers: Workers | None = None,
+) -> Updater:
+    """What makes the updates of `model`, in the arithmetic `dtype`, as `experiment` has it."""
+    return Updater(
+        model,
+        tokenizer,
+        make_optimizer(experiment.optimizer, model),
+        augment=experiment.augment,
+        loss=experiment.loss,
+        max_gradient_norm=experiment.training.max_gradient_norm,
+        l1=experiment.optimizer.l1,
+        dtype=dtype,
+        seed=experiment.seed,
+        workers=workers,
+    )
+
+
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
     experiment, workers = run.experiment, run.workers
     dev_index = ShardIndex.load(run.shards(run.dev_part))
@@ -239,18 +263,8 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
             world_size=workers.size,
         )
 
-    updater = Updater(
-        recognizer.model,
-        recognizer.tokenizer,
-        make_optimizer(experiment.optimizer, recognizer.model),
-        augment=experiment.augment,
-        loss=experiment.loss,
-        max_gradient_norm=experiment.training.max_gradient_norm,
-        l1=experiment.optimizer.l1,
-        dtype=select_dtype(experiment.training.precision, recognizer.device),
-        seed=experiment.seed,
-        workers=workers,
-    )
+    dtype = select_dtype(experiment.training.precision, recognizer.device)
+    updater = make_updater(experiment, recognizer.model, recognizer.tokenizer, dtype=dtype, workers=workers)
     return Trainer(
         recognizer,
         updater,

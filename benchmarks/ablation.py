@@ -71,7 +71,8 @@ def parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--config", required=True)
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the corpus")
     parser.add_argument("--skip", nargs="*", default=[], choices=CHANGES, help="variants to leave out")
-    return parser.parse_known_args()
+    options, common = parser.parse_known_args()
+    return options, [setting for setting in common if setting != "--"]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from functools import partial
 
 import torch
 from record import record, spread
-from step import bare_encoder, encoder_inputs, make_updater, speech_batch
+from step import bare_encoder, encoder_inputs, speech_batch, updater_of
 
 from asr.experiment import load_experiment
 
@@ -47,7 +47,7 @@ def measured(seconds: float, dtype: torch.dtype) -> dict[str, object]:
     """One row: throughput and shares at one batch size in one number format."""
     experiment = load_experiment(CONFIG)
     batch = speech_batch(experiment.features.sample_rate, seconds=seconds)
-    updater = make_updater(batch, CONFIG, device="cuda", dtype=dtype)
+    updater = updater_of(batch, CONFIG, device="cuda", dtype=dtype)
     times: dict[str, list[float]] = {"step": [], "encoder": []}
     torch.cuda.reset_peak_memory_stats()
     for number in range(NUM_WARM_UPS + NUM_RUNS):

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from record import record, spread
-from step import make_updater, speech_batch
+from step import speech_batch, updater_of
 
 from asr.experiment import load_experiment
 from asr.training.distributed import join_workers
@@ -65,7 +65,7 @@ def work(result: Path) -> None:
     experiment = load_experiment(CONFIG)
     with join_workers() as workers:
         batch = speech_batch(experiment.features.sample_rate)
-        updater = make_updater(batch, CONFIG, workers=workers)
+        updater = updater_of(batch, CONFIG, workers=workers)
         seconds = 0.0
         for number in range(NUM_WARM_UPS + NUM_UPDATES):
             if number == NUM_WARM_UPS:

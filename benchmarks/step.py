@@ -26,9 +26,9 @@ from asr.corpus.batches import Batch
 from asr.experiment import load_experiment
 from asr.features.augment import Augmenter
 from asr.model import AcousticModel
+from asr.stages import make_updater
 from asr.text.tokenizer import train_tokenizer
 from asr.training.distributed import Workers
-from asr.training.optimizer import make_optimizer
 from asr.training.update import CtcTargets, Updater, derived_seed, gradient_norms
 
 CONFIG = "spoken_commands"
@@ -44,7 +44,7 @@ def main() -> None:
     """Measures step, encoder and parts, and records the result."""
     experiment = load_experiment(CONFIG)
     batch = speech_batch(experiment.features.sample_rate)
-    updater = make_updater(batch)
+    updater = updater_of(batch)
     seconds = interleaved(updater, batch)
     encoder = statistics.median(seconds["encoder"])
     ratios = [step / bare for step, bare in zip(seconds["step"], seconds["encoder"], strict=True)]
@@ -90,7 +90,7 @@ def speech_batch(sample_rate: int, seconds: float = BATCH_SECONDS) -> Batch:
     return Batch(ids, texts, ("",) * len(lengths), waveforms, torch.tensor(lengths))
 
 
-def make_updater(
+def updater_of(
     batch: Batch,
     config: str = CONFIG,
     *,
@@ -104,18 +104,8 @@ def make_updater(
     tokenizer = train_tokenizer(batch.texts, experiment.tokenizer.model_copy(update=update))
     torch.manual_seed(SEED)
     model = AcousticModel(experiment.acoustic, tokenizer.size).to(device)
-    return Updater(
-        model,
-        tokenizer,
-        make_optimizer(experiment.optimizer, model),
-        augment=experiment.augment,
-        loss=experiment.loss,
-        max_gradient_norm=experiment.training.max_gradient_norm,
-        l1=experiment.optimizer.l1,
-        dtype=dtype,
-        seed=SEED,
-        workers=workers,
-    )
+    experiment = experiment.model_copy(update={"seed": SEED})
+    return make_updater(experiment, model, tokenizer, dtype=dtype, workers=workers)
 
 
 def interleaved(updater: Updater, batch: Batch) -> dict[str, list[float]]:

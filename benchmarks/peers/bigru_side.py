@@ -19,11 +19,10 @@ from asr.experiment import Experiment
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint
 from asr.recognizer.recognizer import Recognizer
+from asr.stages import make_updater
 from asr.text.tokenizer import tokenizer_from_state
 from asr.training.loop import Trainer, TrainingData
-from asr.training.optimizer import make_optimizer
 from asr.training.run_log import SilentLog
-from asr.training.update import Updater
 
 NUM_BATCHES = 100
 """From which the mean and variance of the features come, as in the stage `train`."""
@@ -75,17 +74,7 @@ def main() -> None:
         model.features.fit_normalization((batch.waveforms, batch.num_samples) for batch in few)
     decoder = build_decoder(GreedyDecoderConfig(), tokenizer)
     recognizer = Recognizer(model, tokenizer, decoder, torch.device("cpu"))
-    updater = Updater(
-        model,
-        tokenizer,
-        make_optimizer(experiment.optimizer, model),
-        augment=experiment.augment,
-        loss=experiment.loss,
-        max_gradient_norm=experiment.training.max_gradient_norm,
-        l1=experiment.optimizer.l1,
-        dtype=torch.float32,
-        seed=seed,
-    )
+    updater = make_updater(experiment.model_copy(update={"seed": seed}), model, tokenizer, dtype=torch.float32)
     log = Log()
     with tempfile.TemporaryDirectory() as scratch:
         Trainer(

@@ -6,16 +6,15 @@ import hashlib
 import io
 import shutil
 import tarfile
-import threading
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from faulty_server import FaultyServer
 
 from asr.corpus.download import Download, extract, fetch, obtain
 from asr.errors import CorpusError
@@ -24,53 +23,27 @@ CONTENT = bytes(range(256)) * 4000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-@dataclass
-class Server:
-    """A file server with faults: `breaks` holds after how many bytes each of the next answers ends."""
+@dataclass(kw_only=True)
+class Server(FaultyServer):
+    """One file, with faults."""
 
-    url: str
     content: bytes = CONTENT
-    ranges: bool = True
-    states_length: bool = True
-    breaks: list[int] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-    requests: list[tuple[str, str | None]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where the file is served."""
+        return f"{self.address}/sets/a%20b.bin"
+
+    def body(self, path: str) -> bytes | None:
+        """The file, wherever it is asked for."""
+        return self.content
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, state)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        state = Server(url=f"http://127.0.0.1:{http.server_port}/sets/a%20b.bin")
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    state = Server()
+    with state.serving():
         yield state
-        http.shutdown()
-        thread.join()
-
-
-def answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
-    asked = handler.headers["Range"]
-    state.requests.append((handler.path, asked))
-    if state.statuses:
-        handler.send_error(state.statuses.pop(0))
-        return
-    start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
-    if start and start >= len(state.content):
-        handler.send_error(416)
-        return
-    body = state.content[start:]
-    handler.send_response(206 if start else 200)
-    if state.states_length:
-        handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body[: state.breaks.pop(0)] if state.breaks else body)
 
 
 def download(server: Server, **changes: Any) -> Download:

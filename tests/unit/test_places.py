@@ -6,17 +6,15 @@ import json
 import os
 import re
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from faulty_server import FaultyServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -33,52 +31,28 @@ RATE = 8000
 SMALL = BatchesConfig(seconds=1, shuffle_buffer=10, window_batches=2, num_workers=0)
 
 
-@dataclass
-class Server:
-    """The files of a folder with faults: `breaks` holds after how many bytes each of the next answers ends."""
+@dataclass(kw_only=True)
+class Server(FaultyServer):
+    """The files of a folder, with faults."""
 
     folder: Path
-    url: str = ""
-    ranges: bool = True
-    states_length: bool = True
-    breaks: list[int] = field(default_factory=list)
-    statuses: list[int] = field(default_factory=list)
-    requests: list[tuple[str, str | None]] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        """Where the folder is served."""
+        return self.address
+
+    def body(self, path: str) -> bytes | None:
+        """The file at `path` below the folder."""
+        file = self.folder / path.lstrip("/")
+        return file.read_bytes() if file.is_file() else None
 
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer(self, state)
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    state = Server(tmp_path)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        state.url = f"http://127.0.0.1:{http.server_port}"
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        thread.start()
+    state = Server(folder=tmp_path)
+    with state.serving():
         yield state
-        http.shutdown()
-        thread.join()
-
-
-def answer(handler: BaseHTTPRequestHandler, state: Server) -> None:
-    asked = handler.headers["Range"]
-    state.requests.append((handler.path, asked))
-    path = state.folder / handler.path.lstrip("/").partition("?")[0]
-    if state.statuses or not path.is_file():
-        handler.send_error(state.statuses.pop(0) if state.statuses else 404)
-        return
-    start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
-    body = path.read_bytes()[start:]
-    handler.send_response(206 if start else 200)
-    if state.states_length:
-        handler.send_header("Content-Length", str(len(body)))
-    handler.end_headers()
-    handler.wfile.write(body[: state.breaks.pop(0)] if state.breaks else body)
 
 
 @pytest.fixture(autouse=True)
