@@ -52,11 +52,13 @@ def _digest(seed: int, split: str, number: int) -> bytes:
     return hashlib.blake2b(f"{seed} {split} {number}".encode(), digest_size=8).digest()
 
 
-def plan(seed: int, split: str, number: int) -> tuple[Voice, Scene, np.random.Generator]:
+def plan(
+    seed: int, split: str, number: int, share_of_flite: float | None = None
+) -> tuple[Voice, Scene, np.random.Generator]:
     """Who speaks utterance `number` of `split`, what stands between them and us, and the chance that is left for noise."""
     digest = _digest(seed, split, number)
     numbers = np.random.default_rng(int.from_bytes(digest))
-    return draw_voice(split, random.Random(digest)), draw_scene(split, numbers), numbers
+    return draw_voice(split, random.Random(digest), share_of_flite), draw_scene(split, numbers), numbers
 
 
 def make_utterance(job: tuple[int, str, int, str]) -> tuple[dict[str, object], bytes]:

@@ -3,9 +3,9 @@ r"""Lets the synthesisers of this corpus read the training texts of another, as 
     python data/spoken_commands/read_aloud.py LibriSpeech/train-clean-100 --out corpora/read-aloud
     asr run librispeech "splits.train=[train-clean-100, {data: 'shards:corpora/read-aloud', weight: 0.3}]"
 
-Reads all `*.trans.txt` (lines of `ID TEXT`) below the folders, which must be training parts: words of a test set that a
-model has heard, from whatever voice, are no test. Each text is read once, with a voice, room, noise and microphone drawn by
-its id. Needs espeak-ng and flite.
+Reads all `*.trans.txt` (lines of `ID TEXT`) below the folders, and the lines of text files (also `.gz`). They must be of
+training parts: words of a test set that a model has heard, from whatever voice, are no test. Each text is read once, with a
+voice, room, noise and microphone drawn by its id. Needs espeak-ng and flite.
 
 Source of the idea: Rosenberg et al. 2019, "Speech recognition with augmented synthesized speech".
 """
@@ -13,7 +13,10 @@ Source of the idea: Rosenberg et al. 2019, "Speech recognition with augmented sy
 from __future__ import annotations
 
 import argparse
+import functools
+import gzip
 import multiprocessing
+import random
 import shutil
 import sys
 import zlib
@@ -34,18 +37,25 @@ PROGRAMS = ("espeak-ng", "flite")
 NOT_FOR_TRAINING = ("dev", "test")
 
 
-def texts_below(folder: Path) -> Iterator[tuple[str, str]]:
-    """Ids and texts of all transcripts below `folder`, in a fixed order."""
-    for transcript in sorted(folder.rglob("*.trans.txt")):
-        for line in transcript.read_text(encoding="utf-8").splitlines():
-            utterance_id, _, text = line.partition(" ")
-            yield utterance_id, text
+def texts_of(source: Path) -> Iterator[tuple[str, str]]:
+    """Ids and texts of all transcripts below the folder `source`, or of the lines of the file `source`, in a fixed order."""
+    if source.is_dir():
+        for transcript in sorted(source.rglob("*.trans.txt")):
+            for line in transcript.read_text(encoding="utf-8").splitlines():
+                utterance_id, _, text = line.partition(" ")
+                yield utterance_id, text
+        return
+    packed = source.read_bytes()
+    lines = (gzip.decompress(packed) if source.suffix == ".gz" else packed).decode("utf-8").splitlines()
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            yield f"{source.name.partition('.')[0]}-{number:06d}", line
 
 
-def read_aloud(job: tuple[str, str]) -> Utterance:
+def read_aloud(job: tuple[str, str], share_of_flite: float) -> Utterance:
     """The utterance that a synthesiser made of (id, text); the same in every run."""
     utterance_id, text = job
-    voice, scene, numbers = plan(SEED, "train", zlib.crc32(utterance_id.encode()))
+    voice, scene, numbers = plan(SEED, "train", zlib.crc32(utterance_id.encode()), share_of_flite)
     samples, rate = speak(text.lower(), voice)
     waveform = record(samples, rate, scene, numbers).astype(np.float32)
     audio = encode_audio(waveform, SAMPLE_RATE, "flac")
@@ -55,22 +65,40 @@ def read_aloud(job: tuple[str, str]) -> Utterance:
 def main() -> None:
     """Read the texts aloud and write the shards."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", nargs="+", type=Path, help="training parts of a corpus")
+    parser.add_argument(
+        "sources", nargs="+", type=Path, help="training parts of a corpus, or files of texts, one a line"
+    )
+    parser.add_argument("--utterances", type=int, default=None, help="so many, drawn at random (default: all)")
+    parser.add_argument(
+        "--share-of-flite",
+        type=float,
+        default=0.6,
+        help="the others are espeak-ng's, less human (default: %(default)s)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--processes", type=int, default=None, help="as many as there are processors by default")
     options = parser.parse_args()
-    for folder in options.folders:
-        if folder.name.startswith(NOT_FOR_TRAINING):
-            sys.exit(f"error: {folder}: expected a training part, found one to measure on; nothing was written")
+    for source in options.sources:
+        if source.name.startswith(NOT_FOR_TRAINING):
+            sys.exit(f"error: {source}: expected a training part, found one to measure on; nothing was written")
+        if not source.exists():
+            sys.exit(
+                f"error: {source}: expected a folder with *.trans.txt below or a file of texts, found nothing there"
+            )
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         sys.exit(f"error: not found: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing)}")
-    jobs = [job for folder in options.folders for job in texts_below(folder)]
+    jobs = [job for source in options.sources for job in texts_of(source)]
     if not jobs:
-        sys.exit(f"error: {options.folders[0]}: expected *.trans.txt below, found none")
+        sys.exit(
+            f"error: {options.sources[0]}: expected texts (lines of a file, or *.trans.txt below a folder), found none"
+        )
+    if options.utterances is not None:
+        jobs = random.Random(SEED).sample(jobs, min(options.utterances, len(jobs)))
+    reader = functools.partial(read_aloud, share_of_flite=options.share_of_flite)
     with multiprocessing.Pool(options.processes) as pool:
         index = write_shards(
-            pool.imap(read_aloud, jobs, chunksize=4), options.out, sample_rate=SAMPLE_RATE, config=ShardsConfig()
+            pool.imap(reader, jobs, chunksize=4), options.out, sample_rate=SAMPLE_RATE, config=ShardsConfig()
         )
     print(
         f"{options.out}: {index.num_utterances} utterances, {index.seconds / 3600:.2f} h, {index.num_speakers} voices"

@@ -72,17 +72,18 @@ class Voice:
         return {"synthesiser": self.synthesiser} | {name: f"{value:.2f}" for name, value in numbers.items()}
 
 
-def draw_voice(split: str, generator: random.Random) -> Voice:
+def draw_voice(split: str, generator: random.Random, share_of_flite: float | None = None) -> Voice:
     """A voice of `split`; training hears more extreme speeds, pitches and heads than the tests do.
 
-    Flite has four voices: moving their formants and pitch makes many speakers of them.
+    Flite has four voices: moving their formants and pitch makes many speakers of them. Its share is `SHARE_OF_FLITE`'s if
+    none is given.
     """
     train = split == "train"
     speed = generator.uniform(0.85, 1.15) if train else generator.uniform(0.9, 1.1)
     pitch = generator.uniform(0.8, 1.2) if train else generator.uniform(0.9, 1.1)
     if split == UNSEEN:
         return Voice("festival", generator.choice(sorted(FESTIVAL_VOICES)), speed, 1.0, 1.0)
-    if generator.random() < SHARE_OF_FLITE[split]:
+    if generator.random() < (SHARE_OF_FLITE[split] if share_of_flite is None else share_of_flite):
         formants = generator.uniform(0.88, 1.14) if train else 1.0
         return Voice("flite", generator.choice(FLITE_VOICES[split]), speed, pitch * formants**1.5, formants)
     accent, variant = generator.choices(list(ACCENTS), list(ACCENTS.values()))[0], generator.choice(VARIANTS[split])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import gzip
 import hashlib
 import importlib
 import io
@@ -304,12 +305,20 @@ def test_training_texts_are_read_aloud_the_same_in_every_run(tmp_path: Path) -> 
     folder.mkdir(parents=True)
     (folder / "1-2.trans.txt").write_text("1-2-0000 A FIRST TEXT\n1-2-0001 AND ANOTHER ONE\n", encoding="utf-8")
     script = generator("read_aloud")
-    jobs = list(script.texts_below(tmp_path))
+    jobs = list(script.texts_of(tmp_path))
     assert jobs == [("1-2-0000", "A FIRST TEXT"), ("1-2-0001", "AND ANOTHER ONE")]
-    once, twice = ([script.read_aloud(job) for job in jobs] for _ in range(2))
+    once, twice = ([script.read_aloud(job, 0.5) for job in jobs] for _ in range(2))
     assert once == twice
     assert [(each.id, each.text) for each in once] == [(f"{name}-aloud", text) for name, text in jobs]
     assert all(len(read_audio(each.audio, 16000)) > 8000 for each in once)
+
+
+def test_lines_of_a_text_file_are_texts_with_ids(tmp_path: Path) -> None:
+    texts_of = generator("read_aloud").texts_of
+    (tmp_path / "words.text.gz").write_bytes(gzip.compress(b"A FIRST TEXT\n\nAND ANOTHER ONE\n"))
+    (tmp_path / "words.txt").write_text("A FIRST TEXT\n\nAND ANOTHER ONE\n", encoding="utf-8")
+    expected = [("words-000001", "A FIRST TEXT"), ("words-000003", "AND ANOTHER ONE")]
+    assert list(texts_of(tmp_path / "words.text.gz")) == list(texts_of(tmp_path / "words.txt")) == expected
 
 
 def test_texts_of_a_test_set_are_not_read_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
