@@ -1,0 +1,38 @@
+"""Normalisation of frames, whose statistics never see padding."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+Norm = Literal["layer", "batch", "none"]
+
+
+def make_norm(kind: Norm, size: int) -> nn.Module:
+    """A normalisation of width `size`: of each frame, of each feature over all valid frames of a batch, or none."""
+    if kind == "layer":
+        return nn.LayerNorm(size)
+    return nn.BatchNorm1d(size) if kind == "batch" else nn.Identity()
+
+
+def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
+    """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone.
+
+    Without a mask all frames are valid.
+    """
+    if not isinstance(norm, nn.BatchNorm1d):
+        normed: Tensor = norm(hidden)
+        return normed
+    if mask is None:
+        mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    frames = hidden[mask]
+    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
+    training = norm.training and len(frames) > 1
+    valid: Tensor = norm(frames) if training else _with_running_statistics(norm, frames)
+    return torch.zeros_like(hidden, dtype=valid.dtype).masked_scatter(mask[..., None], valid)
+
+
+def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
+    return nn.functional.batch_norm(frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
