@@ -27,10 +27,13 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
         return normed
     if mask is None:
         mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    if not norm.training:
+        # Frame by frame, so that no shape depends on the lengths: exporting needs that.
+        normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
+        return normed.masked_fill(~mask[..., None], 0)
     frames = hidden[mask]
     # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    training = norm.training and len(frames) > 1
-    valid: Tensor = norm(frames) if training else _with_running_statistics(norm, frames)
+    valid: Tensor = norm(frames) if len(frames) > 1 else _with_running_statistics(norm, frames)
     return torch.zeros_like(hidden, dtype=valid.dtype).masked_scatter(mask[..., None], valid)
 
 
