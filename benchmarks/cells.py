@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/cells.py
     python benchmarks/cells.py --device cuda
 
-The layers stand on each other with nothing between them, in one direction unless --bidirectional is given, which is where the
-cost of a cell is; inputs, states and weights are in float32. Each cell's turn follows one of `torch.nn.GRU`, so that both see
-the same machine; what counts is the median of the ratios (aim: 2 at most, minGRU below 1). "gru" is the encoder's own way to
-run it: on a CPU the compiled recurrence. "+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
+The layers stand on each other with nothing between them, in one direction unless --bidirectional is given; inputs, states
+and weights are in float32. Each cell's turn follows one of `torch.nn.GRU`, so that both see the same machine; what counts is
+the median of the ratios (aim: 2 at most, minGRU below 1). "gru" is the encoder's own way to run it: on a CPU the compiled
+recurrence. "+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Stack(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Outputs (S, B, H * directions) of `frames` of the same shape."""
         for layer in self.layers:
-            cells = list(layer) if isinstance(layer, nn.ModuleList) else []
+            cells = list(layer.children())
             outputs = run_cells(cells, [frames, frames.flip(0)][: len(cells)])
             frames = torch.cat([outputs[0], *(output.flip(0) for output in outputs[1:])], dim=-1)
         return frames

@@ -66,17 +66,18 @@ class EncoderConfig(Section):
     @field_validator("cell_norm", "recurrent_init", "gate_bias")
     @classmethod
     def _check_option_of_cell(cls, value: object, info: ValidationInfo) -> object:
-        if "cell" not in info.data or value in (cls.model_fields[info.field_name or ""].default,):
+        is_off = value in (False, "uniform", 0.0)
+        # A cell that is not known has been complained about.
+        if is_off or "cell" not in info.data:
             return value
         rules = equations(info.data["cell"])
-        lacks = {
-            "cell_norm": (not rules.takes_layer_norm, "takes no further normalisation"),
-            "recurrent_init": (not rules.products, "has no weights between its units"),
-            "gate_bias": (rules.keep_gate is None, "has no gate that keeps the state"),
-        }
-        lack, what = lacks[info.field_name or ""]
-        if lack:
-            raise ValueError(f"cell '{info.data['cell']}' {what}")
+        fits, complaint = {
+            "cell_norm": (rules.takes_layer_norm, "takes no layer normalisation inside"),
+            "recurrent_init": (bool(rules.products), "has no weights between its units"),
+            "gate_bias": (rules.keep_gate is not None, "has no gate that keeps the state"),
+        }[info.field_name or ""]
+        if not fits:
+            raise ValueError(f"cell '{info.data['cell']}' {complaint}")
         return value
 
     @field_validator("highway")

@@ -326,8 +326,8 @@ def test_options_at_their_defaults_add_no_weights() -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"cell": "sru", "cell_norm": True}, "cell_norm: cell 'sru' takes no further normalisation$"),
-        ({"cell": "ligru", "cell_norm": True}, "cell_norm: cell 'ligru' takes no further normalisation$"),
+        ({"cell": "sru", "cell_norm": True}, "cell_norm: cell 'sru' takes no layer normalisation inside$"),
+        ({"cell": "ligru", "cell_norm": True}, "cell_norm: cell 'ligru' takes no layer normalisation inside$"),
         ({"cell": "mingru", "recurrent_init": "orthogonal"}, "cell 'mingru' has no weights between its units$"),
         ({"cell": "rnn", "gate_bias": 1.0}, "gate_bias: cell 'rnn' has no gate that keeps the state$"),
         ({"residual": False, "highway": True}, "highway: a highway takes the place of the residual connection"),
