@@ -4,9 +4,9 @@
     python benchmarks/cells.py --device cuda
 
 The layers stand on each other with nothing between them, in one direction unless --bidirectional is given; inputs, states
-and weights are in float32. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it, one
-of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where others
-use it too; all else in those of the clock. "gru" is the encoder's own way to run it: on a CPU the compiled recurrence.
+and weights are in float32. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
+one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
+others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: on a CPU the compiled recurrence.
 "gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
 """
 
