@@ -6,7 +6,7 @@
 The layers stand on each other with nothing between them, in one direction unless --bidirectional is given; inputs, states
 and weights are in float32. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
 one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
-others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: on a CPU the compiled recurrence.
+others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: compiled on a CPU.
 "gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
 """
 
