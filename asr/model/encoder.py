@@ -11,16 +11,18 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
 from asr.config import Section
 from asr.errors import did_you_mean
 from asr.lengths import valid_mask
-from asr.model.cells import CELLS, run_cells
+from asr.model.cells import CELLS, State, equations, make_cell, run_cells
+from asr.model.norm import Norm, make_norm, normalize
 from asr.model.subsampling import ConvSubsampling, SubsamplingConfig
 
-Norm = Literal["layer", "batch", "none"]
+# Where the gate of a highway starts: closed by three quarters.
+_HIGHWAY_BIAS = -1.0
 
 
 class EncoderConfig(Section):
@@ -28,11 +30,27 @@ class EncoderConfig(Section):
 
     subsampling: SubsamplingConfig = SubsamplingConfig()
     cell: str = Field(default="gru", description=f"recurrent cell: {', '.join(CELLS)}")
+    cell_norm: bool = Field(
+        default=False, description="layer normalisation of the products inside the cell; kernels give way to equations"
+    )
+    recurrent_init: Literal["uniform", "orthogonal"] = Field(
+        default="uniform", description="how the weights between a cell's units are drawn, gate by gate"
+    )
+    gate_bias: float = Field(
+        default=0.0,
+        description="added at the start to the bias of the gate that keeps the state: lstm forget, gru update",
+    )
+    initial_state: Literal["zero", "learnt"] = Field(
+        default="zero", description="what each direction of each layer starts from; learnt starts at zero"
+    )
     hidden_size: int = Field(default=256, ge=1, description="units per direction and layer")
     num_layers: int = Field(default=3, ge=1, le=32, description="recurrent layers")
     bidirectional: bool = Field(default=True, description="read each utterance in both directions")
     norm: Norm = Field(default="layer", description="normalisation before each recurrent layer and before the head")
     residual: bool = Field(default=True, description="add each recurrent layer's input to its output")
+    highway: bool = Field(
+        default=False, description="weigh input against output by a learnt gate, where `residual` would add them"
+    )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="after each recurrent layer, in training")
     dropout_over: Literal["frame", "utterance"] = Field(
         default="frame", description="draw for each frame anew, or once for all frames of an utterance"
@@ -44,6 +62,30 @@ class EncoderConfig(Section):
         if cell not in CELLS:
             raise ValueError(f"unknown cell '{cell}'{did_you_mean(cell, CELLS)}")
         return cell
+
+    @field_validator("cell_norm", "recurrent_init", "gate_bias")
+    @classmethod
+    def _check_option_of_cell(cls, value: object, info: ValidationInfo) -> object:
+        is_off = value in (False, "uniform", 0.0)
+        # A cell that is not known has been complained about.
+        if is_off or "cell" not in info.data:
+            return value
+        rules = equations(info.data["cell"])
+        fits, complaint = {
+            "cell_norm": (rules.takes_layer_norm, "takes no layer normalisation inside"),
+            "recurrent_init": (bool(rules.products), "has no weights between its units"),
+            "gate_bias": (rules.keep_gate is not None, "has no gate that keeps the state"),
+        }[info.field_name or ""]
+        if not fits:
+            raise ValueError(f"cell '{info.data['cell']}' {complaint}")
+        return value
+
+    @field_validator("highway")
+    @classmethod
+    def _check_highway(cls, highway: bool, info: ValidationInfo) -> bool:
+        if highway and info.data.get("residual") is False:
+            raise ValueError("a highway takes the place of the residual connection, which residual=false switches off")
+        return highway
 
     @property
     def output_size(self) -> int:
@@ -69,17 +111,29 @@ class UtteranceDropout(nn.Module):
 
 
 class RecurrentLayer(nn.Module):
-    """One recurrent layer: x + dropout(cell(norm(x))), the cell in one direction or both."""
+    """One recurrent layer: x + dropout(cell(norm(x))), the cell in one direction or both.
+
+    With a highway: (1 - t) * x + t * dropout(cell(norm(x))), t = sigma(W norm(x) + b), where b starts at -1, so that the
+    input passes at first. Source: Srivastava et al. 2015, "Highway Networks".
+    """
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.norm = make_norm(config.norm, config.output_size)
         num_directions = 2 if config.bidirectional else 1
-        cell = CELLS[config.cell]
-        self.directions = nn.ModuleList(cell(config.output_size, config.hidden_size) for _ in range(num_directions))
+        self.directions = nn.ModuleList(_cell_of(config) for _ in range(num_directions))
         dropout = UtteranceDropout if config.dropout_over == "utterance" else nn.Dropout
         self.dropout = dropout(config.dropout)
         self.residual = config.residual
+        # One vector each, h and for an LSTM c behind it: what has one dimension is free of weight decay.
+        self.num_states = equations(config.cell).num_states
+        learnt = num_directions if config.initial_state == "learnt" else 0
+        size = self.num_states * config.hidden_size
+        self.initial = nn.ParameterList(nn.Parameter(torch.zeros(size)) for _ in range(learnt))
+        self.highway: nn.Linear | None = None
+        if config.highway:
+            self.highway = nn.Linear(config.output_size, config.output_size)
+            nn.init.constant_(self.highway.bias, _HIGHWAY_BIAS)
 
     def forward(self, hidden: Tensor, mask: Tensor, reversal: Tensor) -> Tensor:
         """Frames (S, B, output_size) from `hidden` of the same shape.
@@ -89,11 +143,34 @@ class RecurrentLayer(nn.Module):
         """
         normed = normalize(self.norm, hidden, mask)
         inputs = [normed, _frames_at(normed, reversal)][: len(self.directions)]
-        outputs = run_cells(list(self.directions), inputs)
+        outputs = run_cells(list(self.directions), inputs, mask, self._states(hidden.shape[1]))
         if len(outputs) == 2:
             outputs[1] = _frames_at(outputs[1], reversal)
         output: Tensor = self.dropout(torch.cat(outputs, dim=-1))
+        if self.highway is not None:
+            return torch.lerp(hidden, output.to(hidden.dtype), torch.sigmoid(self.highway(normed)).to(hidden.dtype))
         return hidden + output if self.residual else output
+
+    def _states(self, batch: int) -> list[State | None]:
+        """What each direction starts from, (1, B, H) or a pair of these; None where that is zero."""
+        if not self.initial:
+            return [None] * len(self.directions)
+        learnt = [
+            tuple(part.expand(1, batch, -1).contiguous() for part in vector.chunk(self.num_states))
+            for vector in self.initial
+        ]
+        return [parts if self.num_states > 1 else parts[0] for parts in learnt]
+
+
+def _cell_of(config: EncoderConfig) -> nn.Module:
+    return make_cell(
+        config.cell,
+        config.output_size,
+        config.hidden_size,
+        layer_norm=config.cell_norm,
+        orthogonal=config.recurrent_init == "orthogonal",
+        gate_bias=config.gate_bias,
+    )
 
 
 class Encoder(nn.Module):
@@ -145,26 +222,3 @@ def reversed_frames(lengths: Tensor, max_length: int) -> Tensor:
 def _frames_at(hidden: Tensor, index: Tensor) -> Tensor:
     """Frames of `hidden` (S, B, D) at `index` (S, B)."""
     return hidden.gather(0, index[..., None].expand_as(hidden))
-
-
-def make_norm(kind: Norm, size: int) -> nn.Module:
-    """A normalisation of width `size`: of each frame, of each feature over all valid frames of a batch, or none."""
-    if kind == "layer":
-        return nn.LayerNorm(size)
-    return nn.BatchNorm1d(size) if kind == "batch" else nn.Identity()
-
-
-def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor) -> Tensor:
-    """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone."""
-    if not isinstance(norm, nn.BatchNorm1d):
-        normed: Tensor = norm(hidden)
-        return normed
-    frames = hidden[mask]
-    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    training = norm.training and len(frames) > 1
-    valid: Tensor = norm(frames) if training else _with_running_statistics(norm, frames)
-    return torch.zeros_like(hidden, dtype=valid.dtype).masked_scatter(mask[..., None], valid)
-
-
-def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
-    return nn.functional.batch_norm(frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder
+from asr.model.cells import equations
 from asr.model.encoder import reversed_frames
 
 NORMS = ("layer", "batch", "none")
@@ -19,13 +20,21 @@ FACTORS = (1, 2, 4, 8)
 LENGTHS = (1601, 800, 1, 1279, 79)
 
 
+# What stands around a cell does not depend on which it is: for these it is tried in every combination.
+KERNELS = ("gru", "lstm", "rnn")
+FROM_EQUATIONS = tuple(sorted(set(CELLS) - set(KERNELS)))
+
+with_norms = pytest.mark.parametrize(
+    ("cell", "norm"), [*itertools.product(KERNELS, NORMS), *((cell, "layer") for cell in FROM_EQUATIONS)]
+)
+with_norms_and_factors = pytest.mark.parametrize(
+    ("cell", "norm", "factor"),
+    [*itertools.product(KERNELS, NORMS, FACTORS), *((cell, "layer", 2) for cell in FROM_EQUATIONS)],
+)
+
+
 @pytest.fixture(params=sorted(CELLS))
 def cell(request: pytest.FixtureRequest) -> str:
-    return request.param
-
-
-@pytest.fixture(params=NORMS)
-def norm(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -34,12 +43,13 @@ def bidirectional(request: pytest.FixtureRequest) -> bool:
     return request.param
 
 
-@pytest.mark.parametrize("factor", FACTORS)
+@with_norms_and_factors
 def test_batch_equals_each_utterance_alone(cell: str, norm: str, bidirectional: bool, factor: int) -> None:
     model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional, factor=factor))
     assert_batch_equals_alone(model, *ragged_batch(LENGTHS, extra=333))
 
 
+@with_norms
 def test_order_of_a_batch_does_not_matter(cell: str, norm: str, bidirectional: bool) -> None:
     model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional))
     waveforms, num_samples = ragged_batch(LENGTHS)
@@ -63,6 +73,7 @@ def _trained_step(encoder: Encoder, features: Tensor, num_frames: Tensor) -> dic
     return seen | {"output": hidden[valid_mask(lengths, hidden.shape[1])]}
 
 
+@with_norms
 @pytest.mark.parametrize("factor", [1, 4])
 def test_padding_changes_nothing_in_training(cell: str, norm: str, factor: int) -> None:
     encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, factor=factor), num_features=8))
@@ -75,6 +86,7 @@ def test_padding_changes_nothing_in_training(cell: str, norm: str, factor: int) 
         )
 
 
+@with_norms
 def test_frames_behind_the_end_are_zero(cell: str, norm: str, bidirectional: bool) -> None:
     encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional), num_features=8)).eval()
     hidden, num_frames = encoder(*ragged_features([9, 1, 16], 8, extra=7))
@@ -93,6 +105,7 @@ def test_only_the_backward_direction_sees_later_frames(cell: str, bidirectional:
     assert moved == (list(range(12)) if bidirectional else list(range(7, 12)))
 
 
+@with_norms
 def test_every_weight_learns(cell: str, norm: str, bidirectional: bool) -> None:
     model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional)).train()
     log_probs, num_frames = model(*ragged_batch(LENGTHS))
@@ -102,7 +115,7 @@ def test_every_weight_learns(cell: str, norm: str, bidirectional: bool) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@with_norms
 def test_gradients_agree_with_finite_differences(cell: str, norm: str) -> None:
     config = encoder_config(cell=cell, norm=norm, num_layers=1, hidden_size=2)
     encoder = shaken(Encoder(config, num_features=4)).double().train()
@@ -119,7 +132,7 @@ def test_gradients_agree_with_finite_differences(cell: str, norm: str) -> None:
     )
 
 
-@pytest.mark.parametrize("norm", NORMS)
+@with_norms
 def test_residual_connection_adds_what_came_in(cell: str, norm: str) -> None:
     with_residual = shaken(Encoder(encoder_config(cell=cell, norm=norm, num_layers=1), num_features=8)).eval()
     without = Encoder(encoder_config(cell=cell, norm=norm, num_layers=1, residual=False), num_features=8).eval()
@@ -127,43 +140,6 @@ def test_residual_connection_adds_what_came_in(cell: str, norm: str) -> None:
     hidden = torch.randn(7, 2, 12, generator=torch.Generator().manual_seed(1))
     arguments = (hidden, torch.ones(7, 2, dtype=torch.bool), torch.arange(7).flip(0)[:, None].expand(7, 2))
     torch.testing.assert_close(with_residual.layers[0](*arguments), hidden + without.layers[0](*arguments))
-
-
-def _sigmoid(value: Tensor) -> Tensor:
-    return 1 / (1 + torch.exp(-value))
-
-
-def _rnn(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    hidden = torch.tanh(gates + recurrent)
-    return hidden, hidden
-
-
-def _gru(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    reset_x, update_x, new_x = gates.chunk(3)
-    reset_h, update_h, new_h = recurrent.chunk(3)
-    update = _sigmoid(update_x + update_h)
-    candidate = torch.tanh(new_x + _sigmoid(reset_x + reset_h) * new_h)
-    hidden = (1 - update) * candidate + update * state[0]
-    return hidden, hidden
-
-
-def _lstm(gates: Tensor, recurrent: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    take, forget, candidate, give = (gates + recurrent).chunk(4)
-    memory = _sigmoid(forget) * state[1] + _sigmoid(take) * torch.tanh(candidate)
-    return _sigmoid(give) * torch.tanh(memory), memory
-
-
-@pytest.mark.parametrize(("name", "equations"), [("rnn", _rnn), ("gru", _gru), ("lstm", _lstm)])
-def test_torch_cells_run_the_written_equations(name: str, equations: object) -> None:
-    cell = shaken(CELLS[name](3, 4))
-    frames = torch.randn(6, 1, 3, generator=torch.Generator().manual_seed(2))
-    state = (torch.zeros(4), torch.zeros(4))
-    expected = []
-    for frame in frames[:, 0]:
-        gates = cell.weight_ih_l0 @ frame + cell.bias_ih_l0
-        state = equations(gates, cell.weight_hh_l0 @ state[0] + cell.bias_hh_l0, state)
-        expected.append(state[0])
-    torch.testing.assert_close(cell(frames)[0][:, 0], torch.stack(expected))
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm", "rnn"])
@@ -205,11 +181,78 @@ def test_dropout_acts_in_training_alone(cell: str) -> None:
 
 
 def test_cells_differ() -> None:
-    outputs = []
+    """References are their kernels, with the same weights from the same seed; all other pairs differ."""
+    outputs = {}
     for cell in CELLS:
         torch.manual_seed(0)
-        outputs.append(Encoder(encoder_config(cell=cell), num_features=8).eval()(*ragged_features([9], 8))[0])
-    assert all(not torch.allclose(one, other) for one, other in itertools.combinations(outputs, 2))
+        outputs[cell] = Encoder(encoder_config(cell=cell), num_features=8).eval()(*ragged_features([9], 8))[0]
+    alike = {pair for pair in itertools.combinations(CELLS, 2) if torch.allclose(*map(outputs.get, pair), atol=1e-6)}
+    assert alike == {(cell, f"{cell}_reference") for cell in KERNELS}
+
+
+def _state_of(found: object) -> list[Tensor]:
+    return list(found) if isinstance(found, tuple) else [found]
+
+
+def test_a_recording_in_pieces_gives_what_it_gives_in_one(cell: str) -> None:
+    """With the state carried on, as in streaming; torch's kernels keep the same contract."""
+    module = shaken(CELLS[cell](3, 4)).double().eval()
+    frames = torch.randn(11, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    expected, last = module(frames)
+    state, outputs = None, []
+    for piece in frames.split([1, 4, 3, 3]):
+        output, state = module(piece, state)
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs), expected)
+    for one, other in zip(_state_of(state), _state_of(last), strict=True):
+        assert one.shape == (1, 2, 4)
+        torch.testing.assert_close(one, other)
+
+
+def test_a_cell_never_looks_ahead(cell: str) -> None:
+    module = shaken(CELLS[cell](3, 4)).eval()
+    frames = torch.randn(9, 2, 3, generator=torch.Generator().manual_seed(5))
+    changed = frames.clone()
+    changed[5] += 1
+    moved = (module(frames)[0] != module(changed)[0]).flatten(1).any(1)
+    assert moved.tolist() == [False] * 5 + [True] * 4
+
+
+def test_gradients_of_a_cell_and_its_first_state(cell: str) -> None:
+    module = shaken(CELLS[cell](3, 2)).double()
+    generator = torch.Generator().manual_seed(6)
+    frames = torch.randn(5, 2, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    states = [
+        torch.rand(1, 2, 2, dtype=torch.float64, generator=generator).requires_grad_()
+        for _ in range(equations(cell).num_states)
+    ]
+
+    def outputs(frames: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        output, last = module(frames, states if len(states) > 1 else states[0])
+        return output, *_state_of(last)
+
+    assert torch.autograd.gradcheck(outputs, (frames, *states), eps=1e-6, atol=1e-6, fast_mode=True)
+
+
+def test_half_precision_is_near_full_precision(cell: str) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, initial_state="learnt"), num_features=8)).train()
+    features, num_frames = ragged_features([20, 9, 3], 8)
+    expected, _ = encoder(features, num_frames)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = encoder(features, num_frames)
+        found.float().square().sum().backward()
+    torch.testing.assert_close(found.float(), expected, atol=0.25, rtol=0.1)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["layer", "batch"])
+def test_exported_program_is_the_model(cell: str, norm: str) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, num_layers=1, factor=1), num_features=8)).eval()
+    batch = ragged_features([4, 6], 8)
+    with torch.no_grad():
+        program = torch.export.export(encoder, batch)
+        torch.testing.assert_close(program.module()(*batch)[0], encoder(*batch)[0], atol=1e-5, rtol=0)
 
 
 def test_numbers_do_not_depend_on_whether_gradients_are_wanted(cell: str, bidirectional: bool) -> None:

@@ -1,0 +1,10 @@
+"""Recurrent cells: frames (S, B, I) in, outputs (S, B, H) and the state after the last frame out; never a look ahead.
+
+`CELLS` names them. `simple.py`, `gru.py`, `light.py` and `elementwise.py` hold one class per set of equations, which is
+also what runs; `recurrent.py` what these share. gru, lstm and rnn are torch's kernels, with references among the classes.
+"""
+
+from asr.model.cells.recurrent import RecurrentCell, State
+from asr.model.cells.table import CELLS, equations, make_cell, run_cells
+
+__all__ = ["CELLS", "RecurrentCell", "State", "equations", "make_cell", "run_cells"]

@@ -1,0 +1,76 @@
+"""GRUs without a reset gate, with rectifiers, made for speech; letters as in `simple.py`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from asr.model.cells.recurrent import Product, RecurrentCell, States
+
+
+class LightGRU(RecurrentCell):
+    """Light gated recurrent unit.
+
+        a_t = relu(BN(W_a x_t) + U_a h_{t-1})      candidate
+        z_t = sigma(BN(W_z x_t) + U_z h_{t-1})     update gate
+        h_t = z_t * h_{t-1} + (1 - z_t) * a_t
+
+    BN is batch normalisation over all valid frames of a batch; its offset is the only bias. A rectifier has no upper end:
+    where the largest singular value of U_a is above 1, the state may grow without bound, see `StabilisedLightGRU`.
+
+    Source: Ravanelli et al. 2018, "Light Gated Recurrent Units for Speech Recognition", equations 8 to 10.
+
+    Example:
+        The weights are 4 and 0: the candidate is 4 x_t, the gate stands at 1/2, as the norm before training does nothing.
+
+        >>> from asr.model.cells.recurrent import with_weights
+        >>> cell = with_weights(LightGRU(1, 1), weight_ih_l0=[[4], [0]]).eval()
+        >>> outputs, _ = cell(torch.tensor([2.0, -5.0, 1.0]).reshape(3, 1, 1))
+        >>> [round(value, 3) for value in outputs.flatten().tolist()]
+        [4.0, 2.0, 3.0]
+    """
+
+    gates = 2
+    products = (2,)
+    has_bias = False
+    keep_gate = (1, 1)
+    takes_layer_norm = False
+
+    def make_input_norm(self, layer_norm: bool) -> nn.Module:
+        """Batch normalisation."""
+        return nn.BatchNorm1d(self.gates * self.hidden_size)
+
+    def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
+        """One frame."""
+        ((h,), (u,)) = states, products
+        a, z = (x + u(h)).chunk(2, -1)
+        h = torch.lerp(torch.relu(a), h, torch.sigmoid(z))
+        return h, (h,)
+
+
+class StabilisedLightGRU(LightGRU):
+    """Light GRU whose recurrent product is layer-normalised, so that the state stays bounded.
+
+        a_t = relu(BN(W_a x_t) + LN(U h_{t-1})_a)
+        z_t = sigma(BN(W_z x_t) + LN(U h_{t-1})_z)
+        h_t as in `LightGRU`
+
+    LN acts on both blocks of U h together and learns nothing.
+
+    Source: Moumen & Parcollet 2023, "Stabilising and Accelerating Light Gated Recurrent Units for Automatic Speech
+    Recognition", in the form of SpeechBrain's `SLiGRU`.
+
+    Example:
+        The state, however large, enters through its normalised product: here U h = (8, 0), so LN(U h) = (1, -1).
+
+        >>> from asr.model.cells.recurrent import with_weights
+        >>> cell = with_weights(StabilisedLightGRU(1, 1), weight_hh_l0=[[1], [0]]).eval()
+        >>> output, _ = cell(torch.zeros(1, 1, 1), torch.full((1, 1, 1), 8.0))
+        >>> z = torch.tensor(-1.0).sigmoid().item()
+        >>> round(output.item(), 3) == round(z * 8 + (1 - z) * 1, 3)
+        True
+    """
+
+    def __init__(self, input_size: int, hidden_size: int) -> None:
+        super().__init__(input_size, hidden_size)
+        self.norms_hh[0] = nn.LayerNorm(2 * hidden_size, elementwise_affine=False)

@@ -1,0 +1,183 @@
+"""What all cells written from their equations share: one input product per layer, a loop over frames, cheap gradients."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from asr.model.norm import normalize
+
+State = Tensor | tuple[Tensor, ...]
+States = tuple[Tensor, ...]
+Product = Callable[[Tensor], Tensor]
+
+
+class RecurrentCell(nn.Module):
+    """Frames (S, B, I) to outputs (S, B, H) and the state after the last frame; a subclass gives the equations of one frame.
+
+    The names and shapes of the weights are those of torch's one-layer modules, so that weights can be exchanged where the
+    equations are the same: the rows of `weight_ih_l0` (gates * H, I) are the gates' blocks one after the other. So is the
+    state: (1, B, H), or a pair of these.
+
+    Attributes:
+        gates: blocks of H rows in the input weights.
+        products: for each product with the state that a frame needs, the blocks of `weight_hh_l0` that take part.
+        num_states: tensors that make up the state.
+        has_bias: whether the products have biases of their own.
+        keep_gate: the block of the gate that decides how much of the state is kept, and whether a bias above 0 keeps more
+            of it (1) or less (-1); None without such a gate.
+        takes_layer_norm: whether `layer_norm` may be asked for.
+    """
+
+    gates: ClassVar[int]
+    products: ClassVar[tuple[int, ...]]
+    num_states: ClassVar[int] = 1
+    has_bias: ClassVar[bool] = True
+    keep_gate: ClassVar[tuple[int, int] | None] = None
+    takes_layer_norm: ClassVar[bool] = True
+
+    def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
+        """Weights drawn as torch draws them, uniformly within 1 / sqrt(H).
+
+        With `layer_norm` each product, of the input and of the state, is normalised over its gates, with learnt scales and
+        offsets; the memory of an LSTM is not. Source: Ba et al. 2016, "Layer Normalization", equations 20 and 21.
+        """
+        super().__init__()
+        self.input_size, self.hidden_size = input_size, hidden_size
+        recurrent = sum(self.products)
+        self.weight_ih_l0 = self.uniform(self.gates, input_size)
+        if recurrent:
+            self.weight_hh_l0 = self.uniform(recurrent, hidden_size)
+        self.bias_ih_l0 = self.uniform(self.gates) if self.has_bias else None
+        self.bias_hh_l0 = self.uniform(recurrent) if self.has_bias and recurrent else None
+        self.norm_ih = self.make_input_norm(layer_norm)
+        norms = [nn.LayerNorm(blocks * hidden_size) if layer_norm else nn.Identity() for blocks in self.products]
+        self.norms_hh = nn.ModuleList(norms)
+
+    def uniform(self, blocks: int, *columns: int) -> nn.Parameter:
+        """A learnt tensor of `blocks` times H rows, drawn as torch draws the weights of its cells."""
+        bound = 1 / math.sqrt(self.hidden_size)
+        return nn.Parameter(torch.empty(blocks * self.hidden_size, *columns).uniform_(-bound, bound))
+
+    def make_input_norm(self, layer_norm: bool) -> nn.Module:
+        """What normalises the input product."""
+        return nn.LayerNorm(self.gates * self.hidden_size) if layer_norm else nn.Identity()
+
+    @property
+    def offset(self) -> nn.Parameter | None:
+        """What is added to the input product of every frame (gates * H); under a norm, its offset."""
+        return self.bias_ih_l0 if isinstance(self.norm_ih, nn.Identity) else self.norm_ih.bias  # type: ignore[return-value]
+
+    def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
+        """The output (B, H) and the states (B, H) after one frame: the cell's equations.
+
+        `x` (B, gates * H) is the frame's input product, `states` (B, H) those after the frame before; each of `products`
+        maps (B, H) to U h + c, the blocks of `self.products` side by side, and must be called once.
+        """
+        raise NotImplementedError
+
+    def forward(self, frames: Tensor, state: State | None = None, mask: Tensor | None = None) -> tuple[Tensor, State]:
+        """Outputs (S, B, H) of `frames` (S, B, I) from `state` on, and the state after the last frame; no state is zeros.
+
+        `mask` (S, B) is True on valid frames; only statistics over a batch need it. Under autocast the input product is in
+        half precision, the recurrence never: rounding errors would add up over time.
+        """
+        projected = self.project(frames, mask)
+        with _full_precision(frames.device.type):
+            outputs, states = self.recur(projected.to(self.weight_ih_l0.dtype), self._states_of(state, projected))
+        final = tuple(value[None] for value in states)
+        return outputs, final if self.num_states > 1 else final[0]
+
+    def project(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """The input product (S, B, gates * H) of all `frames` (S, B, I) at once."""
+        return normalize(self.norm_ih, nn.functional.linear(frames, self.weight_ih_l0, self.bias_ih_l0), mask)
+
+    def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
+        """Outputs (S, B, H) and the last states, from input products (S, B, gates * H) and first states."""
+        products = tuple(self._products(*projected.shape[:2]))
+        outputs = []
+        for x in projected.unbind():
+            output, states = self.step(x, states, products)
+            outputs.append(output)
+        return torch.stack(outputs), states
+
+    def _states_of(self, state: State | None, projected: Tensor) -> States:
+        dtype = self.weight_ih_l0.dtype
+        if state is None:
+            return (projected.new_zeros(projected.shape[1], self.hidden_size, dtype=dtype),) * self.num_states
+        return tuple(value[0].to(dtype) for value in (state if isinstance(state, tuple) else (state,)))
+
+    def _products(self, num_steps: int, batch: int) -> Iterator[Product]:
+        """For each product that a frame needs, a function that is to be called once per frame."""
+        if not self.products:
+            return
+        rows = [blocks * self.hidden_size for blocks in self.products]
+        weights = torch.split(self.weight_hh_l0, rows)
+        biases = [None] * len(rows) if self.bias_hh_l0 is None else torch.split(self.bias_hh_l0, rows)
+        for weight, bias, norm in zip(weights, biases, self.norms_hh, strict=True):
+            yield _StateProduct(weight, bias, norm, num_steps, batch)
+
+
+class _StateProduct:
+    """norm(U h + c) at each frame of a sequence in turn; the gradient of U, the same for all frames, is one product.
+
+    Autograd would make it frame by frame, which is most of the time of a backward pass: many small products, each added to
+    a matrix as large as U. Instead each frame multiplies with a U without gradient and adds its row of `offsets`: c, which
+    does have a gradient. Those of all frames arrive at `_Offsets` together.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, norm: nn.Module, num_steps: int, batch: int) -> None:
+        bias = weight.new_zeros(len(weight)) if bias is None else bias
+        self._weight, self._norm = weight.detach().t(), norm
+        self._seen: list[Tensor] | None = None
+        self._offsets: Iterator[Tensor] = itertools.repeat(bias)
+        if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
+            self._seen = []
+            self._offsets = iter(_Offsets.apply(weight, bias, self._seen, num_steps, batch).unbind())
+
+    def __call__(self, h: Tensor) -> Tensor:
+        if self._seen is not None:
+            self._seen.append(h.detach())
+        product: Tensor = self._norm(torch.addmm(next(self._offsets), h, self._weight))
+        return product
+
+
+class _Offsets(torch.autograd.Function):
+    """The bias (J) of a product with weight (J, K) for each frame and utterance: (S, B, J), without taking memory.
+
+    Its gradient is that of the products, and with their other factors, `seen`, gives the gradient of the weight.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, bias: Tensor, seen: list[Tensor], num_steps: int, batch: int) -> Tensor:
+        ctx.seen = seen
+        return bias.expand(num_steps, batch, -1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_products: Tensor) -> tuple[Tensor | None, ...]:
+        d_rows = d_products.flatten(0, 1)
+        d_weight = d_rows.t() @ torch.cat(ctx.seen) if ctx.needs_input_grad[0] else None
+        return d_weight, d_rows.sum(0), None, None, None
+
+
+def _full_precision(device_type: str) -> AbstractContextManager[Any]:
+    """No autocast on devices of this type; some (meta) know none."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
+
+
+@torch.no_grad()
+def with_weights(cell: RecurrentCell, **values: object) -> RecurrentCell:
+    """`cell` with the named parameters at `values` and all other weights and biases at 0: for examples worked by hand."""
+    for name, parameter in cell.named_parameters():
+        if name in values or not name.startswith("norm"):
+            parameter.copy_(torch.as_tensor(values.get(name, 0.0)))
+    return cell

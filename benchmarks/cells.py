@@ -1,0 +1,130 @@
+"""Every recurrent cell against torch's GRU: three layers, forward and backward, as an encoder runs them.
+
+    OMP_NUM_THREADS=1 python benchmarks/cells.py
+    python benchmarks/cells.py --device cuda
+
+The layers stand on each other with nothing between them, in one direction unless --bidirectional is given; inputs, states
+and weights are in float32. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
+one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
+others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: compiled on a CPU.
+"gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+
+import torch
+from record import record, spread
+from torch import Tensor, nn
+
+from asr.model.cells import CELLS, make_cell, run_cells
+
+NUM_LAYERS, BATCH, FRAMES, HIDDEN = 3, 16, 250, 320
+SEED = 1
+_KERNEL = "torch.nn.GRU"
+
+
+class Stack(nn.Module):
+    """Layers of one cell; with two directions the second reads the frames from the end."""
+
+    def __init__(self, name: str, directions: int) -> None:
+        super().__init__()
+        name, _, norm = name.partition("+")
+        self.layers = nn.ModuleList(
+            nn.ModuleList(
+                make_cell(name, HIDDEN * directions, HIDDEN, layer_norm=bool(norm)) for _ in range(directions)
+            )
+            for _ in range(NUM_LAYERS)
+        )
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Outputs (S, B, H * directions) of `frames` of the same shape."""
+        for layer in self.layers:
+            cells = list(layer.children())
+            outputs = run_cells(cells, [frames, frames.flip(0)][: len(cells)])
+            frames = torch.cat([outputs[0], *(output.flip(0) for output in outputs[1:])], dim=-1)
+        return frames
+
+
+class Kernel(nn.Module):
+    """torch's own layers of GRU."""
+
+    def __init__(self, directions: int) -> None:
+        super().__init__()
+        self.gru = nn.GRU(HIDDEN * directions, HIDDEN, num_layers=NUM_LAYERS, bidirectional=directions == 2)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Outputs (S, B, H * directions) of `frames` of the same shape."""
+        outputs: Tensor = self.gru(frames)[0]
+        return outputs
+
+
+def main() -> None:
+    """Times all cells and records their ratios."""
+    options = parsed()
+    torch.manual_seed(SEED)
+    directions = 2 if options.bidirectional else 1
+    frames = torch.randn(FRAMES, BATCH, HIDDEN * directions, device=options.device, requires_grad=True)
+    names = options.cells or [*CELLS, "gru+norm"]
+    modules = {_KERNEL: Kernel(directions)} | {name: Stack(name, directions) for name in names}
+    seconds: dict[str, list[float]] = {name: [] for name in modules}
+    on_one_thread = options.device == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if on_one_thread else time.perf_counter
+    for run in range(options.runs + 1):
+        for name, module in modules.items():
+            taken = timed(module.to(options.device), frames, clock)
+            if run:  # the first is for warming up
+                seconds[name].append(taken)
+    record(
+        "cells" if options.device == "cpu" else f"cells_{options.device}",
+        {
+            "device": options.device,
+            "threads": torch.get_num_threads(),
+            "clock": "processor" if on_one_thread else "wall",
+            "layers": NUM_LAYERS,
+            "directions": directions,
+            "batch": BATCH,
+            "frames": FRAMES,
+            "hidden_size": HIDDEN,
+            "seconds_of_torch_gru": spread(seconds[_KERNEL]),
+            "over_torch_gru": {
+                name: spread([round(own / base, 3) for own, base in zip(values, seconds[_KERNEL], strict=True)])
+                for name, values in seconds.items()
+                if name != _KERNEL
+            },
+        },
+    )
+
+
+def timed(module: nn.Module, frames: Tensor, clock: Callable[[], float]) -> float:
+    """Seconds of one forward and backward pass, the device's work included."""
+    module.zero_grad()
+    frames.grad = None
+    wait(frames.device)
+    start = clock()
+    module(frames).sum().backward()
+    wait(frames.device)
+    return clock() - start
+
+
+def wait(device: torch.device) -> None:
+    """Wait until `device` has done what it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def parsed() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cells", nargs="*", help="cells to time; default: all")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--bidirectional", action="store_true", help="both directions")
+    parser.add_argument("--runs", type=int, default=7)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()
