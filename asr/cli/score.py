@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
 
 if TYPE_CHECKING:
-    from asr.scoring import Scorecard, Transcript
+    from asr.scoring import FiledTranscripts, Scorecard
 
 _DEFAULT_CONFUSIONS = 5
 _WORTH_SAYING = 0.1
@@ -95,19 +97,30 @@ def score(
     normalized = normalizer(steps) if steps else str
     columns = Columns(id=id_column, text=text_column)
     said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before)
-    systems = {}
+    heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
-        heard = read_transcripts(path, format=format, columns=columns, references=said)
-        hint = hint_about_ids(reference, path, format=format, said=said, heard=heard)
-        systems[name] = _paired(
-            said, heard, name, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
-        )
-    card = score_systems(systems, subset=reference.stem, normalizers=steps, normalize=normalized, by=by or ())
+        heard[name] = read_transcripts(path, format=format, columns=columns, references=said)
+        hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
+        _check_ids(name, said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint)
+    card = score_systems(
+        said,
+        heard,
+        subset=reference.stem,
+        normalizers=steps,
+        normalize=normalized,
+        by=by or (),
+        keep_scores=per_utterance is not None or report is not None,
+    )
     _print(card, confusions)
     _write(card, json_file, csv_file, per_utterance, report)
-    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
+    if limit is not None:
+        _fail_above(limit, f"--fail-above {fail_above}", card)
+
+
+def _fail_above(limit: float, option: str, card: Scorecard) -> None:
+    failing = [system.name for system in card.systems if system.result.wer > limit]
     if failing:
-        print(f"above --fail-above {fail_above}: {', '.join(failing)}", file=sys.stderr)
+        print(f"above {option}: {', '.join(failing)}", file=sys.stderr)
         raise typer.Exit(1)
 
 
@@ -152,37 +165,39 @@ def _names(files: list[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
 
 
-def _references(found: dict[str, Transcript], speaker_before: str | None) -> dict[str, Transcript]:
-    """The references that are to be scored, with their speakers."""
-    from asr.scoring import ignored
+def _references(found: FiledTranscripts, speaker_before: str | None) -> FiledTranscripts:
+    """The references with their speakers."""
+    from asr.scoring import FiledTranscripts, ignored
 
-    left_out = [name for name, transcript in found.items() if ignored(transcript)]
-    if left_out:
-        print(f"{len(left_out)} segments are marked to be ignored: they are left out, with what was heard in them")
-    return {
-        name: replace(transcript, speaker=_speaker(name, speaker_before)) if speaker_before is not None else transcript
-        for name, transcript in found.items()
-    }
+    num_ignored = sum(map(ignored, found.values()))
+    if num_ignored:
+        print(f"{num_ignored} segments are marked to be ignored: they are left out, with what was heard in them")
+    if speaker_before is None:
+        return found
+    of_speakers = FiledTranscripts()
+    for name, transcript in found.items():
+        of_speakers.add(name, replace(transcript, speaker=_speaker(name, speaker_before)))
+    return of_speakers
 
 
-def _paired(
-    said: dict[str, Transcript],
-    heard: dict[str, Transcript],
+def _check_ids(
     system: str,
+    said: FiledTranscripts,
+    heard: FiledTranscripts,
     *,
     missing_as_empty: bool,
     ignore_extra: bool,
-    hint: str,
-) -> dict[str, tuple[Transcript, str]]:
-    from asr.scoring import ignored, paired
+    hint: Callable[[], str],
+) -> None:
+    from asr.scoring import count_unpaired
 
-    num_extra, num_missing = len(heard.keys() - said.keys()), len(said.keys() - heard.keys())
-    pairs = paired(said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint)
+    num_extra, num_missing = count_unpaired(
+        said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
+    )
     if num_extra:
         print(f"{system}: {num_extra} hypotheses without a reference are left out")
     if num_missing:
         print(f"{system}: {num_missing} utterances without a hypothesis count as recognised as nothing")
-    return {name: pair for name, pair in pairs.items() if not ignored(pair[0])}
 
 
 def _print(card: Scorecard, num_confusions: int) -> None:

@@ -7,17 +7,12 @@ what is resampled, and that no text is changed unless asked for.
 
 from __future__ import annotations
 
-from asr.scoring.breakdown import (
-    Confusions,
-    GroupResult,
-    confusions,
-    confusions_table,
-    groups_tables,
-    summarize_groups,
-)
+from asr.scoring.breakdown import GroupResult, groups_tables, summarize_groups
 from asr.scoring.comparison import Comparison, compare
+from asr.scoring.confusion import Confusions, confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
-from asr.scoring.formats import Columns, hint_about_ids, ignored, read_transcripts
+from asr.scoring.filed import FiledTranscripts
+from asr.scoring.formats import Columns, hint_about_ids, read_transcripts
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
@@ -32,7 +27,7 @@ from asr.scoring.report import (
 )
 from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
-from asr.scoring.transcripts import Transcript, paired
+from asr.scoring.transcripts import Transcript, count_unpaired, ignored
 
 __all__ = [
     "NORMALIZERS",
@@ -40,6 +35,7 @@ __all__ = [
     "Comparison",
     "Confusions",
     "ErrorCounts",
+    "FiledTranscripts",
     "GroupResult",
     "Interval",
     "Result",
@@ -51,6 +47,7 @@ __all__ = [
     "confusions",
     "confusions_table",
     "count_characters",
+    "count_unpaired",
     "count_words",
     "errors_of_spelling",
     "groups_tables",
@@ -58,7 +55,6 @@ __all__ = [
     "ignored",
     "interval_note",
     "normalizer",
-    "paired",
     "rate_interval",
     "read_results",
     "read_transcripts",

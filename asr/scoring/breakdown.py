@@ -1,19 +1,20 @@
-"""What an error rate is made of: by speaker, by duration, by any column, and the words that were confused."""
+"""What an error rate is made of: by speaker, by duration, by any column."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from asr.errors import ScoringError, did_you_mean
 from asr.scoring.error_counts import ErrorCounts
 from asr.scoring.report import UtteranceScore
-from asr.scoring.significance import Interval, block_of_each, rate_interval
+from asr.scoring.significance import Interval, rate_interval, sums_of_blocks
+from asr.scoring.tally import Names, Tally, errors_and_lengths, total
 from asr.scoring.transcripts import Transcript
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 
 SPEAKER, DURATION = "speaker", "duration"
 UNKNOWN = "(unknown)"
-
-Key = TypeVar("Key", str, tuple[str, str])
 
 _EDGES_SECONDS = (0, 1, 2, 4, 8, 16, 32)
 
@@ -60,22 +59,32 @@ def summarize_groups(
     Raises:
         ScoringError: no utterance has such a column.
     """
-    members: dict[str, list[UtteranceScore]] = defaultdict(list)
+    tally, groups = Tally(), Names()
     for score in scores:
-        members[group_of(score, column)].append(score)
-    if set(members) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
+        tally.add(score.words, score.characters, score.speaker)
+        groups.add(group_of(score, column))
+    if set(groups.distinct) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
         raise ScoringError(f"--by {column}: no such column{_hint(column, _known_columns(scores))}")
+    return groups_of_tally(tally, groups, column, subset=subset, decoder=decoder, seed=seed)
+
+
+def groups_of_tally(
+    tally: Tally, groups: Names, column: str, *, subset: str, decoder: str, seed: int = 0
+) -> list[GroupResult]:
+    """The results of the utterances of `tally`, whose groups by `column` are `groups`; see `summarize_groups`."""
+    by_group = np.argsort(groups.numbers, kind="stable")
+    ends = np.cumsum(np.bincount(groups.numbers, minlength=len(groups.distinct)))
     results = [
         GroupResult(
             subset=subset,
             decoder=decoder,
             column=column,
             group=group,
-            utterances=len(of_group),
-            words=sum((score.words for score in of_group), start=ErrorCounts()),
-            interval=_interval(of_group, seed),
+            utterances=len(members),
+            words=total(tally.words[members]),
+            interval=_interval(tally, members, seed),
         )
-        for group, of_group in members.items()
+        for group, members in zip(groups.distinct, np.split(by_group, ends[:-1]), strict=True)
     ]
     if column == DURATION:
         names = [_name_of_bin(*edges) for edges in _bins()]
@@ -137,12 +146,12 @@ def _name_of_bin(low: int, high: int | None) -> str:
     return f"{low} s and more" if high is None else f"{low}-{high} s"
 
 
-def _interval(scores: Sequence[UtteranceScore], seed: int) -> Interval | None:
-    counts = [score.words for score in scores]
-    if not any(count.reference_length for count in counts):
+def _interval(tally: Tally, members: npt.NDArray[np.int64], seed: int) -> Interval | None:
+    counts = errors_and_lengths(tally.words[members])
+    if not counts[:, 1].any():
         return None
-    blocks, _ = block_of_each([(score.id, score.speaker) for score in scores])
-    return rate_interval(counts, blocks, np.random.default_rng(seed))
+    blocks, _ = sums_of_blocks(counts, tally.speakers.numbers[members], tally.speakers.distinct)
+    return rate_interval(blocks, np.random.default_rng(seed))
 
 
 def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -> list[Table]:
@@ -174,67 +183,3 @@ def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -
             str(result.utterances),
         )
     return list(tables.values())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Confusions:
-    """How often each word was taken for which other, missed, or made up; the most frequent first, then by the alphabet.
-
-    Attributes:
-        substitutions: (said, heard, times).
-        deletions: (said, times).
-        insertions: (heard, times).
-    """
-
-    substitutions: tuple[tuple[str, str, int], ...]
-    deletions: tuple[tuple[str, int], ...]
-    insertions: tuple[tuple[str, int], ...]
-
-
-def confusions(scores: Iterable[UtteranceScore]) -> Confusions:
-    """What was confused in all of `scores`.
-
-    Example:
-        >>> from asr.scoring.report import score_utterance
-        >>> confusions([score_utterance(id="a", reference="turn it off", hypothesis="turn off of")])
-        Confusions(substitutions=(('it', 'off', 1), ('off', 'of', 1)), deletions=(), insertions=())
-    """
-    substitutions: Counter[tuple[str, str]] = Counter()
-    deletions: Counter[str] = Counter()
-    insertions: Counter[str] = Counter()
-    for score in scores:
-        if not score.edits:
-            continue
-        for part in score.differences:
-            if not part.hypothesis:
-                deletions.update(part.reference)
-            elif not part.reference:
-                insertions.update(part.hypothesis)
-            elif part.reference != part.hypothesis:
-                substitutions.update(zip(part.reference, part.hypothesis, strict=True))
-    return Confusions(
-        substitutions=tuple((*pair, count) for pair, count in _ranked(substitutions)),
-        deletions=tuple(_ranked(deletions)),
-        insertions=tuple(_ranked(insertions)),
-    )
-
-
-def _ranked(counts: Counter[Key]) -> list[tuple[Key, int]]:
-    return sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-
-
-def confusions_table(found: Confusions, limit: int) -> Table:
-    """The `limit` most frequent confusions of each kind, side by side, for rich to print."""
-    from rich.table import Table
-
-    columns = {
-        "substituted": [f"{said} → {heard}  {count}" for said, heard, count in found.substitutions[:limit]],
-        "deleted": [f"{word}  {count}" for word, count in found.deletions[:limit]],
-        "inserted": [f"{word}  {count}" for word, count in found.insertions[:limit]],
-    }
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for name in columns:
-        table.add_column(name, overflow="fold")
-    for row in range(max(map(len, columns.values()))):
-        table.add_row(*(cells[row] if row < len(cells) else "" for cells in columns.values()))
-    return table

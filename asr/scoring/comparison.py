@@ -11,16 +11,19 @@ Sources: Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in A
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from asr.compiled import Integers
 from asr.errors import ScoringError
 from asr.scoring.report import UtteranceScore
 from asr.scoring.resampling import NUM_RESAMPLES, resampled_sums
-from asr.scoring.significance import Unit, block_of_each
+from asr.scoring.significance import Unit, sums_of_blocks
+from asr.scoring.tally import Tally, errors_and_lengths
 
 _GOOD_WORDS_BETWEEN = 2
 _SIGNIFICANT = 0.05
@@ -120,16 +123,34 @@ def compare(
         raise ScoringError(
             f"{names[0]} and {names[1]} were not scored on the same references, so they cannot be compared"
         )
-    names_of_blocks, unit = block_of_each([(score.id, score.speaker) for score in first])
-    blocks = _sums_of_blocks(first, second, names_of_blocks)
-    difference = _differences(blocks.sum(axis=0)[None])[0]
+    tallies, stretches = (Tally(), Tally()), array("i")
+    for pair in zip(first, second, strict=True):
+        for tally, score in zip(tallies, pair, strict=True):
+            tally.add(score.words, score.characters, score.speaker)
+        stretches.extend(one - other for one, other in matched_segments(*pair))
+    return compare_tallies(*tallies, stretches, names=names, seed=seed)
+
+
+def compare_tallies(
+    first: Tally, second: Tally, stretches: array[int], *, names: tuple[str, str], seed: int = 0
+) -> Comparison:
+    """The comparison of two systems whose scores of the same utterances were added to two tallies.
+
+    Args:
+        first: of the first system.
+        second: of the other one.
+        stretches: errors of the first less those of the second in each of the utterances' `matched_segments`.
+        names: of the systems.
+        seed: of the resampling.
+    """
+    errors = errors_and_lengths(first.words), errors_and_lengths(second.words)
+    counts = np.stack([errors[0][:, 0], errors[1][:, 0], errors[0][:, 1]], axis=1)
+    blocks, unit = sums_of_blocks(counts, first.speakers.numbers, first.speakers.distinct)
+    difference = _differences(blocks.sum(axis=0, dtype=np.int64)[None])[0]
     resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
     # The resamples vary around the difference that was found as those of equal systems would around none.
     as_far = int((abs(resampled - difference) >= abs(difference)).sum())
     low, high = np.quantile(resampled, [0.025, 0.975])
-    segments = np.array(
-        [errors for pair in zip(first, second, strict=True) for errors in matched_segments(*pair)], dtype=np.int64
-    ).reshape(-1, 2)
     return Comparison(
         first=names[0],
         second=names[1],
@@ -137,8 +158,8 @@ def compare(
         low=min(float(low), float(difference)),
         high=max(float(high), float(difference)),
         p_bootstrap=(as_far + 1) / (len(resampled) + 1),
-        p_matched_pairs=matched_pairs_test(segments[:, 0] - segments[:, 1]),
-        segments=len(segments),
+        p_matched_pairs=matched_pairs_test(np.asarray(stretches)),
+        segments=len(stretches),
         detectable=_DETECTABLE * float(resampled.std()),
         utterances=len(first),
         resampled=unit,
@@ -149,22 +170,6 @@ def _once_in(p: float) -> str:
     if p <= 1 / NUM_RESAMPLES:
         return f"less than once in {NUM_RESAMPLES:,} times"
     return f"once in {1 / p:,.0f} times"
-
-
-def _sums_of_blocks(
-    first: Sequence[UtteranceScore], second: Sequence[UtteranceScore], blocks: Sequence[str]
-) -> npt.NDArray[np.int64]:
-    """Errors of the first, errors of the second and reference words (K, 3) of each block."""
-    number: dict[str, int] = {}
-    sums: list[list[int]] = []
-    for one, other, block in zip(first, second, blocks, strict=True):
-        if number.setdefault(block, len(sums)) == len(sums):
-            sums.append([0, 0, 0])
-        of_block = sums[number[block]]
-        of_block[0] += one.words.errors
-        of_block[1] += other.words.errors
-        of_block[2] += one.words.reference_length
-    return np.array(sorted(sums), dtype=np.int64)
 
 
 def _differences(sums: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -221,7 +226,7 @@ def _errors_by_slot(score: UtteranceScore) -> list[int]:
     return errors
 
 
-def matched_pairs_test(differences: npt.NDArray[np.int64]) -> float:
+def matched_pairs_test(differences: Integers) -> float:
     """How often chance alone would bring a mean of `differences` (n,) as far from 0: normal, both sides."""
     if len(differences) < 2 or not differences.any():
         return 1.0

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr.errors import ScoringError, did_you_mean
+from asr.scoring.filed import FiledTranscripts
 from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript
 
 _SECONDS_COLUMNS = ("seconds", "duration")
 _LINES_HINT = "; each line of plain text begins with its id, as in `id text`"
-_IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,8 +48,8 @@ def read_transcripts(
     format: str | None = None,
     columns: Columns | None = None,
     references: Mapping[str, Transcript] | None = None,
-) -> dict[str, Transcript]:
-    """The transcripts in the file at `path` by utterance id, in the file's order.
+) -> FiledTranscripts:
+    """The transcripts in the file at `path`, read once, by utterance id, in the file's order.
 
     Args:
         path: the file.
@@ -63,19 +63,20 @@ def read_transcripts(
 
     """
     kind = _form_of(path, format)
+    found = FiledTranscripts()
     if kind == "ctm":
-        return _read_ctm(path, references or {})
+        for name, text in _read_ctm(path, references or {}):
+            found.add(name, Transcript(text=text))
+        return found
     if kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
-    found: dict[str, Transcript] = {}
-    place: dict[str, str] = {}
     for entry in FORMATS[kind](path, columns or Columns()):
-        if entry.id in found:
+        earlier = found.add(entry.id, entry.transcript, line=int(entry.where.rpartition(":")[2]))
+        if earlier is not None:
             raise ScoringError(
-                f"{entry.where}: id '{entry.id}' stands already in line {place[entry.id].rpartition(':')[2]}; "
+                f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
                 f"expected one transcript for each utterance{_LINES_HINT if kind == 'lines' else ''}"
             )
-        found[entry.id], place[entry.id] = entry.transcript, entry.where
     if not found:
         raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
     return found
@@ -99,7 +100,7 @@ def hint_about_ids(
         return (
             "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
         )
-    is_most_unknown = 2 * len(heard.keys() - said.keys()) > len(heard)
+    is_most_unknown = 2 * sum(name not in said for name in heard) > len(heard)
     return _LINES_HINT if "lines" in forms and is_most_unknown else ""
 
 
@@ -212,8 +213,13 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
 
-def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> dict[str, Transcript]:
-    words: list[TimedWord] = []
+def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> Iterator[tuple[str, str]]:
+    with_times = any(said.segment is not None for said in references.values())
+    words = _timed_words(path)
+    return words_in_segments(words, references) if with_times else words_of_recordings(words)
+
+
+def _timed_words(path: Path) -> Iterator[TimedWord]:
     for where, line in _numbered_lines(path):
         if line.startswith(";;"):
             continue
@@ -221,11 +227,9 @@ def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> dict[str, Tra
         if len(fields) not in (5, 6):
             raise ScoringError(f"{where}: expected 'recording channel start duration word [confidence]'")
         start, duration = (_number(field, where) for field in fields[2:4])
-        words.append(
-            TimedWord(recording=fields[0], channel=fields[1], middle=start + duration / 2, word=fields[4], where=where)
+        yield TimedWord(
+            recording=fields[0], channel=fields[1], middle=start + duration / 2, word=fields[4], where=where
         )
-    segments = {name: said.segment for name, said in references.items() if said.segment is not None}
-    return words_in_segments(words, segments) if segments else words_of_recordings(words)
 
 
 def _number(text: str, where: str) -> float:
@@ -233,16 +237,6 @@ def _number(text: str, where: str) -> float:
         return float(text)
     except ValueError as error:
         raise ScoringError(f"{where}: expected a number of seconds, found '{text}'") from error
-
-
-def ignored(transcript: Transcript) -> bool:
-    """Whether the author of a reference asks not to score it, as an STM file may.
-
-    Example:
-        >>> ignored(Transcript(text="IGNORE_TIME_SEGMENT_IN_SCORING"))
-        True
-    """
-    return transcript.text.upper() == _IGNORED
 
 
 FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {

@@ -5,17 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from asr.atomic import write_text
 from asr.errors import ScoringError
 from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
-from asr.scoring.significance import Interval, Unit, block_of_each, rate_interval
+from asr.scoring.significance import Interval, Unit, rate_interval, sums_of_blocks
+from asr.scoring.tally import Tally, errors_and_lengths, total
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -148,19 +150,34 @@ def summarize(
     Raises:
         ScoringError: no utterance, or references without a single word: nothing to be wrong about.
     """
-    words = sum((score.words for score in scores), start=ErrorCounts())
-    characters = sum((score.characters for score in scores), start=ErrorCounts())
+    tally = Tally()
+    for score in scores:
+        tally.add(score.words, score.characters, score.speaker)
+    rtf = _real_time_factor(scores, processing_seconds)
+    return result_of_tally(tally, subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
+
+
+def result_of_tally(
+    tally: Tally, *, subset: str, decoder: str, rtf: float | None = None, whole: int = 0, seed: int = 0
+) -> Result:
+    """The result of the utterances that were added to `tally`; see `summarize`.
+
+    Raises:
+        ScoringError: no utterance, or references without a single word.
+    """
+    words, characters = total(tally.words), total(tally.characters)
     if words.reference_length == 0:
         raise ScoringError(
-            f"{subset}: the references of {len(scores)} utterances hold no word, so there is no error rate"
+            f"{subset}: the references of {len(tally)} utterances hold no word, so there is no error rate"
         )
-    blocks, unit = block_of_each([(score.id, score.speaker) for score in scores])
+    speakers = tally.speakers.distinct
 
-    def interval(counts: Iterable[ErrorCounts]) -> Interval:
-        return rate_interval(list(counts), blocks, np.random.default_rng(seed))
+    def interval(counts: npt.NDArray[np.int32]) -> tuple[Interval, Unit]:
+        blocks, unit = sums_of_blocks(errors_and_lengths(counts), tally.speakers.numbers, speakers)
+        return rate_interval(blocks, np.random.default_rng(seed)), unit
 
-    word_interval = interval(score.words for score in scores)
-    character_interval = interval(score.characters for score in scores)
+    word_interval, unit = interval(tally.words)
+    character_interval, _ = interval(tally.characters)
     return Result(
         subset=subset,
         decoder=decoder,
@@ -172,21 +189,17 @@ def summarize(
         cer_high=character_interval.high,
         mer=words.match_error_rate,
         wil=words.information_lost,
-        ser=sum(score.words.errors > 0 for score in scores) / len(scores),
+        ser=int(np.count_nonzero(tally.words[:, 1:].any(axis=1))) / len(tally),
         substitutions=words.substitutions,
         deletions=words.deletions,
         insertions=words.insertions,
         words=words.reference_length,
-        utterances=len(scores),
+        utterances=len(tally),
         whole=whole,
         resampled=unit,
-        rtf=_real_time_factor(scores, processing_seconds),
-        speakers=_num_speakers({score.speaker for score in scores}),
+        rtf=rtf,
+        speakers=0 if "" in speakers else len(speakers),
     )
-
-
-def _num_speakers(speakers: Collection[str]) -> int:
-    return 0 if "" in speakers else len(speakers)
 
 
 def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: float | None) -> float | None:

@@ -5,30 +5,44 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 
-from asr.atomic import write_text
-from asr.scoring.breakdown import Confusions, GroupResult, check_columns, confusions, summarize_groups
-from asr.scoring.comparison import Comparison, compare
+from asr.atomic import write_parts, write_text
+from asr.scoring.breakdown import GroupResult, check_columns, group_of, groups_of_tally
+from asr.scoring.comparison import Comparison, compare_tallies, matched_segments
+from asr.scoring.confusion import ConfusionCounter, Confusions
 from asr.scoring.error_counts import count_words
 from asr.scoring.normalizers import normalizer
-from asr.scoring.report import Result, UtteranceScore, score_utterance, summarize
-from asr.scoring.transcripts import Transcript
+from asr.scoring.report import Result, UtteranceScore, result_of_tally, score_utterance
+from asr.scoring.tally import Names, Tally
+from asr.scoring.transcripts import Transcript, ignored
 
 _SPELLING = ("case", "punctuation")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SystemScores:
-    """One system's result and the scores of its utterances, in the order of the references."""
+    """One system's result and what its errors are made of.
+
+    Attributes:
+        name: of the system.
+        result: of all utterances.
+        scores: of each utterance, in the order of the references; empty unless they were to be kept.
+        groups: results of the groups of utterances that were asked for.
+        confusions: words that were confused.
+        errors_of_spelling: how many word errors case and punctuation make, 0 where these were normalised.
+    """
 
     name: str
     result: Result
     scores: tuple[UtteranceScore, ...]
     groups: tuple[GroupResult, ...]
     confusions: Confusions
+    errors_of_spelling: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,62 +60,117 @@ class Scorecard:
     normalizers: tuple[str, ...]
 
 
+class _Gathered:
+    """What is kept of one system's utterances while they go by."""
+
+    def __init__(self, simplify: Callable[[str], str] | None, *, keep_scores: bool) -> None:
+        self.tally = Tally()
+        self.stretches = array("i")
+        self._confusions = ConfusionCounter()
+        self._scores: list[UtteranceScore] = []
+        self._errors_of_spelling = 0
+        self._keep_scores = keep_scores
+        self._simplify = simplify
+
+    def add(self, score: UtteranceScore, first: UtteranceScore) -> None:
+        """Adds an utterance, and what the first system made of the same one."""
+        self.tally.add(score.words, score.characters, score.speaker)
+        self._confusions.add(score)
+        if score.edits and self._simplify is not None:
+            simpler = count_words(self._simplify(score.reference), self._simplify(score.hypothesis))
+            self._errors_of_spelling += score.words.errors - simpler.errors
+        if score is not first:
+            self.stretches.extend(one - other for one, other in matched_segments(first, score))
+        if self._keep_scores:
+            self._scores.append(score)
+
+    def scores_of(self, name: str, groups: Iterable[tuple[str, Names]], *, subset: str, seed: int) -> SystemScores:
+        """All that there is to say of the system, with groups of utterances by the names of columns."""
+        return SystemScores(
+            name=name,
+            result=result_of_tally(self.tally, subset=subset, decoder=name, seed=seed),
+            scores=tuple(self._scores),
+            groups=tuple(
+                group
+                for column, of_each in groups
+                for group in groups_of_tally(self.tally, of_each, column, subset=subset, decoder=name, seed=seed)
+            ),
+            confusions=self._confusions.confusions(),
+            errors_of_spelling=self._errors_of_spelling,
+        )
+
+
 def score_systems(
-    systems: Mapping[str, Mapping[str, tuple[Transcript, str]]],
+    said: Mapping[str, Transcript],
+    heard: Mapping[str, Mapping[str, Transcript]],
     *,
     subset: str,
     normalizers: Sequence[str] = (),
     normalize: Callable[[str], str] = str,
     by: Sequence[str] = (),
     seed: int = 0,
+    keep_scores: bool = True,
 ) -> Scorecard:
-    """The scorecard of `systems`: for each, pairs of reference and hypothesis by utterance id, of the same utterances.
+    """The scorecard of systems; it takes some 100 bytes of memory for each utterance, unless scores are kept.
 
     Args:
-        systems: pairs by the systems' names.
+        said: references by utterance id; those that are to be ignored are left out.
+        heard: by the systems' names, their hypotheses by utterance id; a missing one is one that says nothing.
         subset: name of the references.
         normalizers: names of the steps of `normalize`, to be told with the result.
         normalize: what both sides go through.
         by: columns by which each system's utterances are grouped.
         seed: of the resampling.
+        keep_scores: whether the scores of all utterances are wanted too, with their texts.
 
     Raises:
         ScoringError: the references hold no word, or no utterance has one of the columns `by`.
     """
-    check_columns([said for pairs in systems.values() for said, _ in pairs.values()], by)
-    scored = {
-        name: tuple(
-            score_utterance(
-                id=utterance_id,
-                speaker=said.speaker,
-                reference=normalize(said.text),
-                hypothesis=normalize(heard),
-                seconds=said.seconds,
-                columns=said.columns,
-            )
-            for utterance_id, (said, heard) in pairs.items()
-        )
-        for name, pairs in systems.items()
-    }
-    first, *others = scored
+    check_columns((transcript for transcript in said.values() if not ignored(transcript)), by)
+    simplify = None if set(_SPELLING) <= set(normalizers) else normalizer(_SPELLING)
+    systems = {name: _Gathered(simplify, keep_scores=keep_scores) for name in heard}
+    groups = {column: Names() for column in by}
+    for scores in _scores(said, heard.values(), normalize):
+        for system, score in zip(systems.values(), scores, strict=True):
+            system.add(score, scores[0])
+        for column, of_column in groups.items():
+            of_column.add(group_of(scores[0], column))
+    first, *others = systems
     return Scorecard(
         systems=tuple(
-            SystemScores(
-                name=name,
-                result=summarize(scores, subset=subset, decoder=name, seed=seed),
-                scores=scores,
-                groups=tuple(
-                    group
-                    for column in by
-                    for group in summarize_groups(scores, column, subset=subset, decoder=name, seed=seed)
-                ),
-                confusions=confusions(scores),
-            )
-            for name, scores in scored.items()
+            system.scores_of(name, [(column, groups[column]) for column in by], subset=subset, seed=seed)
+            for name, system in systems.items()
         ),
-        comparisons=tuple(compare(scored[first], scored[name], names=(first, name), seed=seed) for name in others),
+        comparisons=tuple(
+            compare_tallies(
+                systems[first].tally, systems[name].tally, systems[name].stretches, names=(first, name), seed=seed
+            )
+            for name in others
+        ),
         normalizers=tuple(normalizers),
     )
+
+
+def _scores(
+    said: Mapping[str, Transcript], heard: Iterable[Mapping[str, Transcript]], normalize: Callable[[str], str]
+) -> Iterator[list[UtteranceScore]]:
+    """The scores of each utterance by all systems."""
+    nothing = Transcript(text="")
+    for utterance_id, reference in said.items():
+        if ignored(reference):
+            continue
+        text = normalize(reference.text)
+        yield [
+            score_utterance(
+                id=utterance_id,
+                speaker=reference.speaker,
+                reference=text,
+                hypothesis=normalize(of_system.get(utterance_id, nothing).text),
+                seconds=reference.seconds,
+                columns=reference.columns,
+            )
+            for of_system in heard
+        ]
 
 
 def errors_of_spelling(card: Scorecard) -> tuple[tuple[str, ...], dict[str, tuple[int, int]]]:
@@ -113,13 +182,13 @@ def errors_of_spelling(card: Scorecard) -> tuple[tuple[str, ...], dict[str, tupl
     steps = (*card.normalizers, *(step for step in _SPELLING if step not in card.normalizers))
     if steps == card.normalizers:
         return steps, {}
-    simplify = normalizer(_SPELLING)
     found = {}
     for system in card.systems:
-        wrong = [score for score in system.scores if score.edits]
-        before = sum(score.words.errors for score in wrong)
-        left = sum(count_words(simplify(score.reference), simplify(score.hypothesis)).errors for score in wrong)
-        found[system.name] = (before - left, before)
+        result = system.result
+        found[system.name] = (
+            system.errors_of_spelling,
+            result.substitutions + result.deletions + result.insertions,
+        )
     return steps, found
 
 
@@ -131,7 +200,8 @@ def write_scorecard(path: Path, card: Scorecard) -> None:
             {
                 **asdict(system.result),
                 "groups": [_group(group) for group in system.groups],
-                "confusions": asdict(system.confusions),
+                # `asdict` would make objects of all of them, which the encoder does for one system after another.
+                "confusions": vars(system.confusions),
             }
             for system in card.systems
         ],
@@ -140,7 +210,8 @@ def write_scorecard(path: Path, card: Scorecard) -> None:
             for comparison in card.comparisons
         ],
     }
-    write_text(path, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False, default=list)
+    write_parts(path, (part.encode("utf-8") for part in chain(encoder.iterencode(record), "\n")))
 
 
 def _group(group: GroupResult) -> dict[str, object]:

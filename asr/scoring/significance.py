@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from asr.scoring.error_counts import ErrorCounts
+from asr.compiled import Integers
 from asr.scoring.resampling import resampled_sums
 
 Unit = Literal["speakers", "utterances"]
@@ -53,17 +52,28 @@ def resampling_unit(speakers: Sequence[str]) -> Unit:
     return "speakers" if "" not in distinct and len(distinct) >= FEWEST_SPEAKERS else "utterances"
 
 
-def block_of_each(utterances: Sequence[tuple[str, str]]) -> tuple[list[str], Unit]:
-    """The name of the block that each of `utterances` (id, speaker) belongs to, and what the blocks are."""
-    unit = resampling_unit([speaker for _, speaker in utterances])
-    return [speaker if unit == "speakers" else name for name, speaker in utterances], unit
+def sums_of_blocks(values: Integers, speakers: Integers, names: Sequence[str]) -> tuple[Integers, Unit]:
+    """Sums (K, C) of `values` (U, C) of utterances over the K blocks that are resampled, and what these are.
+
+    Args:
+        values: counts of each utterance.
+        speakers: the number (U,) of each utterance's speaker.
+        names: of the speakers, by their numbers, "" where unknown.
+    """
+    spoken = np.unique(speakers)
+    unit = resampling_unit([names[number] for number in spoken])
+    if unit == "utterances":
+        return values, unit
+    sums = np.zeros((len(spoken), values.shape[1]), dtype=np.int64)
+    np.add.at(sums, np.searchsorted(spoken, speakers), values)
+    return sums, unit
 
 
-def rate_interval(counts: Sequence[ErrorCounts], blocks: Sequence[str], generator: np.random.Generator) -> Interval:
-    """The 95 % interval of the rate of `counts`, one per utterance, resampling `blocks`: a name per utterance.
+def rate_interval(blocks: Integers, generator: np.random.Generator) -> Interval:
+    """The 95 % interval of an error rate, resampling `blocks`: the errors and the reference length (K, 2) of each.
 
-    The percentile interval of many resamples, widened to hold the rate itself. It depends on the counts in
-    each block, not on their order or names. Resamples without any reference word have no rate and are left out.
+    The percentile interval of many resamples, widened to hold the rate itself. It does not depend on the order of the
+    blocks. Resamples without any reference word have no rate and are left out.
 
     The bootstrap sees only variation that is there: without any error, or with one block, all resamples agree. Then
     Wilson's interval for independent errors is given, e.g. up to 1.3 % after 300 words without an error.
@@ -71,23 +81,16 @@ def rate_interval(counts: Sequence[ErrorCounts], blocks: Sequence[str], generato
     Raises:
         ValueError: the references hold nothing at all, so that there is no rate.
     """
-    total = sum(counts, start=ErrorCounts())
-    if total.reference_length == 0:
+    num_errors, num_words = map(int, blocks.sum(axis=0, dtype=np.int64))
+    if num_words == 0:
         raise ValueError("empty references have no error rate")
-    errors, lengths = resampled_sums(_sums_of_blocks(counts, blocks), generator).T
+    rate = num_errors / num_words
+    errors, lengths = resampled_sums(blocks, generator).T
     rates = errors[lengths > 0] / lengths[lengths > 0]
     low, high = map(float, np.quantile(rates, [0.025, 0.975]))
     if low == high:
-        low, high = _wilson(min(total.rate, 1.0), total.reference_length)
-    return Interval(low=min(low, total.rate), high=max(high, total.rate))
-
-
-def _sums_of_blocks(counts: Sequence[ErrorCounts], blocks: Sequence[str]) -> npt.NDArray[np.int64]:
-    """Errors and reference lengths (K, 2) of the K blocks, ordered by these numbers."""
-    of_block: dict[str, ErrorCounts] = {}
-    for count, block in zip(counts, blocks, strict=True):
-        of_block[block] = of_block[block] + count if block in of_block else count
-    return np.array(sorted((count.errors, count.reference_length) for count in of_block.values()), dtype=np.int64)
+        low, high = _wilson(min(rate, 1.0), num_words)
+    return Interval(low=min(low, rate), high=max(high, rate))
 
 
 def _wilson(rate: float, trials: int) -> tuple[float, float]:

@@ -1,13 +1,34 @@
-"""Recognised words with times: which utterance of the references each belongs to."""
+"""Recognised words with times: which utterance of the references each belongs to.
+
+Words are sorted in a temporary database: there are many more of them than of utterances.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 
 from asr.errors import ScoringError
-from asr.scoring.transcripts import Segment, Transcript
+from asr.scoring.filed import temporary_database
+from asr.scoring.transcripts import Transcript
+
+_SCHEMA = (
+    "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL)",
+    "CREATE INDEX place ON segments (recording, channel)",
+    "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT)",
+)
+# By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
+_NEAREST = """
+    SELECT number FROM segments WHERE recording = :recording AND channel = :channel
+    ORDER BY max(start - :middle, :middle - end, 0.0), -start, number LIMIT 1
+"""
+_IN_ORDER = """
+    SELECT number, name, word FROM segments LEFT JOIN words ON segment = number
+    ORDER BY number, middle, words.rowid
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,16 +42,27 @@ class TimedWord:
     where: str
 
 
-def words_of_recordings(words: Iterable[TimedWord]) -> dict[str, Transcript]:
-    """What was heard in each recording, all channels together, in the order of time."""
-    by_recording: dict[str, list[TimedWord]] = defaultdict(list)
-    for word in words:
-        by_recording[word.recording].append(word)
-    return {name: Transcript(text=_in_order(heard)) for name, heard in by_recording.items()}
+def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, str]]:
+    """The names of recordings and what was heard in each, all channels together, in the order of time.
+
+    Example:
+        >>> place = {"recording": "r", "channel": "1", "where": ""}
+        >>> words = [TimedWord(**place, middle=middle, word=word) for middle, word in ((2, "no"), (1, "oh"))]
+        >>> list(words_of_recordings(words))
+        [('r', 'oh no')]
+    """
+    numbers: dict[str, int] = {}
+    with closing(temporary_database(*_SCHEMA)) as database:
+        for word in words:
+            number = numbers.setdefault(word.recording, len(numbers))
+            database.execute("INSERT INTO words VALUES (?, ?, ?)", (number, word.middle, word.word))
+        for name, number in numbers.items():
+            database.execute("INSERT INTO segments (number, name) VALUES (?, ?)", (number, name))
+        yield from _texts(database)
 
 
-def words_in_segments(words: Iterable[TimedWord], segments: Mapping[str, Segment]) -> dict[str, Transcript]:
-    """What was heard in each of `segments`, by their names.
+def words_in_segments(words: Iterable[TimedWord], references: Mapping[str, Transcript]) -> Iterator[tuple[str, str]]:
+    """The names of those `references` that are segments of recordings, and what was heard in each.
 
     A word belongs to the segment that holds its middle, the one that began last where several do, and where none does to
     the nearest of its recording and channel, so that no word is lost: there it counts as one that nobody said.
@@ -39,33 +71,31 @@ def words_in_segments(words: Iterable[TimedWord], segments: Mapping[str, Segment
         ScoringError: a word of a recording or channel that has no segment.
 
     Example:
+        >>> from asr.scoring.transcripts import Segment
         >>> here = {"recording": "r", "channel": "1"}
         >>> segments = {name: Segment(**here, start=start, end=start + 2) for name, start in (("a", 0), ("b", 5))}
+        >>> said = {name: Transcript(text="", segment=segment) for name, segment in segments.items()}
         >>> heard = ((1, "yes"), (3.2, "uh"), (6, "no"))
         >>> words = [TimedWord(**here, middle=middle, word=word, where="") for middle, word in heard]
-        >>> [(name, found.text) for name, found in words_in_segments(words, segments).items()]
+        >>> list(words_in_segments(words, said))
         [('a', 'yes uh'), ('b', 'no')]
     """
-    by_place: dict[tuple[str, str], list[tuple[str, Segment]]] = defaultdict(list)
-    for name, segment in segments.items():
-        by_place[segment.recording, segment.channel].append((name, segment))
-    heard: dict[str, list[TimedWord]] = {name: [] for name in segments}
-    for word in words:
-        if (word.recording, word.channel) not in by_place:
-            raise ScoringError(
-                f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references"
-            )
-        heard[_nearest(word.middle, by_place[word.recording, word.channel])].append(word)
-    return {name: Transcript(text=_in_order(words)) for name, words in heard.items()}
+    with closing(temporary_database(*_SCHEMA)) as database:
+        for name, said in references.items():
+            if said.segment is not None:
+                place = (said.segment.recording, said.segment.channel, said.segment.start, said.segment.end)
+                database.execute("INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?)", (name, *place))
+        for word in words:
+            there = {"recording": word.recording, "channel": word.channel, "middle": word.middle}
+            nearest = database.execute(_NEAREST, there).fetchone()
+            if nearest is None:
+                raise ScoringError(
+                    f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references"
+                )
+            database.execute("INSERT INTO words VALUES (?, ?, ?)", (*nearest, word.middle, word.word))
+        yield from _texts(database)
 
 
-def _nearest(middle: float, segments: Iterable[tuple[str, Segment]]) -> str:
-    def distance(entry: tuple[str, Segment]) -> tuple[float, float]:
-        segment = entry[1]
-        return max(segment.start - middle, middle - segment.end, 0.0), -segment.start
-
-    return min(segments, key=distance)[0]
-
-
-def _in_order(words: Iterable[TimedWord]) -> str:
-    return " ".join(word.word for word in sorted(words, key=lambda word: word.middle))
+def _texts(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
+    for (_, name), found in groupby(database.execute(_IN_ORDER), key=lambda row: row[:2]):
+        yield name, " ".join(word for _, _, word in found if word is not None)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from asr.errors import ScoringError
 
 _NUM_NAMED = 3
+_IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,53 +40,66 @@ class Transcript:
     columns: Mapping[str, str] = field(default_factory=dict)
 
 
-def paired(
+def ignored(transcript: Transcript) -> bool:
+    """Whether the author of a reference asks not to score it, as an STM file may.
+
+    Example:
+        >>> ignored(Transcript(text="IGNORE_TIME_SEGMENT_IN_SCORING"))
+        True
+    """
+    return transcript.text.upper() == _IGNORED
+
+
+def count_unpaired(
     references: Mapping[str, Transcript],
     hypotheses: Mapping[str, Transcript],
     *,
     missing_as_empty: bool = False,
     ignore_extra: bool = False,
-    hint: str = "",
-) -> dict[str, tuple[Transcript, str]]:
-    """Each utterance's reference and the text of its hypothesis by id, in the order of `references`.
+    hint: Callable[[], str] = str,
+) -> tuple[int, int]:
+    """How many hypotheses have no reference, and how many references no hypothesis, where that is allowed.
 
     Args:
         references: what was said, by utterance id.
         hypotheses: what was recognised, by utterance id.
         missing_as_empty: whether a missing hypothesis counts as one that says nothing; else it is an error.
         ignore_extra: whether hypotheses without a reference are left out; else they are an error.
-        hint: what is to be said besides where ids do not meet, unless folders and suffixes explain it.
+        hint: gives what is to be said besides where ids do not meet, unless folders and suffixes explain it.
 
     Raises:
         ScoringError: an utterance has no hypothesis, or a hypothesis no reference.
 
     Example:
         >>> said = {"a": Transcript(text="yes"), "b": Transcript(text="no")}
-        >>> pairs = paired(said, {"b": Transcript(text="now")}, missing_as_empty=True)
-        >>> [(name, reference.text, hypothesis) for name, (reference, hypothesis) in pairs.items()]
-        [('a', 'yes', ''), ('b', 'no', 'now')]
+        >>> count_unpaired(said, {"b": Transcript(text="now")}, missing_as_empty=True)
+        (0, 1)
     """
-    extra = [utterance_id for utterance_id in hypotheses if utterance_id not in references]
-    hint = _names_of_files(references, hypotheses) or hint
-    if extra and not ignore_extra:
+    num_pairs = sum(utterance_id in references for utterance_id in hypotheses)
+    num_extra, num_missing = len(hypotheses) - num_pairs, len(references) - num_pairs
+    if num_extra and not ignore_extra:
+        extra = _without_partner(hypotheses, references)
         raise ScoringError(
-            f"{len(extra)} of {len(hypotheses)} hypotheses have no reference: {named(extra)}; "
-            f"are these two files of the same data? --ignore-extra leaves them out{hint}"
+            f"{num_extra} of {len(hypotheses)} hypotheses have no reference: {named(extra)}; are these two files of the "
+            f"same data? --ignore-extra leaves them out{_names_of_files(references, hypotheses) or hint()}"
         )
-    missing = [utterance_id for utterance_id in references if utterance_id not in hypotheses]
-    if missing and not missing_as_empty:
+    if num_missing and not missing_as_empty:
+        missing = _without_partner(references, hypotheses)
         raise ScoringError(
-            f"{len(missing)} of {len(references)} references have no hypothesis: {named(missing)}; "
-            f"add them, or count them as empty with --missing-as-empty{hint}"
+            f"{num_missing} of {len(references)} references have no hypothesis: {named(missing)}; "
+            f"add them, or count them as empty with --missing-as-empty{_names_of_files(references, hypotheses) or hint()}"
         )
-    return {key: (said, hypotheses[key].text if key in hypotheses else "") for key, said in references.items()}
+    return num_extra, num_missing
 
 
-def _names_of_files(references: Iterable[str], hypotheses: Iterable[str]) -> str:
+def _without_partner(ids: Iterable[str], others: Container[str]) -> list[str]:
+    return [utterance_id for utterance_id in ids if utterance_id not in others]
+
+
+def _names_of_files(references: Mapping[str, Transcript], hypotheses: Mapping[str, Transcript]) -> str:
     """What to say where ids without a partner would have one, were it not for folder and suffix, else ""."""
-    left, right = set(references), set(hypotheses)
-    bare = {_bare(name): name for name in left - right}
-    met = sorted((bare[_bare(name)], name) for name in right - left if _bare(name) in bare)
+    bare = {_bare(name): name for name in _without_partner(references, hypotheses)}
+    met = sorted((bare[_bare(name)], name) for name in _without_partner(hypotheses, references) if _bare(name) in bare)
     if not met:
         return ""
     said, heard = met[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.atomic import write_bytes, write_text
+from asr.atomic import write_bytes, write_parts, write_text
 
 
 def test_text_is_written_in_utf8_without_changed_line_ends(tmp_path: Path) -> None:
@@ -50,6 +50,15 @@ def test_failure_at_any_step_leaves_the_old_file(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(*{"fsync": (os, "fsync", fail), "replace": (Path, "replace", fail)}[step])
     with pytest.raises(OSError, match="Input/output error"):
         write_text(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_an_error_between_parts_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    write_parts(path, [b"ol", b"d"])
+    with pytest.raises(ZeroDivisionError):
+        write_parts(path, (b"new" * (1 // left) for left in (1, 0)))
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from collections import Counter
+
 import pytest
 
+import asr.scoring.confusion
 from asr.errors import ScoringError
 from asr.scoring import ErrorCounts, UtteranceScore, confusions, score_utterance, summarize_groups
 
@@ -55,5 +59,18 @@ def test_columns(scores: list[UtteranceScore]) -> None:
 
 def test_every_word_error_is_a_confusion(scores: list[UtteranceScore]) -> None:
     found = confusions(scores)
-    assert found.substitutions == (("a", "b", 1), ("b", "x", 1))
+    assert list(found.substitutions) == [("a", "b", 1), ("b", "x", 1)]
     assert (found.deletions, found.insertions) == ((("f", 1),), ())
+
+
+def test_confusions_are_summed_now_and_then_and_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asr.scoring.confusion, "_FEWEST_TO_SUM", 3)
+    generator = random.Random(0)
+    pairs = [(generator.choice("aąbc") * 2, generator.choice("dež")) for _ in range(300)]
+    found = confusions(
+        score_utterance(id=str(number), reference=f"{said} x {said}", hypothesis=f"{heard} x {heard}")
+        for number, (said, heard) in enumerate(pairs)
+    ).substitutions
+    expected = sorted(Counter(2 * pairs).items(), key=lambda entry: (-entry[1], entry[0]))
+    assert list(found) == [(*pair, count) for pair, count in expected]
+    assert (found[:2], found[-1]) == (list(found)[:2], list(found)[-1])

@@ -16,8 +16,8 @@ from asr.scoring import (
     Result,
     Transcript,
     UtteranceScore,
+    count_unpaired,
     interval_note,
-    paired,
     read_transcripts,
     results_table,
     score_utterance,
@@ -181,22 +181,17 @@ def _transcripts(**texts: str) -> dict[str, Transcript]:
     return {name: Transcript(text=text) for name, text in texts.items()}
 
 
-def test_pairs_keep_the_order_of_the_references() -> None:
-    pairs = paired(_transcripts(b="x", a="y"), _transcripts(a="1", b="2"))
-    assert [(name, said.text, heard) for name, (said, heard) in pairs.items()] == [("b", "x", "2"), ("a", "y", "1")]
-
-
 def test_missing_and_extra_ids_are_counted_and_named() -> None:
     references = _transcripts(**{str(number): "x" for number in range(10)})
     nine, other = _transcripts(**{"9": "x"}), _transcripts(z="x")
     with pytest.raises(ScoringError, match=r"9 of 10 references have no hypothesis: '0', '1', '2', \.\.\.; add them"):
-        paired(references, nine)
+        count_unpaired(references, nine)
     with pytest.raises(ScoringError, match="1 of 1 hypotheses have no reference: 'z'; are these"):
-        paired(references, other, missing_as_empty=True)
-    assert paired(references, nine, missing_as_empty=True)["0"] == (Transcript(text="x"), "")
-    assert paired(_transcripts(z="x"), _transcripts(z="y", a=""), ignore_extra=True) == {
-        "z": (Transcript(text="x"), "y")
-    }
+        count_unpaired(references, other, missing_as_empty=True)
+    assert count_unpaired(references, nine, missing_as_empty=True) == (0, 9)
+    assert count_unpaired(_transcripts(z="x"), _transcripts(z="y", a=""), ignore_extra=True) == (1, 0)
+    with pytest.raises(ScoringError, match=r"9 of 10 .* --missing-as-empty; look here"):
+        count_unpaired(references, nine, hint=lambda: "; look here")
 
 
 def test_a_part_of_a_subset_is_called_that() -> None:

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 
 from asr.scoring import ErrorCounts, Interval, rate_interval
-from asr.scoring.significance import FEWEST_SPEAKERS, resampling_unit
+from asr.scoring.significance import FEWEST_SPEAKERS, resampling_unit, sums_of_blocks
 
 
 def _interval(counts: list[ErrorCounts], blocks: list[str] | None = None, seed: int = 0) -> Interval:
-    names = blocks or [str(index) for index in range(len(counts))]
-    return rate_interval(counts, names, np.random.default_rng(seed))
+    sums: dict[object, ErrorCounts] = {}
+    for index, count in enumerate(counts):
+        name = blocks[index] if blocks else index
+        sums[name] = sums.get(name, ErrorCounts()) + count
+    values = np.array([(each.errors, each.reference_length) for each in sums.values()])
+    return rate_interval(values, np.random.default_rng(seed))
 
 
 def _words(errors: int, length: int) -> ErrorCounts:
@@ -100,3 +104,15 @@ def test_one_seed_one_interval() -> None:
 )
 def test_what_is_resampled(speakers: list[str], unit: str) -> None:
     assert resampling_unit(speakers) == unit
+
+
+def test_speakers_are_summed_and_few_of_them_are_not() -> None:
+    values = np.arange(48).reshape(24, 2)
+    names = [*map(str, range(14)), ""]
+    speakers = np.arange(24) % 12
+    sums, unit = sums_of_blocks(values, speakers, names)
+    assert unit == "speakers"
+    assert sums.tolist() == [(values[number] + values[number + 12]).tolist() for number in range(12)]
+    for few in (speakers % 9, np.where(speakers == 3, 14, speakers)):
+        sums, unit = sums_of_blocks(values, few, names)
+        assert (unit, sums.tolist()) == ("utterances", values.tolist())
