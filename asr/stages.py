@@ -32,6 +32,7 @@ from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.init import freeze, pretrained
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
+from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog
@@ -234,12 +235,12 @@ def make_updater(
     workers: Workers | None = None,
 ) -> Updater:
     """What makes the updates of `model`, in the arithmetic `dtype`, as `experiment` has it."""
+    objective = Objective(model, experiment.loss)
     return Updater(
-        model,
+        objective,
         tokenizer,
-        make_optimizer(experiment.optimizer, model),
+        make_optimizer(experiment.optimizer, objective),
         augment=experiment.augment,
-        loss=experiment.loss,
         max_gradient_norm=experiment.training.max_gradient_norm,
         l1=experiment.optimizer.l1,
         dtype=dtype,
