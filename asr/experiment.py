@@ -106,6 +106,9 @@ class Experiment(Section):
         kinds = [decoder.kind for decoder in self.decoders]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"decoders: each kind may stand once, found {', '.join(kinds)}")
+        for name, head in (("speaker", self.loss.speaker), ("phones", self.loss.phones)):
+            if head is not None and (head.layer or 1) > self.encoder.num_layers:
+                raise ValueError(f"loss.{name}.layer={head.layer}: there are {self.encoder.num_layers} layers")
         asking = [kind for kind in kinds if kind in {"attention", "joint"}]
         if asking and self.attention is None:
             raise ValueError(f"decoders: kind {asking[0]} needs an attention decoder: set attention={{}}")

@@ -51,7 +51,7 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
             f"init.model={config.model} has other settings, which cannot be changed: {' '.join(different)}"
         )
     tokenizer = own_tokenizer if config.vocabulary == "model" else tokenizer
-    left_behind = ("attention.",) if acoustic.attention is None else ()
+    left_behind: tuple[str, ...] = ("attention.",) if acoustic.attention is None else ()
     if config.vocabulary == "new":
         left_behind += ("head.", "attention.embedding.", "attention.output.")
     fresh = AcousticModel(acoustic, tokenizer.size)

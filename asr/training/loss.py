@@ -12,6 +12,7 @@ from asr.config import Section
 from asr.corpus.batches import Batch
 from asr.features.augment import Augmenter
 from asr.model.acoustic import AcousticModel
+from asr.training.heads import PhonesConfig, SpeakerConfig
 from asr.training.terms import (
     AttentionLoss,
     AttentionLossConfig,
@@ -39,6 +40,8 @@ class LossConfig(Section):
         "(Kim, Hori & Watanabe 2017); 0: off",
     )
     attention: AttentionLossConfig = AttentionLossConfig()
+    speaker: SpeakerConfig | None = None
+    phones: PhonesConfig | None = None
 
 
 class Losses(NamedTuple):

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
 import torch
 from ragged import shaken
 from spellers import grid, letters
+from tones import TINY, TONES_HZ, tone_waveform
 from torch import Tensor
 
 from asr.config import validated
+from asr.corpus.batches import Batch
 from asr.decoding import AttentionDecoderConfig, Hypothesis, JointDecoderConfig, build_decoder
 from asr.decoding.prefix_scores import empty_prefix, extended
 from asr.errors import ConfigError
+from asr.experiment import load_experiment
 from asr.lengths import frames_needed_by_ctc
+from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig, AttentionDecoder
+from asr.recognizer import Recognizer
+from asr.stages import make_updater
+from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 # Blank, a, b, c: without a space, every sequence of tokens is another text.
 VOCABULARY, FRAME_SIZE, NUM_FRAMES = 4, 5, 4
@@ -159,3 +167,34 @@ def test_a_model_without_attention_is_told_so() -> None:
         build_decoder(JointDecoderConfig(), letters(VOCABULARY))
     with pytest.raises(ConfigError, match=r"num_best=9.*width=8"):
         validated(AttentionDecoderConfig, {"num_best": 9}, where="test")
+
+
+def test_a_few_utterances_are_learnt_by_heart_by_attention_alone() -> None:
+    generator = random.Random(0)
+    sentences = [[generator.choice(list(TONES_HZ)) for _ in range(length)] for length in (1, 2, 3, 4, 2, 3)]
+    waveforms = [torch.from_numpy(tone_waveform(words, generator)) for words in sentences]
+    texts = tuple(map(" ".join, sentences))
+    batch = Batch(
+        ids=texts,
+        texts=texts,
+        speakers=("",) * len(texts),
+        waveforms=torch.nn.utils.rnn.pad_sequence(waveforms, batch_first=True),
+        num_samples=torch.tensor(list(map(len, waveforms))),
+    )
+    sizes = "{hidden_size: 32, embedding_size: 16, attention_size: 16, num_filters: 4, filter_frames: 9, dropout: 0}"
+    experiment = load_experiment(None, [*TINY, f"attention={sizes}", "loss.attention.weight=0.7"])
+    tokenizer = train_tokenizer(texts, CharacterTokenizerConfig())
+    torch.manual_seed(0)
+    model = AcousticModel(experiment.acoustic, tokenizer.size)
+    updater = make_updater(experiment, model, tokenizer, dtype=torch.float32)
+    for number in range(80):
+        updater.update([batch], number, lr=1e-2)
+    for config in (AttentionDecoderConfig(width=4), JointDecoderConfig(width=4)):
+        decoder = build_decoder(config, tokenizer, model.attention)
+        recognizer = Recognizer(model, tokenizer, decoder, torch.device("cpu"))
+        together = [recognized.best for recognized in recognizer.hear(batch).recognized]
+        assert tuple(best.text for best in together) == texts
+        for row, best in enumerate(together):
+            (alone,) = recognizer.hear(batch.rows(row, row + 1)).recognized
+            assert (alone.best.tokens, alone.best.frames) == (best.tokens, best.frames)
+            assert alone.best.score == pytest.approx(best.score, abs=1e-4)
