@@ -32,13 +32,6 @@ _TRIED_PER_WIDTH = 2
 class _SearchConfig(Section):
     width: int = Field(default=8, ge=1, le=4096, description="texts kept after each token")
     num_best: int = Field(default=1, ge=1, description="different texts to return, at most; up to width")
-    length_power: float = Field(
-        default=0.0,
-        ge=0,
-        le=1,
-        description="scores are divided by the number of tokens to this power; 0: not, which favours short texts; 1: the "
-        "mean over tokens",
-    )
 
     @model_validator(mode="after")
     def _check_num_best(self) -> _SearchConfig:
@@ -47,10 +40,15 @@ class _SearchConfig(Section):
         return self
 
 
+_LENGTH_POWER = "scores are divided by the number of tokens, the end included, to this power: 0 favours short texts, 1 takes the mean"
+
+
 class AttentionDecoderConfig(_SearchConfig):
     """Beam search over the attention decoder's tokens; the model must have one (section `attention`)."""
 
     kind: Literal["attention"] = "attention"
+    # Without it, a sentence cut short was the usual mistake: it has fewer tokens to be unsure of.
+    length_power: float = Field(default=0.5, ge=0, le=1, description=_LENGTH_POWER)
 
 
 class JointDecoderConfig(_SearchConfig):
@@ -58,6 +56,8 @@ class JointDecoderConfig(_SearchConfig):
 
     kind: Literal["joint"] = "joint"
     ctc_weight: float = Field(default=0.3, gt=0, lt=1, description="CTC's share of the score")
+    # CTC knows by itself that speech is left over.
+    length_power: float = Field(default=0.0, ge=0, le=1, description=_LENGTH_POWER)
 
 
 @dataclass(frozen=True)
