@@ -116,7 +116,11 @@ def test_a_wide_beam_finds_what_trying_everything_finds(seed: int, length_power:
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
 def test_a_narrow_beam_scores_its_text_rightly(seed: int, ctc_weight: float) -> None:
-    config = JointDecoderConfig(width=2, ctc_weight=ctc_weight) if ctc_weight else AttentionDecoderConfig(width=2)
+    config = (
+        JointDecoderConfig(width=2, ctc_weight=ctc_weight)
+        if ctc_weight
+        else AttentionDecoderConfig(width=2, length_power=0)
+    )
     (best,) = decode(config, seed)
     expected = all_scores(seed, ctc_weight=ctc_weight, length_power=0.0)
     assert best.score == pytest.approx(expected[best.text], abs=1e-4)
