@@ -27,6 +27,8 @@ from asr.text.tokenizer import Tokenizer
 
 # Together with CTC, of how many tokens per text in the beam CTC is asked: so many times the width, the best for attention.
 _TRIED_PER_WIDTH = 2
+# What is impossible for CTC counts as this: attention may say it, and it must have an alignment.
+_LOWEST = -1e4
 
 
 class _SearchConfig(Section):
@@ -100,7 +102,7 @@ class AttentionSearch:
         if hidden is None:
             raise TypeError("attention looks at the encoder's frames: they must be given")
         refuse_nan(log_probs, num_frames.to(log_probs.device))
-        batch = log_probs.detach().to("cpu", torch.float32).contiguous().numpy()
+        batch = log_probs.detach().to("cpu", torch.float32).clamp(min=_LOWEST).contiguous().numpy()
         return [
             self._decode_one(frames[None, :length].float(), batch[row, :length])
             for row, (frames, length) in enumerate(zip(hidden, num_frames.tolist(), strict=True))

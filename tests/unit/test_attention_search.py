@@ -166,6 +166,17 @@ def test_no_text_is_longer_than_its_frames_allow() -> None:
     assert best.text == "aaaa"
 
 
+@pytest.mark.parametrize("config", [AttentionDecoderConfig(num_best=4), JointDecoderConfig(num_best=4)])
+def test_what_ctc_holds_impossible_has_frames_all_the_same(config: AttentionDecoderConfig | JointDecoderConfig) -> None:
+    frames, log_probs = frames_and_log_probs(2, num_frames=6)
+    log_probs[0, 1:3] = -math.inf
+    readings = build_decoder(config, Bare(), attention_decoder()).decode(log_probs, torch.tensor([6]), frames)[0]
+    assert any(reading.tokens for reading in readings)
+    for reading in readings:
+        assert len(reading.tokens) == len(set(reading.frames))
+        assert list(reading.frames) == sorted(reading.frames)
+
+
 def test_a_model_without_attention_is_told_so() -> None:
     with pytest.raises(ConfigError, match=r"decoder 'joint': this model has no attention decoder; .* attention=\{\}"):
         build_decoder(JointDecoderConfig(), letters(VOCABULARY))
