@@ -12,7 +12,7 @@ from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequ
 from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
-from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
+from asr.decoding import DecoderConfig, build_decoder
 from asr.errors import CorpusError
 from asr.model.acoustic import AcousticConfig
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
@@ -31,8 +31,6 @@ from asr.scoring import (
     write_hypotheses,
 )
 from asr.terminal import progress_bar
-
-DecoderChoice = GreedyDecoderConfig | BeamDecoderConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +103,7 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
 def evaluate_subsets(
     model: Path,
     subsets: Sequence[Subset],
-    decoders: Sequence[DecoderChoice],
+    decoders: Sequence[DecoderConfig],
     *,
     batches: BatchesConfig | None = None,
     device: str = "auto",
@@ -123,6 +121,7 @@ def evaluate_subsets(
 
     Raises:
         CheckpointError: no model at `model`.
+        ConfigError: the model has no attention decoder, and one of `decoders` needs it.
         CorpusError: a subset cannot be read, or is empty.
     """
     file = find_checkpoint(model)
@@ -131,7 +130,8 @@ def evaluate_subsets(
     results = []
     for subset in subsets:
         for choice in decoders:
-            recognizer = Recognizer(acoustic, tokenizer, build_decoder(choice, tokenizer), at_device)
+            decoder = build_decoder(choice, tokenizer, acoustic.attention)
+            recognizer = Recognizer(acoustic, tokenizer, decoder, at_device)
             collector = None
             if systems is not None:
                 # The recordings are the same for every decoder.

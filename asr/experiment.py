@@ -17,6 +17,7 @@ from asr.errors import ConfigError, did_you_mean
 from asr.features import FeatureConfig, LogMelConfig, StoredConfig
 from asr.features.augment import AugmentConfig
 from asr.model.acoustic import AcousticConfig
+from asr.model.attention import AttentionConfig
 from asr.model.encoder import EncoderConfig
 from asr.recipe import Part, Recipe, find_part
 from asr.resources import resource
@@ -24,8 +25,8 @@ from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.distributed import Workers
 from asr.training.init import InitConfig, part_names, settings_of_model
 from asr.training.loop import TrainingConfig
+from asr.training.loss import LossConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
-from asr.training.update import LossConfig
 
 
 class TrainPartConfig(Section):
@@ -83,6 +84,9 @@ class Experiment(Section):
     features: FeatureConfig = LogMelConfig()
     augment: AugmentConfig = AugmentConfig()
     encoder: EncoderConfig = EncoderConfig()
+    attention: AttentionConfig | None = Field(
+        default=None, description="a second decoder, which learns and can be asked beside CTC; null: none"
+    )
     init: InitConfig = InitConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = AdamWConfig()
@@ -95,13 +99,19 @@ class Experiment(Section):
     @property
     def acoustic(self) -> AcousticConfig:
         """The part that the model is built from."""
-        return AcousticConfig(features=self.features, encoder=self.encoder)
+        return AcousticConfig(features=self.features, encoder=self.encoder, attention=self.attention)
 
     @model_validator(mode="after")
     def _check_across_sections(self) -> Experiment:
         kinds = [decoder.kind for decoder in self.decoders]
         if len(set(kinds)) < len(kinds):
             raise ValueError(f"decoders: each kind may stand once, found {', '.join(kinds)}")
+        for name, head in (("speaker", self.loss.speaker), ("phones", self.loss.phones)):
+            if head is not None and (head.layer or 1) > self.encoder.num_layers:
+                raise ValueError(f"loss.{name}.layer={head.layer}: there are {self.encoder.num_layers} layers")
+        asking = [kind for kind in kinds if kind in {"attention", "joint"}]
+        if asking and self.attention is None:
+            raise ValueError(f"decoders: kind {asking[0]} needs an attention decoder: set attention={{}}")
         intermediate = self.loss.intermediate_ctc
         if intermediate is not None and max(intermediate.layers) >= self.encoder.num_layers:
             raise ValueError(
@@ -126,7 +136,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check_frozen_parts(self) -> Experiment:
-        known = part_names(self.encoder.num_layers)
+        known = part_names(self.encoder.num_layers, attention=self.attention is not None)
         for name in self.init.freeze:
             if name not in known:
                 hint = did_you_mean(name, known)

@@ -59,7 +59,8 @@ def _stages() -> dict[str, Stage]:
         "train": Stage(
             work=stages.train,
             sections=(
-                "seed", "batches", "features", "augment", "encoder", "init", "loss", "optimizer", "schedule", "training",
+                "seed", "batches", "features", "augment", "encoder", "attention", "init", "loss", "optimizer", "schedule",
+                "training",
             ),
             redo=False,
             outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -30,11 +30,14 @@ from asr.scoring import read_results, results_table, write_results
 from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
+from asr.training.heads import make_heads
 from asr.training.init import freeze, pretrained
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
+from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog
+from asr.training.terms import Term
 from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
@@ -232,14 +235,15 @@ def make_updater(
     *,
     dtype: torch.dtype,
     workers: Workers | None = None,
+    heads: Sequence[Term] = (),
 ) -> Updater:
-    """What makes the updates of `model`, in the arithmetic `dtype`, as `experiment` has it."""
+    """What makes the updates of `model`, and of the `heads` that training has besides, as `experiment` has it."""
+    objective = Objective(model, experiment.loss, heads).to(next(model.parameters()).device)
     return Updater(
-        model,
+        objective,
         tokenizer,
-        make_optimizer(experiment.optimizer, model),
+        make_optimizer(experiment.optimizer, objective),
         augment=experiment.augment,
-        loss=experiment.loss,
         max_gradient_norm=experiment.training.max_gradient_norm,
         l1=experiment.optimizer.l1,
         dtype=dtype,
@@ -264,7 +268,13 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         )
 
     dtype = select_dtype(experiment.training.precision, recognizer.device)
-    updater = make_updater(experiment, recognizer.model, recognizer.tokenizer, dtype=dtype, workers=workers)
+    model, tokenizer, loss = recognizer.model, recognizer.tokenizer, experiment.loss
+    num_samples = (number for shard in index.shards for number in shard.num_samples)
+    utterances = zip(shard_utterances(index), num_samples, strict=True)
+    heads, notes = make_heads(loss.speaker, loss.phones, model, tokenizer, utterances)
+    for note in notes:
+        print(f"  {note}", flush=True)
+    updater = make_updater(experiment, model, tokenizer, dtype=dtype, workers=workers, heads=heads)
     return Trainer(
         recognizer,
         updater,

@@ -29,7 +29,8 @@ from asr.model import AcousticModel
 from asr.stages import make_updater
 from asr.text.tokenizer import train_tokenizer
 from asr.training.distributed import Workers
-from asr.training.update import CtcTargets, Updater, derived_seed, gradient_norms
+from asr.training.terms import CtcTargets
+from asr.training.update import Updater, derived_seed, gradient_norms
 
 CONFIG = "spoken_commands"
 BATCH_SECONDS = 40.0

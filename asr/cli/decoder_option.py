@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig
+from asr.decoding import (
+    AttentionDecoderConfig,
+    BeamDecoderConfig,
+    DecoderConfig,
+    GreedyDecoderConfig,
+    JointDecoderConfig,
+)
 from asr.errors import ConfigError, did_you_mean
 
 
-def parse_decoders(names: str, *, width: int) -> list[GreedyDecoderConfig | BeamDecoderConfig]:
-    """The decoders called `names` (with commas between), beam search with `width` beams.
+def parse_decoders(names: str, *, width: int) -> list[DecoderConfig]:
+    """The decoders called `names` (with commas between), searches with `width` beams.
 
     Raises:
         ConfigError: an unknown name, or one that stands twice.
     """
-    known: dict[str, GreedyDecoderConfig | BeamDecoderConfig] = {
+    known: dict[str, DecoderConfig] = {
         "greedy": GreedyDecoderConfig(),
         "beam": BeamDecoderConfig(width=width),
+        "attention": AttentionDecoderConfig(width=width),
+        "joint": JointDecoderConfig(width=width),
     }
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:

@@ -31,8 +31,8 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
-    decoder: Annotated[str, typer.Option(help="greedy or beam; with commas for several.")] = "greedy",
-    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
+    decoder: Annotated[str, typer.Option(help="greedy, beam, attention, joint; with commas for several.")] = "greedy",
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     by: Annotated[
         list[str] | None, typer.Option(help="Also a table by speaker or by duration; may be given several times.")

@@ -13,8 +13,8 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
     model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
     format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
-    decoder: Annotated[str, typer.Option(help="greedy or beam.")] = "beam",
-    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, with --decoder beam.")] = 16,
+    decoder: Annotated[str, typer.Option(help="greedy, beam, attention or joint.")] = "beam",
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.

@@ -53,7 +53,7 @@ class BeamDecoder:
         self._prefix_search = prefix_search
         self._alignment = alignment
 
-    def decode(self, log_probs: Tensor, num_frames: Tensor) -> list[list[Hypothesis]]:
+    def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """The readings of each utterance, as `Decoder.decode` says; as many at a time as torch has threads."""
         refuse_nan(log_probs, num_frames.to(log_probs.device))
         batch = log_probs.detach().to("cpu", torch.float32).contiguous().numpy()

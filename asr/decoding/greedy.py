@@ -29,7 +29,7 @@ class GreedyDecoder:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
 
-    def decode(self, log_probs: Tensor, num_frames: Tensor) -> list[list[Hypothesis]]:
+    def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """The one reading of each utterance, as `Decoder.decode` says."""
         num_frames = num_frames.to(log_probs.device)
         refuse_nan(log_probs, num_frames)

@@ -1,4 +1,7 @@
-"""The acoustic model: features, encoder and CTC head in one module, so that one checkpoint holds all that was trained."""
+"""The acoustic model: features, encoder, CTC head and, where there is one, attention decoder in one module.
+
+So one checkpoint holds all that was trained and is used.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor, nn
 
 from asr.config import Section
 from asr.features import FeatureConfig, FeatureExtractor, LogMelConfig, StoredConfig
+from asr.model.attention import AttentionConfig, AttentionDecoder
 from asr.model.encoder import Encoder, EncoderConfig
 
 
@@ -18,6 +22,7 @@ class AcousticConfig(Section):
 
     features: FeatureConfig = LogMelConfig()
     encoder: EncoderConfig = EncoderConfig()
+    attention: AttentionConfig | None = None
 
     @property
     def num_stored_features(self) -> int:
@@ -36,7 +41,7 @@ class Augmentation(Protocol):
 
 
 class LayerInfo(NamedTuple):
-    """One row of the model's description; `frames` is the output's frames per second."""
+    """One row of the model's description; `frames` is the output's frames per second, 0 where it has tokens instead."""
 
     name: str
     kind: str
@@ -54,6 +59,10 @@ class AcousticModel(nn.Module):
         self.features = FeatureExtractor(config.features)
         self.encoder = Encoder(config.encoder, self.features.num_features)
         self.head = nn.Linear(config.encoder.output_size, vocabulary_size)
+        # Last, so that the other weights are drawn as without it.
+        self.attention: AttentionDecoder | None = None
+        if config.attention is not None:
+            self.attention = AttentionDecoder(config.attention, config.encoder.output_size, vocabulary_size)
 
     @property
     def seconds_per_frame(self) -> float:
@@ -72,8 +81,20 @@ class AcousticModel(nn.Module):
 
         `num_samples` (B,) may stay on the CPU: then nothing here waits for the device.
         """
-        (log_probs,), num_frames = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
-        return log_probs, num_frames
+        hidden, num_frames = self.encode(waveforms, num_samples, augmentation)
+        return self.log_probs(hidden), num_frames
+
+    def encode(
+        self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """The encoder's frames (B, S, D), zero behind the frames of each utterance (B,), of which decoders make texts."""
+        (hidden,), num_frames = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
+        return hidden, num_frames
+
+    def log_probs(self, hidden: Tensor) -> Tensor:
+        """Log-probabilities (B, S, V), in float32, of tokens in the encoder's frames `hidden` (B, S, D)."""
+        # A probability near 1 has a logarithm near 0, which half precision rounds away: the softmax stays in float32.
+        return torch.log_softmax(self.head(hidden).float(), dim=-1)
 
     def after_layers(
         self,
@@ -83,9 +104,9 @@ class AcousticModel(nn.Module):
         augmentation: Augmentation | None = None,
         views: int = 1,
     ) -> tuple[list[Tensor], Tensor]:
-        """What `forward` gives if the head stood on recurrent layer 1, 2, ...: for each of `numbers`, in rising order.
+        """What `encode` gives if the encoder ended after recurrent layer 1, 2, ...: for each of `numbers`, in rising order.
 
-        With several `views`, each utterance is masked so many times anew: (views * B, S, V), a whole batch after the other.
+        With several `views`, each utterance is masked so many times anew: (views * B, S, D), a whole batch after the other.
         """
         if augmentation is not None:
             waveforms, num_samples = augmentation.waveforms(waveforms, num_samples)
@@ -93,9 +114,7 @@ class AcousticModel(nn.Module):
         features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
         if augmentation is not None:
             features = augmentation.features(features, num_frames)
-        outputs, num_frames = self.encoder.after_layers(features, num_frames, numbers)
-        # A probability near 1 has a logarithm near 0, which half precision rounds away: the softmax stays in float32.
-        return [torch.log_softmax(self.head(hidden).float(), dim=-1) for hidden in outputs], num_frames
+        return self.encoder.after_layers(features, num_frames, numbers)
 
     def describe(self) -> list[LayerInfo]:
         """One row per part of the model, from the waveform to the tokens."""
@@ -127,6 +146,11 @@ class AcousticModel(nn.Module):
         rows.append(
             LayerInfo("head", "norm, linear, log-softmax", f"(B, S, {self.head.out_features})", head, slow_rate)
         )
+        if self.attention is not None:
+            size = encoder.output_size
+            kind = f"attends to (B, S, {size}), gru {self.attention.config.hidden_size}"
+            shape = f"(B, U, {self.head.out_features})"
+            rows.append(LayerInfo("attention", kind, shape, num_parameters(self.attention), 0.0))
         return rows
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from asr.audio import read_signal
 from asr.corpus.batches import Batch
-from asr.decoding import BeamDecoderConfig, Decoder, GreedyDecoderConfig, Hypothesis, build_decoder
+from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis, build_decoder
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
@@ -63,19 +63,20 @@ class Recognizer:
     def load(
         cls,
         path: Path,
-        decoder: GreedyDecoderConfig | BeamDecoderConfig | None = None,
+        decoder: DecoderConfig | None = None,
         device: str = "auto",
     ) -> Recognizer:
         """The recogniser in a run folder or checkpoint file.
 
         Raises:
             CheckpointError: nothing there, or not a checkpoint.
-            ConfigError: no such device.
+            ConfigError: no such device, or the model has no attention decoder and `decoder` needs one.
         """
         file = find_checkpoint(path)
         at_device = select_device(device)
         model, tokenizer = restore_model(load_checkpoint(file), where=str(file))
-        return cls(model, tokenizer, build_decoder(decoder or GreedyDecoderConfig(), tokenizer), at_device)
+        built = build_decoder(decoder or GreedyDecoderConfig(), tokenizer, model.attention)
+        return cls(model, tokenizer, built, at_device)
 
     @property
     def sample_rate(self) -> int:
@@ -102,6 +103,13 @@ class Recognizer:
         log_probs, num_frames = self.model(batch.waveforms.to(self.device), batch.num_samples)
         return log_probs, num_frames
 
+    @torch.inference_mode()
+    def _read(self, batch: Batch) -> tuple[list[list[Hypothesis]], Tensor, Tensor]:
+        """The readings of `batch`, and the log-probabilities and frames that they are made of."""
+        hidden, num_frames = self.model.encode(batch.waveforms.to(self.device), batch.num_samples)
+        log_probs = self.model.log_probs(hidden)
+        return self.decoder.decode(log_probs, num_frames, hidden), log_probs, num_frames
+
     def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
         """What is heard in each utterance of `batches`, in their order."""
         for batch in batches:
@@ -110,8 +118,7 @@ class Recognizer:
     def hear(self, batch: Batch) -> Heard:
         """What is heard in each utterance of `batch`, in order, with the probabilities behind it."""
         self.model.eval()
-        log_probs, num_frames = self.log_probs(batch)
-        readings = self.decoder.decode(log_probs, num_frames)
+        readings, log_probs, num_frames = self._read(batch)
         recognized = [
             Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
             for utterance_id, hypotheses, num_samples in zip(

@@ -20,7 +20,8 @@ from asr.text.tokenizer import Tokenizer
 class InitConfig(Section):
     """A trained model to start from; without one, weights are drawn at random.
 
-    The model brings its own features and encoder, but for dropout; a configuration need not state them.
+    The model brings its own features, encoder and attention decoder, but for dropout; a configuration need not state them.
+    An attention decoder that it lacks begins at random, and one that is not wanted (`attention=null`) is left behind.
     """
 
     model: str | None = Field(default=None, description="run folder or checkpoint to start from")
@@ -28,7 +29,7 @@ class InitConfig(Section):
         default="model", description="model: its tokens, and its head; new: those of the training texts, and a new head"
     )
     freeze: tuple[str, ...] = Field(
-        default=(), description="parts that do not learn: subsampling, layer1, layer2, ..., head"
+        default=(), description="parts that do not learn: subsampling, layer1, layer2, ..., head, attention"
     )
 
 
@@ -41,17 +42,20 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     """
     path = find_checkpoint(Path(config.model or ""))
     model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
-    different = list(_differences(acoustic.model_dump(mode="json"), model.config.model_dump(mode="json")))
+    found = model.config
+    if acoustic.attention is None or found.attention is None:
+        found = found.model_copy(update={"attention": acoustic.attention})
+    different = list(_differences(acoustic.model_dump(mode="json"), found.model_dump(mode="json")))
     if different:
         raise ConfigError(
             f"init.model={config.model} has other settings, which cannot be changed: {' '.join(different)}"
         )
-    if config.vocabulary == "model":
-        fresh = AcousticModel(acoustic, own_tokenizer.size)
-        fresh.load_state_dict(model.state_dict())
-        return fresh, own_tokenizer
+    tokenizer = own_tokenizer if config.vocabulary == "model" else tokenizer
+    left_behind: tuple[str, ...] = ("attention.",) if acoustic.attention is None else ()
+    if config.vocabulary == "new":
+        left_behind += ("head.", "attention.embedding.", "attention.output.")
     fresh = AcousticModel(acoustic, tokenizer.size)
-    weights = {name: value for name, value in model.state_dict().items() if not name.startswith("head.")}
+    weights = {name: value for name, value in model.state_dict().items() if not name.startswith(left_behind)}
     fresh.load_state_dict(weights, strict=False)
     return fresh, tokenizer
 
@@ -68,7 +72,7 @@ def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
 
 
 def settings_of_model(config: InitConfig) -> Tree:
-    """The sections `features` and `encoder` of the model to start from, but for its dropout; nothing without one.
+    """The sections `features`, `encoder` and `attention` of the model to start from, but for dropout; nothing without one.
 
     Raises:
         CheckpointError: there is no model.
@@ -78,12 +82,13 @@ def settings_of_model(config: InitConfig) -> Tree:
     path = find_checkpoint(Path(config.model))
     model, _ = restore_model(load_checkpoint(path), where=str(path))
     tree: Tree = model.config.model_dump(mode="json")
-    tree["encoder"] = {key: value for key, value in tree["encoder"].items() if not _is_of_training(key)}
-    return tree
+    if tree["attention"] is None:
+        del tree["attention"]
+    return {name: {key: value for key, value in tree[name].items() if not _is_of_training(key)} for name in tree}
 
 
 def _is_of_training(key: str) -> bool:
-    """Whether a setting of the encoder is no property of the weights: how much is dropped."""
+    """Whether a setting is no property of the weights: how much is dropped."""
     return key.startswith("dropout")
 
 
@@ -100,12 +105,16 @@ def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
         raise ConfigError("init.freeze: all parts are frozen, so there is nothing to learn")
 
 
-def part_names(num_layers: int) -> list[str]:
-    """The names that people use for the parts of a model with so many recurrent layers."""
-    return ["subsampling", *(f"layer{number}" for number in range(1, num_layers + 1)), "head"]
+def part_names(num_layers: int, *, attention: bool) -> list[str]:
+    """The names that people use for the parts of a model with so many recurrent layers, and perhaps an attention decoder."""
+    names = ["subsampling", *(f"layer{number}" for number in range(1, num_layers + 1)), "head"]
+    return [*names, "attention"] if attention else names
 
 
 def model_parts(model: AcousticModel) -> dict[str, nn.Module]:
     """The parts of `model` by the names that people use for them."""
     modules = [model.encoder.subsampling, *model.encoder.layers, model.head]
-    return dict(zip(part_names(len(model.encoder.layers)), modules, strict=True))
+    if model.attention is not None:
+        modules.append(model.attention)
+    names = part_names(len(model.encoder.layers), attention=model.attention is not None)
+    return dict(zip(names, modules, strict=True))

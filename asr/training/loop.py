@@ -149,6 +149,8 @@ class Trainer:
         self.updater.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["moving_average"])
+        if self.updater.objective.heads:
+            self.updater.objective.heads.load_state_dict(state["heads"])
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
 
@@ -211,6 +213,8 @@ class Trainer:
                 "gradient_norms": gradient_norms(self.recognizer.model),
                 "times_real_time": result.seconds / seconds,
             }
+            if result.terms:
+                values["terms"] = result.terms
             log.record("train", progress.update, values)
         advance(result.utterances)
 
@@ -309,6 +313,8 @@ class Trainer:
             "scaler": self.updater.scaler.state_dict(),
             "moving_average": None if self.average is None else self.average.state_dict(),
         }
+        if self.updater.objective.heads:
+            state["heads"] = self.updater.objective.heads.state_dict()
         log.sync()
         self._save("last.pt", state, f"update {self.progress.update}")
 

@@ -10,7 +10,7 @@ from asr.errors import TextError
 from asr.recognizer.recognizer import Recognizer
 from asr.scoring import ErrorCounts, count_characters, count_words
 from asr.text.tokenizer import Tokenizer
-from asr.training.update import CtcTargets
+from asr.training.terms import CtcTargets
 
 
 @dataclass(frozen=True, kw_only=True)

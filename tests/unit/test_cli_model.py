@@ -14,6 +14,7 @@ from tones import TONES_HZ, write_tone_corpus
 
 from asr.cli import main
 from asr.model import AcousticModel
+from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -36,8 +37,12 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path)
+
+
+def write_model(tmp_path: Path, attention: AttentionConfig | None = None) -> Path:
     tokenizer = train_tokenizer([" ".join(TONES_HZ)], CharacterTokenizerConfig())
-    config = small_model().config
+    config = small_model().config.model_copy(update={"attention": attention})
     torch.manual_seed(0)
     weights = AcousticModel(config, tokenizer.size).state_dict()
     training = {"optimizer": {"state": torch.zeros(10_000)}}
@@ -105,3 +110,33 @@ def test_sound_is_embedded_only_into_a_report(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert "--report" in capsys.readouterr().err
+
+
+def test_attention_is_asked_as_the_other_decoders_are(cli: Command, tmp_path: Path) -> None:
+    model = write_model(tmp_path, AttentionConfig(hidden_size=6, attention_size=4))
+    assert "attention" in cli("model", "info", model)
+    small, corpus = tmp_path / "small.pt", write_tone_corpus(tmp_path / "test", 3, seed=1)
+    cli("model", "shrink", model, "--out", small)
+    assert load_checkpoint(small).model.keys() == load_checkpoint(model).model.keys()
+    results, report = tmp_path / "results.json", tmp_path / "report.html"
+    options = ("--data", corpus, "--decoder", "greedy,attention,joint", "--json", results, "--report", report)
+    cli("evaluate", "--model", small, *options)
+    assert [each["decoder"] for each in json.loads(results.read_text(encoding="utf-8"))] == [
+        "greedy",
+        "attention",
+        "joint",
+    ]
+    audio = corpus.parent / "u000.flac"
+    record = json.loads(cli("transcribe", audio, "--model", small, "--decoder", "joint", "--format", "json"))
+    assert len(record["token_times"]) == len(record["tokens"])
+
+
+def test_a_model_without_attention_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    monkeypatch.setattr(sys, "argv", f"asr evaluate --model {model} --data {corpus} --decoder attention".split())
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "this model has no attention decoder; take greedy or beam, or train a model with attention={}" in line

@@ -12,6 +12,7 @@ from asr.errors import CheckpointError, ConfigError
 from asr.experiment import load_experiment
 from asr.features import LogMelConfig
 from asr.model import AcousticConfig, AcousticModel
+from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
 from asr.training.init import InitConfig, freeze, model_parts, pretrained
@@ -97,3 +98,48 @@ def test_nothing_left_to_learn_is_an_error() -> None:
     model.encoder.norm.requires_grad_(False)
     with pytest.raises(ConfigError, match="nothing to learn"):
         freeze(model, tuple(model_parts(model)))
+
+
+WITH_ATTENTION = CONFIG.model_copy(update={"attention": AttentionConfig(hidden_size=5, attention_size=4)})
+
+
+@pytest.fixture
+def trained_with_attention(tmp_path: Path) -> Path:
+    model = AcousticModel(WITH_ATTENTION, OLD.size)
+    shaken(model)
+    path = tmp_path / "attention.pt"
+    tree = WITH_ATTENTION.model_dump(mode="json")
+    save_checkpoint(path, Checkpoint(experiment=tree, tokenizer=OLD.state(), model=model.state_dict()))
+    return path
+
+
+def test_attention_keeps_what_does_not_depend_on_the_vocabulary(trained_with_attention: Path) -> None:
+    expected = torch.load(trained_with_attention, weights_only=True)["model"]
+    model, _ = start(trained_with_attention, acoustic=WITH_ATTENTION, vocabulary="new")
+    kept = {name for name, value in model.state_dict().items() if torch.equal(value, expected[name])}
+    assert {name for name in expected if name.split(".")[1] in {"embedding", "output"} or "head" in name} == (
+        expected.keys() - kept
+    )
+    assert model.attention.output.out_features == NEW.size
+    same, _ = start(trained_with_attention, acoustic=WITH_ATTENTION)
+    assert all(torch.equal(same.state_dict()[name], value) for name, value in expected.items())
+
+
+def test_attention_may_come_and_go(trained: Path, trained_with_attention: Path) -> None:
+    model, _ = start(trained, acoustic=WITH_ATTENTION)
+    assert model.attention is not None
+    expected = torch.load(trained, weights_only=True)["model"]
+    assert all(torch.equal(model.state_dict()[name], value) for name, value in expected.items())
+    model, _ = start(trained_with_attention)
+    assert model.attention is None
+    smaller = WITH_ATTENTION.model_copy(update={"attention": AttentionConfig(hidden_size=4, attention_size=4)})
+    with pytest.raises(ConfigError, match=r"cannot be changed: attention\.hidden_size=5$"):
+        start(trained_with_attention, acoustic=smaller)
+
+
+def test_attention_is_brought_along_unless_it_is_not_wanted(trained: Path, trained_with_attention: Path) -> None:
+    common = "augment.spec_augment=null"
+    brought = load_experiment(None, [common, f"init.model={trained_with_attention}", "decoders=[{kind: joint}]"])
+    assert brought.attention == WITH_ATTENTION.attention
+    assert load_experiment(None, [common, f"init.model={trained_with_attention}", "attention=null"]).attention is None
+    assert load_experiment(None, [common, f"init.model={trained}", "attention={}"]).attention == AttentionConfig()

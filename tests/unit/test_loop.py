@@ -18,11 +18,18 @@ from asr.training.loop import Trainer, TrainingConfig, TrainingData, average_wei
 from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
 from asr.training.run_log import RunLog, read_metrics
+from asr.training.update import Updater
 
 
-def make_trainer(folder: Path, texts: tuple[str, ...] = WORDS, **changes: object) -> Trainer:
-    updater = make_updater()
-    batch = make_batch(texts)
+def make_trainer(
+    folder: Path,
+    texts: tuple[str, ...] = WORDS,
+    updater: Updater | None = None,
+    batch: Batch | None = None,
+    **changes: object,
+) -> Trainer:
+    updater = updater or make_updater()
+    batch = batch or make_batch(texts)
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
         yield from [batch.rows(at, at + 2) for at in range(0, len(texts), 2)][skip:]

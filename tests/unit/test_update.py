@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,21 +13,24 @@ from asr.corpus.batches import Batch
 from asr.errors import TrainingError
 from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
-from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
+from asr.model.attention import AttentionConfig
+from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
+from asr.training.loss import LossConfig, Objective
 from asr.training.optimizer import SgdConfig, make_optimizer
-from asr.training.update import (
-    CtcTargets,
-    LossConfig,
-    Updater,
-    divergence_from_even,
-    divergence_of_views,
-    gradient_norms,
-)
+from asr.training.terms import CtcTargets, Term, divergence_from_even, divergence_of_views
+from asr.training.update import Updater, gradient_norms
 
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
 
-def make_updater(dtype: torch.dtype = torch.float32, num_layers: int = 1, **changes: object) -> Updater:
+def make_updater(
+    dtype: torch.dtype = torch.float32,
+    num_layers: int = 1,
+    loss: LossConfig | None = None,
+    attention: AttentionConfig | None = None,
+    heads: Callable[[AcousticModel, Tokenizer], Sequence[Term]] = lambda model, tokenizer: (),
+    **changes: object,
+) -> Updater:
     torch.manual_seed(1)
     tokenizer = train_tokenizer(WORDS, CharacterTokenizerConfig())
     config = AcousticConfig(
@@ -34,17 +38,19 @@ def make_updater(dtype: torch.dtype = torch.float32, num_layers: int = 1, **chan
         encoder=EncoderConfig(
             hidden_size=6, num_layers=num_layers, dropout=0.0, subsampling=SubsamplingConfig(factor=2, channels=2)
         ),
+        attention=attention,
     )
     model = AcousticModel(config, tokenizer.size)
     arguments: dict[str, object] = {
         "augment": AugmentConfig(spec_augment=None),
-        "loss": LossConfig(),
         "max_gradient_norm": 0.0,
         "l1": 0.0,
         "dtype": dtype,
         "seed": 3,
     }
-    return Updater(model, tokenizer, make_optimizer(SgdConfig(momentum=0.0, l2=0.0), model), **(arguments | changes))
+    objective = Objective(model, loss or LossConfig(), heads(model, tokenizer))
+    optimizer = make_optimizer(SgdConfig(momentum=0.0, l2=0.0), objective)
+    return Updater(objective, tokenizer, optimizer, **(arguments | changes))
 
 
 def make_batch(texts: tuple[str, ...] = WORDS, num_samples: int = 4000) -> Batch:

@@ -1,0 +1,203 @@
+"""Terms of the loss that have weights: attention, speakers, phones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from test_loop import make_trainer, run
+from test_update import WORDS, make_batch, make_updater
+from torch.nn.parallel import DistributedDataParallel
+
+from asr.corpus.batches import Batch
+from asr.corpus.utterance import Utterance
+from asr.errors import ConfigError, TrainingError
+from asr.experiment import load_experiment
+from asr.features import AugmentConfig
+from asr.features.augment import Augmenter
+from asr.model.acoustic import AcousticModel
+from asr.model.attention import AttentionConfig
+from asr.model.checkpoint import load_checkpoint
+from asr.text.tokenizer import Tokenizer
+from asr.training.heads import PhonesConfig, SpeakerConfig, make_heads
+from asr.training.loop import TrainingConfig
+from asr.training.loss import LossConfig
+from asr.training.terms import CtcTargets, Term
+from asr.training.update import Updater
+
+ATTENTION = AttentionConfig(
+    hidden_size=8, embedding_size=4, attention_size=6, num_filters=2, filter_frames=3, dropout=0
+)
+SPEAKERS = ("ann", "bob", "", "ann", "eve", "bob", "eve", "ann")
+# No word with "cab", and two phones for a letter.
+LEXICON = "".join(f"{word} {' '.join(f'{letter} {letter}2' for letter in word)}\n" for word in WORDS if word != "cab")
+
+
+def batch_with_speakers() -> Batch:
+    return replace(make_batch(), speakers=SPEAKERS)
+
+
+@pytest.fixture
+def lexicon(tmp_path: Path) -> str:
+    path = tmp_path / "words.dict"
+    path.write_text(LEXICON, encoding="utf-8")
+    return str(path)
+
+
+def utterances() -> Iterator[tuple[Utterance, int]]:
+    for number, (text, speaker) in enumerate(zip(WORDS, SPEAKERS, strict=True)):
+        yield Utterance(id=f"utterance{number}", audio=b"", text=text, speaker=speaker), 4000 if number else 300
+
+
+def all_terms(lexicon: str, *, num_layers: int = 1, **changes: object) -> Updater:
+    """An updater with attention, a speaker head and a phone head."""
+
+    def heads(model: AcousticModel, tokenizer: Tokenizer) -> list[Term]:
+        return make_heads(SpeakerConfig(layer=1), PhonesConfig(lexicon=lexicon), model, tokenizer, utterances())[0]
+
+    return make_updater(num_layers=num_layers, attention=ATTENTION, heads=heads, **changes)
+
+
+def gradients(updater: Updater) -> dict[str, torch.Tensor]:
+    return {name: value.grad for name, value in updater.objective.named_parameters()}
+
+
+def test_without_any_there_is_nothing_of_them() -> None:
+    updater = make_updater()
+    assert updater.objective.terms == ()
+    assert updater.accumulate([make_batch()], 0).terms == {}
+    assert [name for name, _ in updater.objective.named_parameters() if not name.startswith("model.")] == []
+
+
+@pytest.mark.parametrize("size", [1, 4])
+def test_gradient_of_one_batch_equals_that_of_its_parts(size: int, lexicon: str) -> None:
+    batch = batch_with_speakers()
+    whole, parts = all_terms(lexicon, num_layers=2), all_terms(lexicon, num_layers=2)
+    expected = whole.accumulate([batch], 0)
+    found = parts.accumulate([batch.rows(at, at + size) for at in range(0, 8, size)], 0)
+    assert found.terms == pytest.approx(expected.terms)
+    assert list(found.terms) == ["attention", "speaker", "phones"]
+    assert all(value > 0 for value in found.terms.values())
+    wanted = gradients(whole)
+    for name, value in gradients(parts).items():
+        torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_what_ctc_cannot_say_teaches_attention_nothing() -> None:
+    with_long, without = make_batch((*WORDS[:7], "abc" * 60)), make_batch().rows(0, 7)
+    updater, reference = make_updater(attention=ATTENTION), make_updater(attention=ATTENTION)
+    found, expected = updater.accumulate([with_long], 0), reference.accumulate([without], 0)
+    num_tokens = sum(len(text) for text in WORDS[:7])
+    scale = num_tokens / (num_tokens + 180)
+    assert found.terms["attention"] == pytest.approx(expected.terms["attention"] * scale, rel=1e-4)
+
+
+def test_only_known_speakers_and_words_count(lexicon: str) -> None:
+    changed = replace(batch_with_speakers(), speakers=("who", *SPEAKERS[1:]))
+    before, after = (all_terms(lexicon).accumulate([batch], 0).terms for batch in (batch_with_speakers(), changed))
+    assert before["phones"] == after["phones"]
+    assert before["speaker"] > after["speaker"]
+    unpronounced = replace(batch_with_speakers().rows(4, 5), speakers=("who",))
+    updater = all_terms(lexicon)
+    terms = updater.accumulate([unpronounced], 0).terms
+    assert (terms["speaker"], terms["phones"]) == (0, 0)
+    # The other processes wait for every gradient, be it 0.
+    assert all(value is not None for value in gradients(updater).values())
+
+
+def speaker_gradients(config: SpeakerConfig) -> dict[str, torch.Tensor]:
+    updater = make_updater(heads=lambda model, tokenizer: make_heads(config, None, model, tokenizer, utterances())[0])
+    updater.accumulate([batch_with_speakers()], 0)
+    return gradients(updater)
+
+
+def test_an_adversary_turns_the_gradient_round_below_the_head() -> None:
+    helping, adverse = (speaker_gradients(SpeakerConfig(weight=1.0, adversarial=each)) for each in (False, True))
+    plain = make_updater()
+    plain.accumulate([batch_with_speakers()], 0)
+    name = "model.encoder.layers.0.norm.weight"
+    ctc = gradients(plain)[name]
+    torch.testing.assert_close(helping[name] - ctc, ctc - adverse[name], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(helping["heads.0.output.weight"], adverse["heads.0.output.weight"])
+
+
+def test_what_teaches_nothing_is_said(lexicon: str) -> None:
+    updater = make_updater()
+    _, notes = make_heads(
+        SpeakerConfig(), PhonesConfig(lexicon=lexicon), updater.model, updater.tokenizer, utterances()
+    )
+    assert notes == [
+        "speaker head: 3 speakers; utterances that teach it nothing: 1 (no speaker is named)",
+        f"phone head: 6 phones; utterances that teach it nothing: 1 (words that {lexicon} lacks: cab); "
+        "utterances that teach it nothing: 1 (fewer encoder frames than their phones need)",
+    ]
+    same = [(Utterance(id="a", audio=b"", text="cab", speaker="ann"), 4000)]
+    with pytest.raises(TrainingError, match="expected two speakers or more in the training data, found 1"):
+        make_heads(SpeakerConfig(), None, updater.model, updater.tokenizer, same)
+    with pytest.raises(TrainingError, match="does not pronounce a single training text"):
+        make_heads(None, PhonesConfig(lexicon=lexicon), updater.model, updater.tokenizer, same)
+
+
+def test_every_parameter_has_its_gradient_in_several_processes(lexicon: str, tmp_path: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        updater = all_terms(lexicon)
+        together = DistributedDataParallel(updater.objective)
+        batch = batch_with_speakers()
+        targets = CtcTargets(batch.texts, updater.tokenizer, updater.device)
+        for number in range(2):  # a parameter that was left out shows in the next pass
+            augmenter = Augmenter(AugmentConfig(spec_augment=None), number, updater.sample_rate)
+            together(batch, targets, augmenter).whole.backward()
+    finally:
+        dist.destroy_process_group()
+
+
+def test_a_resumed_training_ends_the_same_with_all_of_them(lexicon: str, tmp_path: Path) -> None:
+    def trainer(folder: Path) -> object:
+        loss = LossConfig.model_validate({"attention": {"sampling": 0.3}})
+        config = TrainingConfig(epochs=1, checkpoint_every_updates=2)
+        return make_trainer(folder, updater=all_terms(lexicon, loss=loss), batch=batch_with_speakers(), config=config)
+
+    whole = trainer(tmp_path / "whole")
+    run(whole, tmp_path / "whole")
+    half = trainer(tmp_path / "half")
+    batches = half.data.epoch
+
+    def cut_off(number: int, skip: int) -> Iterator[Batch]:
+        stream = batches(number, skip)
+        yield next(stream)
+        yield next(stream)
+        raise RuntimeError("power failure")
+
+    object.__setattr__(half.data, "epoch", cut_off)
+    with pytest.raises(RuntimeError, match="power failure"):
+        run(half, tmp_path / "half")
+    checkpoint = load_checkpoint(tmp_path / "half" / "checkpoints" / "last.pt")
+    assert not any("heads" in name for name in checkpoint.model)
+    resumed = trainer(tmp_path / "half")
+    resumed.recognizer.model.load_state_dict(checkpoint.model)
+    resumed.resume(checkpoint.training)
+    run(resumed, tmp_path / "half")
+    expected = whole.updater.objective.state_dict()
+    assert any(name.startswith("heads.") for name in expected)
+    for name, value in resumed.updater.objective.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["decoders=[{kind: joint}]"], r"kind joint needs an attention decoder: set attention=\{\}"),
+        (["loss.speaker={layer: 9}"], r"loss\.speaker\.layer=9: there are 3 layers"),
+        (["loss.phones={}"], r"loss\.phones\.lexicon"),
+        (["init.freeze=[attention]"], "no part 'attention'"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(None, overrides)
+    assert load_experiment(None, ["attention={}", "decoders=[{kind: joint}]", "init.freeze=[attention]"])
