@@ -46,8 +46,9 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[
     """A table of HTML cells; those in the columns `numbers` stand at the right."""
 
     def cell(kind: str, at: int, content: str) -> str:
-        name = ' class="number"' if at in numbers else ""
-        return f"<{kind}{name}>{content}</{kind}>"
+        # On a telephone there is no room for the head, and the label stands above the number.
+        marks = f' class="number" data-label="{escape(head[at])}"' if at in numbers else ""
+        return f"<{kind}{marks}>{content}</{kind}>"
 
     top = "".join(cell("th", at, escape(name)) for at, name in enumerate(head))
     lines = ("".join(cell("td", at, content) for at, content in enumerate(row)) for row in rows)
@@ -173,7 +174,7 @@ def _curves(outcome: Outcome) -> Iterator[str]:
             line for number, variant in enumerate(outcome.variants) for line in _variant_curve(variant, number, value)
         ]
         picture = chart(series, title=name, x="epoch", y=name, y_log=is_log)
-        yield card(name[0].upper() + name[1:], _legend(outcome), picture)
+        yield card(name[0].upper() + name[1:], picture and _legend(outcome), picture)
 
 
 def _variant_curve(variant: VariantOutcome, number: int, value: Callable[[Epoch], float]) -> Iterator[Series]:

@@ -11,7 +11,7 @@ from typing import Literal
 NUM_COLOURS = 8
 
 _WIDTH, _HEIGHT = 460, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 10, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 24, 40
 _INTERVAL_WIDTH = 160
 _NUM_TICKS = 5
 
@@ -42,6 +42,7 @@ class _Axis:
     start: float
     end: float
     is_log: bool
+    is_whole: bool = False
 
     def at(self, value: float) -> float:
         low, high, here = (self._scaled(each) for each in (self.low, self.high, value))
@@ -52,14 +53,14 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         if not self.is_log:
-            return _round_numbers(self.low, self.high)
+            return _round_numbers(self.low, self.high, whole=self.is_whole)
         powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
         for digits in ((1,), (1, 3), (1, 2, 5), (1, 2, 3, 4, 5, 6, 7, 8, 9)):
             found = [digit * 10.0**power for power in powers for digit in digits]
             found = [value for value in found if self.low <= value <= self.high]
             if len(found) >= 3:
                 return found
-        return [self.low, self.high]
+        return _round_numbers(self.low, self.high)
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.is_log else value
@@ -73,7 +74,7 @@ def chart(
     y: str,
     x_log: bool = False,
     y_log: bool = False,
-    show: Callable[[float], str] = "{:g}".format,
+    show_x: Callable[[float], str] = "{:g}".format,
 ) -> str:
     """A picture of `series`, with the names `x` and `y` at its axes; "" where there is no point at all.
 
@@ -84,7 +85,7 @@ def chart(
         y: name of the vertical axis.
         x_log: whether that is logarithmic.
         y_log: whether that is.
-        show: how numbers at the axes are written.
+        show_x: how numbers at the horizontal axis are written.
     """
     all_points = [point for each in series for point in each.points]
     across = _axis([value for value, _ in all_points], x_log, _LEFT, _WIDTH - _RIGHT)
@@ -95,16 +96,15 @@ def chart(
     for value in up.ticks():
         at = up.at(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{escape(show(value))}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>')
     for value in across.ticks():
         at = across.at(value)
         parts.append(
-            f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{escape(show(value))}</text>'
+            f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{escape(show_x(value))}</text>'
         )
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     parts.append(f'<text x="{middle}" y="{_HEIGHT - 6}" text-anchor="middle">{escape(x)}</text>')
-    turned = f"translate(12 {(_TOP + _HEIGHT - _BOTTOM) / 2}) rotate(-90)"
-    parts.append(f'<text transform="{turned}" text-anchor="middle">{escape(y)}</text>')
+    parts.append(f'<text x="4" y="12">{escape(y)}</text>')
     parts += [part for each in series for part in _drawn(each, across, up)]
     return "".join([*parts, "</svg>"])
 
@@ -136,14 +136,16 @@ def _axis(values: Iterable[float], is_log: bool, start: float, end: float) -> _A
     room = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
     # Rates and losses are seen against 0 where that costs little of the picture.
     bottom = 0.0 if 0 <= low < 0.5 * high else low - room
-    return _Axis(low=bottom, high=high + room, start=start, end=end, is_log=False)
+    is_whole = all(value == int(value) for value in kept)
+    return _Axis(low=bottom, high=high + room, start=start, end=end, is_log=False, is_whole=is_whole)
 
 
-def _round_numbers(low: float, high: float) -> list[float]:
-    """About five numbers of few digits from `low` to `high`."""
+def _round_numbers(low: float, high: float, *, whole: bool = False) -> list[float]:
+    """About five numbers of few digits from `low` to `high`, whole ones if so wished."""
     rough = (high - low) / _NUM_TICKS
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
+    step = max(step, 1.0) if whole else step
     first = math.ceil(low / step - 1e-9)
     numbers = range(first, math.floor(high / step + 1e-9) + 1)
     return [round(number * step, 12) for number in numbers]
