@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from asr.atomic import write_text
 from asr.config import parse_yaml
-from asr.errors import AsrError, ConfigError, StoppedByUserError
+from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
 from asr.experiment import Run, RunRequest
 from asr.pipeline import run_stages
 from asr.studies.compare import preparation_folder, prepare_run
@@ -273,10 +273,12 @@ def _train(search: Search, trial: Trial, run: Run) -> float:
         report(epoch.epoch, getattr(epoch, search.metric))
     prepare_run(run)
     run_stages(replace(run, watch=watch), ["train"])
-    values = [getattr(epoch, search.metric) for epoch in read_curve(run.folder)]
-    if not values:
-        raise ConfigError(f"{run.folder}: no epoch has a finite loss on the development set")
-    return float(min(values))
+    epochs = [(getattr(epoch, search.metric), epoch.loss) for epoch in read_curve(run.folder)]
+    if not epochs:
+        raise TrainingError(f"{run.folder}: no epoch has a finite loss on the development set")
+    value, loss = min(epochs)
+    trial.set_user_attr("loss", loss)
+    return float(value)
 
 
 def _chosen(trial: Trial, space: Space) -> str:
@@ -331,7 +333,8 @@ def write_findings(search: Search) -> None:
 
 def _best(study: optuna.Study) -> FrozenTrial | None:
     complete = study.get_trials(states=(TrialState.COMPLETE,))
-    return min(complete, key=lambda trial: trial.value or 0.0, default=None)
+    # On a small development set many trials have the same number of errors.
+    return min(complete, key=lambda trial: (trial.value or 0.0, trial.user_attrs["loss"]), default=None)
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:
