@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.run import Config, Dev, Init, Manifest, Mirror, Root, Test, make_request
+from asr.cli.run import Config, Dev, Fresh, Init, Manifest, Mirror, Root, Test, make_request
 from asr.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
+    from asr.experiment import RunRequest
     from asr.studies.compare import Plan
     from asr.studies.outcome import Outcome
 
@@ -27,17 +28,21 @@ RecipeOption = Annotated[
 ]
 Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: one for each GPU, or one.")]
 
+MatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--match",
+        help="Make variants equal to the first in parameters (by hidden_size) or time of training (by epochs).",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs with their parameters; train nothing.")]
+
 
 def compare(
     words: Words = None,
     recipe: RecipeOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Seeds that each variant is trained with.")] = 3,
-    match: Annotated[
-        str | None,
-        typer.Option(
-            help="Make variants equal to the first in parameters (by hidden_size) or training time (by epochs)."
-        ),
-    ] = None,
+    match: MatchOption = None,
     root: Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the study. Default: runs/compare-RECIPE-KEYS.")] = None,
     config: Config = None,
@@ -47,10 +52,8 @@ def compare(
     init: Init = None,
     mirror: Mirror = None,
     jobs: Jobs = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the runs with their parameters; train nothing.")
-    ] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Throw away the runs that are there and start over.")] = False,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
 ) -> None:
     """Train variants that differ in what is asked about, each with several seeds; say which is better, and how sure that is.
 
@@ -70,10 +73,7 @@ def compare(
     from asr.studies.outcome import collect, write_outcome
     from asr.studies.page import write_comparison
 
-    if any("=" not in word for word in words or []):
-        found = next(word for word in words or [] if "=" not in word)
-        raise ConfigError(f"{found}: expected key.path=a,b; the recipe is named by --recipe")
-    request = replace(make_request(words, root, config, manifest, dev, test, init, mirror), recipe=recipe)
+    request = request_of_study(recipe, make_request(words, root, config, manifest, dev, test, init, mirror))
     plan = make_plan(request, out, num_seeds=seeds, match=match)
     if dry_run:
         _print_plan(*looked_up(plan))
@@ -92,6 +92,17 @@ def compare(
         raise TrainingError(
             f"{len(failures)} of {len(plan.variants) * len(plan.seeds)} runs failed, such as {name}: {why}"
         )
+
+
+def request_of_study(recipe: str | None, request: RunRequest) -> RunRequest:
+    """`request` with its recipe.
+
+    Raises:
+        ConfigError: a word without `=`.
+    """
+    if request.recipe is not None:
+        raise ConfigError(f"{request.recipe}: expected key.path=...; the recipe is named by --recipe")
+    return replace(request, recipe=recipe)
 
 
 def _say(text: str) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.compare import RecipeOption
+from asr.cli.compare import RecipeOption, request_of_study
 from asr.cli.run import Config, Dev, Init, Manifest, Mirror, Root, make_request
 from asr.errors import ConfigError, TrainingError
 
@@ -61,10 +60,7 @@ def tune(
     from asr.studies.jobs import default_jobs
     from asr.studies.tune import make_search, search_all
 
-    if any("=" not in word for word in words or []):
-        found = next(word for word in words or [] if "=" not in word)
-        raise ConfigError(f"{found}: expected key.path=log(a,b) or the like; the recipe is named by --recipe")
-    request = replace(make_request(words, root, config, manifest, dev, None, init, mirror), recipe=recipe)
+    request = request_of_study(recipe, make_request(words, root, config, manifest, dev, None, init, mirror))
     search = make_search(request, out, num_trials=trials, metric=metric, pruner=pruner)
     failures = search_all(search, jobs or default_jobs())
     _print_best(search)
