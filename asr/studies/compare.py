@@ -274,6 +274,7 @@ def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], f
     """Write to `file` how long training takes per utterance of a prepared run."""
     run = replace(request, overrides=overrides).run(study, place.overrides)
     seconds = seconds_per_utterance(replace(run, preparation=preparation_folder(study, run)))
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps({"seconds_per_utterance": seconds}))
 
 

@@ -24,6 +24,8 @@ import torch
 
 from asr.errors import AsrError, StoppedByUserError
 
+# What every run imports sooner or later, some of it first when it makes an optimiser, a log or a plot.
+_IMPORTED = ["asr.stages", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
 # Longer than a training needs for its update and its checkpoint, once it has been asked to stop.
 _SECONDS_TO_SAVE = 30.0
 
@@ -146,7 +148,7 @@ def _context() -> Any:
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["asr.stages"])
+    context.set_forkserver_preload(_IMPORTED)
     return context
 
 

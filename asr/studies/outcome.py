@@ -36,6 +36,9 @@ from asr.scoring import (
 from asr.studies.compare import Measures, Plan, Variant, read_measures
 from asr.training.run_log import read_metrics
 
+# Where neither test sees a difference, what speaks against the tests is of no use.
+_WORTH_WARNING = 0.05
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
@@ -146,7 +149,9 @@ class Pair:
         """What is to be said of it, in plain words."""
         if self.comparison is None:
             return [f"{self.first} and {self.second} write in different ways, so their errors cannot be compared."]
-        found = [f"{self.comparison.sentence()}.", *(f"{text}." for text in self.comparison.warnings())]
+        found = [f"{self.comparison.sentence()}."]
+        if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < _WORTH_WARNING:
+            found += [f"{text}." for text in self.comparison.warnings()]
         if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
             found.append(
                 f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."

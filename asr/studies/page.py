@@ -189,11 +189,11 @@ def _variant_curve(variant: VariantOutcome, number: int, value: Callable[[Epoch]
     yield Series(points=[(epoch, statistics.mean(values)) for epoch, values in sorted(whole.items())], colour=number)
 
 
-def _legend(outcome: Outcome) -> str:
+def _legend(outcome: Outcome, *, curves: bool = True) -> str:
     entries = "".join(
         f"<li>{swatch(number)}{escape(variant.name)}</li>" for number, variant in enumerate(outcome.variants)
     )
-    several = '<li class="muted">thin: each seed</li>' if len(outcome.seeds) > 1 else ""
+    several = '<li class="muted">thin: each seed</li>' if curves and len(outcome.seeds) > 1 else ""
     return f'<ul class="legend">{entries}{several}</ul>'
 
 
@@ -220,7 +220,7 @@ def _errors_by_cost(outcome: Outcome) -> str:
             if variant.name in rates and (value := cost(variant)) is not None
         ]
         pictures.append(chart(series, title=f"WER by {name}", x=name, y=f"WER on {subset}, {decoder}, %"))
-    return card("Errors against costs", _legend(outcome), *pictures)
+    return card("Errors against costs", _legend(outcome, curves=False), *pictures)
 
 
 def _runs(plan: Plan, outcome: Outcome) -> str:
