@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY.PATH=A,B[,...] [KEY.PATH=VALUE]...",
+        metavar="KEY.PATH=A,B [KEY.PATH=VALUE]",
         help="What varies, with commas between values, and what all runs have in common; `cells` is short for encoder.cell.",
     ),
 ]

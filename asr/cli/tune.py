@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Words = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="KEY.PATH=SPACE... [KEY.PATH=VALUE]...",
+        metavar="KEY.PATH=SPACE [KEY.PATH=VALUE]",
         help="What is searched for, in log(A,B), uniform(A,B), int(A,B) or choice(A,B,...), and what all trials have in "
         "common. Quote them: brackets mean something to a shell.",
     ),
