@@ -154,8 +154,13 @@ def evaluate_subsets(
                     groups += summarize_groups(scores, column, subset=subset.name, decoder=choice.kind)
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
-                write_hypotheses(hypotheses / f"{subset.name.replace(':', '-')}-{choice.kind}.tsv", scores)
+                write_hypotheses(hypotheses / hypotheses_file(subset.name, choice.kind), scores)
     return results
+
+
+def hypotheses_file(subset: str, decoder: str) -> str:
+    """Name of the file with what `decoder` heard in each utterance of `subset`."""
+    return f"{subset.replace(':', '-')}-{decoder}.tsv"
 
 
 def _recognize_and_score(

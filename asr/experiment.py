@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from asr.features.augment import AugmentConfig
 from asr.model.acoustic import AcousticConfig
 from asr.model.attention import AttentionConfig
 from asr.model.encoder import EncoderConfig
-from asr.recipe import Part, Recipe, find_part
+from asr.recipe import Part, Recipe, find_part, find_recipe, recipe_of_files
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.distributed import Workers
@@ -27,6 +27,7 @@ from asr.training.init import InitConfig, part_names, settings_of_model
 from asr.training.loop import TrainingConfig
 from asr.training.loss import LossConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
+from asr.training.validation import Validation
 
 
 class TrainPartConfig(Section):
@@ -201,6 +202,8 @@ class Run:
         experiment: the resolved configuration.
         mirror: base URL to download from instead of the publisher's.
         workers: the processes that train together.
+        preparation: folder of the run whose shards and tokenizer are used, None: this one's own.
+        watch: is told each validation, with the number of epochs that are finished; see `Trainer`.
     """
 
     folder: Path
@@ -209,6 +212,13 @@ class Run:
     experiment: Experiment
     mirror: str | None = None
     workers: Workers = field(default_factory=Workers)
+    preparation: Path | None = None
+    watch: Callable[[int, Validation], None] | None = None
+
+    @property
+    def prepared_in(self) -> Path:
+        """The folder of the stage 'prepare'."""
+        return self.preparation or self.folder
 
     @property
     def train_parts(self) -> list[Part]:
@@ -236,14 +246,61 @@ class Run:
 
     def own_shards(self, part: Part) -> Path:
         """Folder that the shards of `part` are written to when they are not ready."""
-        return self.folder / "shards" / folder_name(part)
+        return self.prepared_in / "shards" / folder_name(part)
 
     @property
     def tokenizer_file(self) -> Path:
         """The tokenizer that the prepare stage trained."""
-        return self.folder / "tokenizer.json"
+        return self.prepared_in / "tokenizer.json"
 
     @property
     def model_file(self) -> Path:
         """The model that the average stage leaves."""
         return self.folder / "model.pt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What a user says of a run, but for its folder: names and texts, which another process can be told.
+
+    Attributes:
+        recipe: name or path of a recipe; None: `manifest`, the user's own files, stands in its place.
+        manifest, dev, test: the user's own files to learn from, to choose by and to measure on.
+        root, mirror: as of `Run`.
+        config: YAML file or name in `conf/`, None: the recipe's own.
+        overrides: `key.path=value`.
+    """
+
+    recipe: str | None
+    manifest: Path | None = None
+    dev: Path | None = None
+    test: tuple[Path, ...] = ()
+    root: Path | None = None
+    mirror: str | None = None
+    config: str | None = None
+    overrides: tuple[str, ...] = ()
+
+    def run(self, folder: Path | None = None, changes: Iterable[str] = (), *, preparation: Path | None = None) -> Run:
+        """The run in `folder` (None: `runs/RECIPE`) with further overrides.
+
+        Raises:
+            ConfigError: neither or both of a recipe and a manifest, or a wrong configuration.
+            CorpusError: no such recipe or file.
+        """
+        if self.manifest is None and (self.dev is not None or self.test):
+            raise ConfigError("--dev and --test go with --manifest, your own training audio; recipes know their parts")
+        if (self.recipe is None) == (self.manifest is None):
+            found = self.recipe or "none"
+            raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
+        if self.recipe is not None:
+            recipe = find_recipe(self.recipe)
+        else:
+            recipe = recipe_of_files(self.manifest or Path(), self.test, self.dev)
+        return Run(
+            folder=folder or Path("runs") / recipe.name,
+            recipe=recipe,
+            root=self.root,
+            experiment=load_experiment(self.config or recipe.config, (*self.overrides, *changes)),
+            mirror=self.mirror,
+            preparation=preparation,
+        )

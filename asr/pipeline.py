@@ -88,7 +88,8 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         AsrError: whatever a stage finds wrong.
     """
     try:
-        run.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (run.folder, run.prepared_in):
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(
             f"--out {run.folder}: cannot make a run folder there: {error.strerror or error}; choose another"
@@ -110,31 +111,41 @@ def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
     if is_to_be_done and (run.workers.is_first or table[name].shared):
         table[name].work(run)
     if is_to_be_done and run.workers.is_first:
-        mark = {"inputs": _inputs(run, name, table), "done": True, "seconds": time.perf_counter() - start}
-        _write_mark(run.folder, name, mark)
+        mark = {"inputs": stage_inputs(run, name), "done": True, "seconds": time.perf_counter() - start}
+        _write_mark(_folder(run, name), name, mark)
+
+
+def is_done(run: Run, name: str) -> bool:
+    """Whether the stage `name` of `run` is done, with the settings of `run`."""
+    mark = read_marks(_folder(run, name)).get(name)
+    return mark is not None and bool(mark["done"]) and mark["inputs"] == stage_inputs(run, name)
+
+
+def _folder(run: Run, name: str) -> Path:
+    return run.prepared_in if name == "prepare" else run.folder
 
 
 def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     """Whether a stage has to be done; if so, it is marked as begun."""
-    stage, marks, inputs = table[name], read_marks(run.folder), _inputs(run, name, table)
-    mark: dict[str, Any] | None = marks.get(name)
+    stage, inputs, folder = table[name], stage_inputs(run, name), _folder(run, name)
+    mark: dict[str, Any] | None = read_marks(folder).get(name)
     if mark is not None and mark["inputs"] != inputs:
         if not stage.redo:
             difference = _first_difference(mark["inputs"], inputs)
             raise ConfigError(
-                f"{run.folder}: '{name}' was begun here with other settings ({difference}); "
+                f"{folder}: '{name}' was begun here with other settings ({difference}); "
                 "use another --out, or --fresh to throw this one away"
             )
         mark = None
     if mark is not None and mark["done"]:
-        print(f"{name}: done already, in {run.folder} ({mark['seconds']:.0f} s at the time)", flush=True)
+        print(f"{name}: done already, in {folder} ({mark['seconds']:.0f} s at the time)", flush=True)
         stage.recall(run)
         return False
     previous = STAGES[max(0, STAGES.index(name) - 1)]
-    if previous != name and not marks.get(previous, {"done": False})["done"]:
-        raise ConfigError(f"{run.folder}: '{name}' needs the stage '{previous}' first: add it to --stages, or run it")
-    print(f"{name}: {'continuing' if mark else 'starting'} in {run.folder}", flush=True)
-    _write_mark(run.folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
+    if previous != name and not read_marks(_folder(run, previous)).get(previous, {"done": False})["done"]:
+        raise ConfigError(f"{folder}: '{name}' needs the stage '{previous}' first: add it to --stages, or run it")
+    print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
+    _write_mark(folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.
     for later in STAGES[STAGES.index(name) + 1 :]:
         _drop_mark(run.folder, later)
@@ -170,8 +181,9 @@ def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
     return marks
 
 
-def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
-    tree = run.experiment.tree()
+def stage_inputs(run: Run, name: str) -> Tree:
+    """What the result of the stage `name` depends on, as far as the user says it."""
+    tree, table = run.experiment.tree(), _stages()
     sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
     root = "" if run.root is None else str(run.root.resolve())
     own = {
@@ -208,9 +220,10 @@ def _drop_mark(folder: Path, name: str) -> None:
 
 def _forget(run: Run, names: list[str]) -> None:
     for name in names:
-        _drop_mark(run.folder, name)
+        folder = _folder(run, name)
+        _drop_mark(folder, name)
         for output in _stages()[name].outputs:
-            path = run.folder / output
+            path = folder / output
             if path.is_dir():
                 shutil.rmtree(path)
             else:

@@ -288,6 +288,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         schedule=experiment.schedule,
         template=Checkpoint(experiment=tree, tokenizer=recognizer.tokenizer.state(), model={}),
         folder=run.folder,
+        watch=run.watch,
     )
 
 

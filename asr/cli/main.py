@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli import config, data, doctor, evaluate, model, run, score, shards, transcribe
+from asr.cli import compare, config, data, doctor, evaluate, model, run, score, shards, transcribe, tune
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -24,6 +24,8 @@ app.command("run")(run.run)
 app.command("prepare")(run.prepare)
 app.command("train")(run.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("tune")(tune.tune)
 app.command("transcribe")(transcribe.transcribe)
 app.command("score")(score.score)
 app.add_typer(config.app, name="config")

@@ -11,7 +11,7 @@ import typer
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.experiment import Run
+    from asr.experiment import Run, RunRequest
 
 _RECIPE_HELP = "Name of a recipe (`asr recipes` lists them) or path of a `.py` file; then any number of key.path=value."
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY.PATH=VALUE]...", help=_RECIPE_HELP)]
@@ -134,18 +134,40 @@ def _make_run(
     init: Path | None = None,
     mirror: str | None = None,
 ) -> Run:
-    from asr.experiment import Run, load_experiment
-    from asr.recipe import find_recipe, recipe_of_files
+    return make_request(words, root, config, manifest, dev, test, init, mirror).run(out)
+
+
+def make_request(
+    words: list[str] | None,
+    root: Path | None,
+    config: str | None,
+    manifest: Path | None,
+    dev: Path | None,
+    test: list[Path] | None,
+    init: Path | None = None,
+    mirror: str | None = None,
+) -> RunRequest:
+    """What the options and `words`, a RECIPE and `key.path=value`, say of a run.
+
+    Raises:
+        ConfigError: several words without `=`.
+    """
+    from asr.experiment import RunRequest
 
     names = [word for word in words or [] if "=" not in word]
     overrides = [word for word in words or [] if "=" in word]
     if init is not None:
         overrides.append(f"init.model={json.dumps(str(init))}")
-    if manifest is None and (dev is not None or test):
-        raise ConfigError("--dev and --test go with --manifest, your own training audio; recipes know their parts")
-    if len(names) != (0 if manifest else 1):
-        found = ", ".join(names) or "none"
+    if len(names) > 1:
+        found = ", ".join(names)
         raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
-    recipe = find_recipe(names[0]) if manifest is None else recipe_of_files(manifest, tuple(test or ()), dev)
-    experiment = load_experiment(config or recipe.config, overrides)
-    return Run(folder=out or Path("runs") / recipe.name, recipe=recipe, root=root, experiment=experiment, mirror=mirror)
+    return RunRequest(
+        recipe=names[0] if names else None,
+        manifest=manifest,
+        dev=dev,
+        test=tuple(test or ()),
+        root=root,
+        mirror=mirror,
+        config=config,
+        overrides=tuple(overrides),
+    )

@@ -66,7 +66,7 @@ def write_report(
     style = (_PAGE / "report.css").read_text(encoding="utf-8")
     parts = {
         "title": html.escape(title),
-        "policy": _policy(script, style),
+        "policy": content_policy(script=script, style=style),
         "style": style,
         "content": as_script_data(content),
         "script": script,
@@ -101,7 +101,7 @@ def as_script_data(value: Any) -> str:
     return _UNSAFE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _policy(script: str, style: str) -> str:
+def content_policy(*, style: str, script: str | None = None) -> str:
     """The Content-Security-Policy: this very script and style, sounds and pictures from files, nothing from a network.
 
     A script that came in with some text has another hash, so that the browser would refuse it even if the escaping failed.
@@ -109,7 +109,7 @@ def _policy(script: str, style: str) -> str:
     return "; ".join(
         (
             "default-src 'none'",
-            f"script-src {_hash(script)}",
+            "script-src " + ("'none'" if script is None else _hash(script)),
             f"style-src {_hash(style)}",
             "img-src data: blob:",
             "media-src 'self' file: data: blob:",

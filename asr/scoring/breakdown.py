@@ -59,13 +59,12 @@ def summarize_groups(
     Raises:
         ScoringError: no utterance has such a column.
     """
-    tally, groups = Tally(), Names()
+    groups = Names()
     for score in scores:
-        tally.add(score.words, score.characters, score.speaker)
         groups.add(group_of(score, column))
     if set(groups.distinct) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
         raise ScoringError(f"--by {column}: no such column{_hint(column, _known_columns(scores))}")
-    return groups_of_tally(tally, groups, column, subset=subset, decoder=decoder, seed=seed)
+    return groups_of_tally(Tally.of(scores), groups, column, subset=subset, decoder=decoder, seed=seed)
 
 
 def groups_of_tally(

@@ -22,7 +22,7 @@ from asr.compiled import Integers
 from asr.errors import ScoringError
 from asr.scoring.report import UtteranceScore
 from asr.scoring.resampling import NUM_RESAMPLES, resampled_sums
-from asr.scoring.significance import Unit, sums_of_blocks
+from asr.scoring.significance import Unit
 from asr.scoring.tally import Tally, errors_and_lengths
 
 _GOOD_WORDS_BETWEEN = 2
@@ -123,12 +123,10 @@ def compare(
         raise ScoringError(
             f"{names[0]} and {names[1]} were not scored on the same references, so they cannot be compared"
         )
-    tallies, stretches = (Tally(), Tally()), array("i")
+    stretches = array("i")
     for pair in zip(first, second, strict=True):
-        for tally, score in zip(tallies, pair, strict=True):
-            tally.add(score.words, score.characters, score.speaker)
         stretches.extend(one - other for one, other in matched_segments(*pair))
-    return compare_tallies(*tallies, stretches, names=names, seed=seed)
+    return compare_tallies(Tally.of(first), Tally.of(second), stretches, names=names, seed=seed)
 
 
 def compare_tallies(
@@ -145,7 +143,7 @@ def compare_tallies(
     """
     errors = errors_and_lengths(first.words), errors_and_lengths(second.words)
     counts = np.stack([errors[0][:, 0], errors[1][:, 0], errors[0][:, 1]], axis=1)
-    blocks, unit = sums_of_blocks(counts, first.speakers.numbers, first.speakers.distinct)
+    blocks, unit = first.sums_of_blocks(counts)
     difference = _differences(blocks.sum(axis=0, dtype=np.int64)[None])[0]
     resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
     # The resamples vary around the difference that was found as those of equal systems would around none.

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from asr.atomic import write_text
 from asr.errors import ScoringError
 from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
-from asr.scoring.significance import Interval, Unit, rate_interval, sums_of_blocks
+from asr.scoring.significance import Interval, Unit, rate_interval
 from asr.scoring.tally import Tally, errors_and_lengths, total
 
 if TYPE_CHECKING:
@@ -140,7 +140,7 @@ def summarize(
     """The result of `scores`, in whatever order they come.
 
     Args:
-        scores: one for each utterance of the subset.
+        scores: one for each utterance of the subset, or as many for each; those of one id are resampled together.
         subset: name of the subset.
         decoder: name of the decoder.
         processing_seconds: what recognising all of it took.
@@ -150,11 +150,8 @@ def summarize(
     Raises:
         ScoringError: no utterance, or references without a single word: nothing to be wrong about.
     """
-    tally = Tally()
-    for score in scores:
-        tally.add(score.words, score.characters, score.speaker)
     rtf = _real_time_factor(scores, processing_seconds)
-    return result_of_tally(tally, subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
+    return result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
 
 
 def result_of_tally(
@@ -173,7 +170,7 @@ def result_of_tally(
     speakers = tally.speakers.distinct
 
     def interval(counts: npt.NDArray[np.int32]) -> tuple[Interval, Unit]:
-        blocks, unit = sums_of_blocks(errors_and_lengths(counts), tally.speakers.numbers, speakers)
+        blocks, unit = tally.sums_of_blocks(errors_and_lengths(counts))
         return rate_interval(blocks, np.random.default_rng(seed)), unit
 
     word_interval, unit = interval(tally.words)

@@ -74,7 +74,7 @@ class _Gathered:
 
     def add(self, score: UtteranceScore, first: UtteranceScore) -> None:
         """Adds an utterance, and what the first system made of the same one."""
-        self.tally.add(score.words, score.characters, score.speaker)
+        self.tally.add(score)
         self._confusions.add(score)
         if score.edits and self._simplify is not None:
             simpler = count_words(self._simplify(score.reference), self._simplify(score.hypothesis))

@@ -52,20 +52,24 @@ def resampling_unit(speakers: Sequence[str]) -> Unit:
     return "speakers" if "" not in distinct and len(distinct) >= FEWEST_SPEAKERS else "utterances"
 
 
-def sums_of_blocks(values: Integers, speakers: Integers, names: Sequence[str]) -> tuple[Integers, Unit]:
+def sums_of_blocks(
+    values: Integers, speakers: Integers, names: Sequence[str], ids: Integers | None = None
+) -> tuple[Integers, Unit]:
     """Sums (K, C) of `values` (U, C) of utterances over the K blocks that are resampled, and what these are.
 
     Args:
         values: counts of each utterance.
         speakers: the number (U,) of each utterance's speaker.
         names: of the speakers, by their numbers, "" where unknown.
+        ids: the number (U,) of each utterance's id where one may come several times, which is then one block; else None.
     """
-    spoken = np.unique(speakers)
-    unit = resampling_unit([names[number] for number in spoken])
-    if unit == "utterances":
+    unit = resampling_unit([names[number] for number in np.unique(speakers)])
+    of_each = speakers if unit == "speakers" else ids
+    if of_each is None:
         return values, unit
-    sums = np.zeros((len(spoken), values.shape[1]), dtype=np.int64)
-    np.add.at(sums, np.searchsorted(spoken, speakers), values)
+    blocks = np.unique(of_each)
+    sums = np.zeros((len(blocks), values.shape[1]), dtype=np.int64)
+    np.add.at(sums, np.searchsorted(blocks, of_each), values)
     return sums, unit
 
 

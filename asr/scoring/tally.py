@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from asr.compiled import Integers
 from asr.scoring.error_counts import ErrorCounts
+from asr.scoring.significance import Unit, sums_of_blocks
+
+if TYPE_CHECKING:
+    from asr.scoring.report import UtteranceScore
 
 _KINDS = 4
 
@@ -35,17 +42,33 @@ class Names:
 
 
 class Tally:
-    """Error counts and speakers of the utterances of one system, in the order in which they were added."""
+    """Error counts and speakers of the utterances of one system, in the order in which they were added.
 
-    def __init__(self) -> None:
+    Attributes:
+        speakers: of each utterance, "" where unknown.
+        ids: of each utterance where one may come several times, heard by several trainings of a system; else None.
+    """
+
+    def __init__(self, *, repeated: bool = False) -> None:
         self.speakers = Names()
+        self.ids = Names() if repeated else None
         self._counts = array("i")
 
-    def add(self, words: ErrorCounts, characters: ErrorCounts, speaker: str) -> None:
+    @classmethod
+    def of(cls, scores: Sequence[UtteranceScore]) -> Tally:
+        """That of `scores`, with ids if some come several times."""
+        tally = cls(repeated=len({score.id for score in scores}) < len(scores))
+        for score in scores:
+            tally.add(score)
+        return tally
+
+    def add(self, score: UtteranceScore) -> None:
         """Adds an utterance."""
-        for count in (words, characters):
+        for count in (score.words, score.characters):
             self._counts.extend((count.hits, count.substitutions, count.deletions, count.insertions))
-        self.speakers.add(speaker)
+        self.speakers.add(score.speaker)
+        if self.ids is not None:
+            self.ids.add(score.id)
 
     def __len__(self) -> int:
         return len(self._counts) // (2 * _KINDS)
@@ -59,6 +82,11 @@ class Tally:
     def characters(self) -> npt.NDArray[np.int32]:
         """The same (U, 4) of characters."""
         return self._by_utterance[:, _KINDS:]
+
+    def sums_of_blocks(self, counts: npt.NDArray[np.int32]) -> tuple[Integers, Unit]:
+        """Sums (K, C) of `counts` (U, C) of the utterances over the K blocks that are resampled, and what these are."""
+        ids = None if self.ids is None else self.ids.numbers
+        return sums_of_blocks(counts, self.speakers.numbers, self.speakers.distinct, ids)
 
     @property
     def _by_utterance(self) -> npt.NDArray[np.int32]:

@@ -116,7 +116,11 @@ class TrainingData:
 
 
 class Trainer:
-    """Trains the model of `recognizer` and leaves checkpoints in `folder`."""
+    """Trains the model of `recognizer` and leaves checkpoints in `folder`.
+
+    `watch` is told each validation, with the number of epochs that are finished, in every process and after all has been
+    saved: what it raises ends the training, which can go on from there.
+    """
 
     def __init__(
         self,
@@ -129,6 +133,7 @@ class Trainer:
         schedule: CosineConfig | LinearConfig | PlateauConfig,
         template: Checkpoint,
         folder: Path,
+        watch: Callable[[int, Validation], None] | None = None,
     ) -> None:
         self.recognizer = recognizer
         self.updater = updater
@@ -137,6 +142,7 @@ class Trainer:
         self.optimizer_config = optimizer
         self.schedule = schedule
         self.template = template
+        self.watch = watch
         self.folder = folder / CHECKPOINT_FOLDER
         self.folder.mkdir(parents=True, exist_ok=True)
         self.progress = TrainingProgress()
@@ -251,17 +257,20 @@ class Trainer:
             )
         progress.epoch += 1
         progress.batches = progress.utterances = 0
+        validation = None
         if progress.epoch % self.config.validate_every_epochs == 0 or progress.epoch == self.config.epochs:
             with contextlib.nullcontext() if self.average is None else self.average.in_place():
-                self._validate(log)
+                validation = self._validate(log)
         progress.loss_sum, progress.loss_updates = 0.0, 0
         self._save_last(log)
         kept = {_epoch_file(epoch) for _, _, epoch in progress.best}
         for path in self.folder.glob(_epoch_file("*")):
             if self.workers.is_first and path.name not in kept:
                 path.unlink()
+        if validation is not None and self.watch is not None:
+            self.watch(progress.epoch, validation)
 
-    def _validate(self, log: RunLog | SilentLog) -> None:
+    def _validate(self, log: RunLog | SilentLog) -> Validation:
         progress, start = self.progress, time.perf_counter()
         parts = self.workers.gather([validate(self.recognizer, self.data.dev())])
         result = reduce(operator.add, parts)
@@ -277,6 +286,7 @@ class Trainer:
             self._save("best.pt", None, note)
         progress.wall_seconds += time.perf_counter() - start
         self._report(result, improved, log)
+        return result
 
     def _follow_plateau(self, improved: bool) -> None:
         progress = self.progress

@@ -37,6 +37,7 @@ LAYERS = (
     "evaluation",
     "stages",
     "pipeline",
+    "studies",
     "cli",
 )
 HIGHEST_FOR_RECIPES = "recipe"

@@ -19,6 +19,7 @@ from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
 from asr.training.run_log import RunLog, read_metrics
 from asr.training.update import Updater
+from asr.training.validation import Validation
 
 
 def make_trainer(
@@ -185,3 +186,29 @@ def test_average_is_validated_and_kept_and_training_goes_on_without_it(tmp_path:
     kept = [load_checkpoint(trainer.folder / "epoch-0004.pt").model for trainer in (averaged, plain)]
     assert any(not torch.equal(kept[0][name], value) for name, value in kept[1].items())
     assert torch.equal(kept[0]["head.weight"], averaged.average.values["head.weight"])
+
+
+def test_who_watches_may_end_a_training_and_nothing_is_lost(tmp_path: Path) -> None:
+    whole = make_trainer(tmp_path / "whole")
+    run(whole, tmp_path / "whole")
+    seen: list[tuple[int, float]] = []
+
+    def watch(epoch: int, validation: Validation) -> None:
+        seen.append((epoch, validation.loss))
+        if len(seen) == 2:
+            raise RuntimeError("seen enough")
+
+    watched = make_trainer(tmp_path / "watched", watch=watch)
+    with pytest.raises(RuntimeError, match="seen enough"):
+        run(watched, tmp_path / "watched")
+    checkpoint = load_checkpoint(tmp_path / "watched" / "checkpoints" / "last.pt")
+    assert checkpoint.training is not None
+    assert checkpoint.training["progress"]["epoch"] == 2
+    resumed = make_trainer(tmp_path / "watched", watch=watch)
+    resumed.recognizer.model.load_state_dict(checkpoint.model)
+    resumed.resume(checkpoint.training)
+    run(resumed, tmp_path / "watched")
+    records = [record for record in read_metrics(tmp_path / "whole") if record["kind"] == "validation"]
+    assert seen == [(record["epoch"], record["loss"]) for record in records]
+    expected, found = whole.recognizer.model.state_dict(), resumed.recognizer.model.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -10,7 +10,7 @@ import pytest
 from asr import pipeline
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
-from asr.pipeline import STAGES, Stage, check_not_begun, read_marks, run_stages
+from asr.pipeline import STAGES, Stage, check_not_begun, is_done, read_marks, run_stages
 from asr.recipe import Recipe
 
 
@@ -138,3 +138,21 @@ def test_damaged_record_of_stages_is_one_clear_error(tmp_path: Path, done: list[
     (tmp_path / "stages.json").write_text("{half", encoding="utf-8")
     with pytest.raises(ConfigError, match=r"stages\.json: damaged"):
         run_stages(make_run(tmp_path), STAGES)
+
+
+def test_a_preparation_is_shared_and_each_run_keeps_the_rest(tmp_path: Path, done: list[str]) -> None:
+    shared = tmp_path / "shared"
+    runs = [replace(make_run(tmp_path / name, f"seed={name}"), preparation=shared) for name in "12"]
+    with pytest.raises(ConfigError, match="'train' needs the stage 'prepare' first"):
+        run_stages(runs[0], ["train"])
+    for run in runs:
+        run_stages(run, STAGES)
+    assert done == [*STAGES, *STAGES[1:]]
+    assert read_marks(shared).keys() == {"prepare"}
+    assert read_marks(tmp_path / "2").keys() == set(STAGES[1:])
+    assert all(is_done(run, stage) for run in runs for stage in STAGES)
+    other = replace(make_run(tmp_path / "1", "seed=3"), preparation=shared)
+    assert is_done(other, "prepare")
+    assert not is_done(other, "train")
+    with pytest.raises(ConfigError, match="seed was 1, is 3"):
+        run_stages(other, ["train"])

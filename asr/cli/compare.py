@@ -1,0 +1,172 @@
+"""`asr compare`: what a setting is worth, with several seeds, side by side."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asr.cli.run import Config, Dev, Fresh, Init, Manifest, Mirror, Root, Test, make_request
+from asr.errors import ConfigError, TrainingError
+
+if TYPE_CHECKING:
+    from asr.experiment import RunRequest
+    from asr.studies.compare import Plan
+    from asr.studies.outcome import Outcome
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="KEY.PATH=A,B [KEY.PATH=VALUE]",
+        help="What varies, with commas between values, and what all runs have in common; `cells` is short for encoder.cell.",
+    ),
+]
+RecipeOption = Annotated[
+    str | None, typer.Option("--recipe", help="Name of a recipe (`asr recipes` lists them) or path of a `.py` file.")
+]
+Jobs = Annotated[int | None, typer.Option(min=1, help="Runs at a time. Default: one for each GPU, or one.")]
+
+MatchOption = Annotated[
+    str | None,
+    typer.Option(
+        "--match",
+        help="Make variants equal to the first in parameters (by hidden_size) or time of training (by epochs).",
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the runs with their parameters; train nothing.")]
+
+
+def compare(
+    words: Words = None,
+    recipe: RecipeOption = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds that each variant is trained with.")] = 3,
+    match: MatchOption = None,
+    root: Root = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the study. Default: runs/compare-RECIPE-KEYS.")] = None,
+    config: Config = None,
+    manifest: Manifest = None,
+    dev: Dev = None,
+    test: Test = None,
+    init: Init = None,
+    mirror: Mirror = None,
+    jobs: Jobs = None,
+    dry_run: DryRun = False,
+    fresh: Fresh = False,
+) -> None:
+    """Train variants that differ in what is asked about, each with several seeds; say which is better, and how sure that is.
+
+    Every setting can vary; several that do give every combination. The first variant is what the others are compared
+    with. Each run is as `asr run` would do it, in a folder of its own below --out; shards are shared. What is done is not
+    done again, what was cut off goes on. At the end: tables, `comparison.html`, `comparison.json`.
+
+    Examples:
+    - `asr compare --recipe spoken_commands cells=gru,lstm,rnn --dry-run`
+    - `asr compare --recipe fsdd cells=gru,lstm --match parameters --jobs 2 training.epochs=20`
+    - `asr compare --recipe fsdd encoder.num_layers=1,2,3 cells=gru,lstm --seeds 2`
+    - `asr compare --recipe an4 --root ~/corpora augment.speed=null,{} --match time`
+    - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
+    """
+    from asr.studies.compare import looked_up, make_plan, matched, only_one, prepared, train_all
+    from asr.studies.jobs import default_jobs
+    from asr.studies.outcome import collect, write_outcome
+    from asr.studies.page import write_comparison
+
+    request = request_of_study(recipe, make_request(words, root, config, manifest, dev, test, init, mirror))
+    plan = make_plan(request, out, num_seeds=seeds, match=match)
+    if dry_run:
+        _print_plan(*looked_up(plan))
+        return
+    num_at_once = jobs or default_jobs()
+    with only_one(plan.folder, "asr compare"):
+        plan = matched(prepared(plan, fresh=fresh), _say)
+        failures = train_all(plan, num_at_once, _say, fresh=fresh)
+        outcome = collect(plan, failures, num_at_once)
+        write_outcome(plan.folder / "comparison.json", outcome)
+        write_comparison(plan.folder / "comparison.html", plan, outcome)
+    _print_outcome(outcome)
+    print(f"all of it: {plan.folder / 'comparison.html'}, {plan.folder / 'comparison.json'}")
+    if failures:
+        name, why = next(iter(failures.items()))
+        raise TrainingError(
+            f"{len(failures)} of {len(plan.variants) * len(plan.seeds)} runs failed, such as {name}: {why}"
+        )
+
+
+def request_of_study(recipe: str | None, request: RunRequest) -> RunRequest:
+    """`request` with its recipe.
+
+    Raises:
+        ConfigError: a word without `=`.
+    """
+    if request.recipe is not None:
+        raise ConfigError(f"{request.recipe}: expected key.path=...; the recipe is named by --recipe")
+    return replace(request, recipe=recipe)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)
+
+
+def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
+    from rich.table import Table
+
+    from asr.studies.compare import matched
+    from asr.terminal import get_console
+
+    table = Table("run", "settings", box=None, pad_edge=False)
+    for name in ("parameters", "M mult-adds/s"):
+        table.add_column(name, justify="right")
+    plan = matched(plan, _say, dry=True)
+    for variant, seed in plan.runs():
+        size = plan.size(variant)
+        settings = " ".join(variant.overrides)
+        table.add_row(f"{variant.slug}-seed{seed}", settings, f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}")
+    get_console().print(table)
+    print(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(list(plan.runs()))} runs in {plan.folder}")
+    if not knows_vocabulary:
+        sizes = sorted({variant.vocabulary_size for variant in plan.variants})
+        print(f"nothing is prepared yet: {', '.join(map(str, sizes))} tokens are assumed")
+    if plan.match == "time":
+        print("epochs are matched once updates have been timed")
+
+
+def _print_outcome(outcome: Outcome) -> None:
+    from rich.table import Table
+
+    from asr.scoring import interval_note
+    from asr.studies.page import cost_figures, notes_on_costs
+    from asr.terminal import get_console
+
+    console = get_console()
+    costs = Table("variant", box=None, pad_edge=False)
+    for name in ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF"):
+        costs.add_column(name, justify="right")
+    for variant in outcome.variants:
+        costs.add_row(variant.name, *cost_figures(variant, outcome))
+    console.print(costs)
+    for text in notes_on_costs(outcome):
+        console.print(text, style="dim")
+    for subset, decoder in outcome.parts():
+        pooled = outcome.pooled_of(subset, decoder)
+        seeds = ", ".join(map(str, outcome.seeds))
+        table = Table(f"{subset}, {decoder}", box=None, pad_edge=False)
+        for name in ("WER %", "95 %", "CER %", f"WER % of seeds {seeds}"):
+            table.add_column(name, justify="right")
+        for each in pooled:
+            result = each.result
+            table.add_row(
+                each.variant,
+                f"{100 * result.wer:.2f}",
+                f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
+                f"{100 * result.cer:.2f}",
+                "  ".join(f"{100 * rate:.2f}" for rate in each.wer_by_seed.values()),
+            )
+        print()
+        console.print(table)
+        console.print(interval_note([pooled[0].result]), style="dim")
+        for pair in outcome.pairs_of(subset, decoder):
+            for sentence in pair.sentences():
+                print(sentence)
+    print()

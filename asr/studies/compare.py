@@ -1,0 +1,323 @@
+"""Trainings that differ in what is asked about, each with several seeds, under conditions that are otherwise the same.
+
+Every training is an ordinary run in a folder of its own. What they share is prepared once. What is finished is not done
+again, and what was cut off goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from asr.atomic import write_text
+from asr.errors import ConfigError
+from asr.experiment import Run, RunRequest
+from asr.model.device import select_device
+from asr.pipeline import STAGES, is_done, run_stages, stage_inputs
+from asr.stages import load_tokenizer
+from asr.studies.grammar import split_axes
+from asr.studies.jobs import Job, Place, run_jobs
+from asr.studies.measures import NetworkSize, hidden_size_for, network_size, peak_memory_bytes, seconds_per_utterance
+
+MATCHES = {"parameters": "encoder.hidden_size", "time": "training.epochs"}
+"""What variants can be made equal in, and the setting by which they are."""
+
+MEASURES_FILE = "measures.json"
+OUTPUT_FILE = "output.txt"
+# Of `asr model info` too: what a model of letters has, about.
+ASSUMED_VOCABULARY = 32
+_LONGEST_NAME = 80
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One of the things that are compared.
+
+    Attributes:
+        name: for people: what it has of what varies.
+        values: value of each setting that varies, by its key.
+        adjusted: what `--match` changes, as `key.path=value`.
+        vocabulary_size: tokens with blank; before the preparation, an assumption.
+    """
+
+    name: str
+    values: dict[str, str]
+    adjusted: tuple[str, ...] = ()
+    vocabulary_size: int = ASSUMED_VOCABULARY
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The variant as `key.path=value`."""
+        return (*(f"{key}={value}" for key, value in self.values.items()), *self.adjusted)
+
+    @property
+    def slug(self) -> str:
+        """The name as a file can have it; two variants have two."""
+        return slug(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is compared, and how.
+
+    Attributes:
+        folder: where everything is written.
+        request: what all runs have in common.
+        variants: the first is what the others are compared with.
+        seeds: each variant is trained with each of them.
+        match: what the variants are made equal in.
+    """
+
+    folder: Path
+    request: RunRequest
+    variants: tuple[Variant, ...]
+    seeds: tuple[int, ...]
+    match: str | None = None
+
+    def run(self, variant: Variant, seed: int) -> Run:
+        """The run of `variant` with `seed`."""
+        run = self.request.run(self.folder / "runs" / f"{variant.slug}-seed{seed}", self._changes(variant, seed))
+        return replace(run, preparation=preparation_folder(self.folder, run))
+
+    def runs(self) -> Iterator[tuple[Variant, int]]:
+        """Every variant with every seed; all variants with the first seed come first, so that there is soon a result."""
+        for seed in self.seeds:
+            for variant in self.variants:
+                yield variant, seed
+
+    def command(self, variant: Variant, seed: int) -> tuple[str, ...]:
+        """The overrides with which `asr run` does the same."""
+        return (*self.request.overrides, *self._changes(variant, seed))
+
+    def size(self, variant: Variant) -> NetworkSize:
+        """The size of the network of `variant`."""
+        return network_size(self.run(variant, self.seeds[0]).experiment.acoustic, variant.vocabulary_size)
+
+    def _changes(self, variant: Variant, seed: int) -> tuple[str, ...]:
+        return (*variant.overrides, f"seed={seed}")
+
+
+def make_plan(request: RunRequest, folder: Path | None, *, num_seeds: int, match: str | None = None) -> Plan:
+    """The plan for what varies in the overrides of `request`; nothing is matched and nothing prepared yet.
+
+    Raises:
+        ConfigError: nothing varies, what varies is what `--match` sets, or a variant's configuration is wrong.
+        CorpusError: no such recipe.
+    """
+    axes, fixed = split_axes(request.overrides)
+    if not axes:
+        raise ConfigError("nothing varies: give one setting several values, such as cells=gru,lstm")
+    keys = [axis.key for axis in axes]
+    if "seed" in keys:
+        raise ConfigError("seed: --seeds says with how many seeds each variant is trained")
+    if match is not None and match not in MATCHES:
+        raise ConfigError(f"--match {match}: expected {' or '.join(MATCHES)}")
+    if match is not None and MATCHES[match] in keys:
+        raise ConfigError(f"--match {match} sets {MATCHES[match]}, so that cannot vary")
+    request = replace(request, overrides=tuple(fixed))
+    names = _names_of_keys(keys)
+    variants = []
+    for values in product(*(axis.values for axis in axes)):
+        of_variant = dict(zip((axis.key for axis in axes), values, strict=True))
+        name = ", ".join(names[key] + value for key, value in of_variant.items())
+        variants.append(Variant(name=name, values=of_variant))
+    base = request.run()
+    plan = Plan(
+        folder=folder or Path("runs") / f"compare-{base.recipe.name}-{slug('-'.join(map(_last, keys)))}",
+        request=request,
+        variants=tuple(variants),
+        seeds=tuple(base.experiment.seed + number for number in range(num_seeds)),
+        match=match,
+    )
+    for variant in plan.variants:
+        plan.run(variant, plan.seeds[0])  # complains of what is wrong before anything is computed
+    return plan
+
+
+def _names_of_keys(keys: Sequence[str]) -> dict[str, str]:
+    """What stands before a value in a variant's name: nothing for a cell, else as much of the key as tells it apart."""
+    last = [_last(key) for key in keys]
+    return {
+        key: "" if key == "encoder.cell" else f"{_last(key) if last.count(_last(key)) == 1 else key}=" for key in keys
+    }
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
+def slug(name: str) -> str:
+    """`name` in letters that a file's name may have; where that loses something, its CRC makes up for it.
+
+    Example:
+        >>> slug("gru, num_layers=2"), slug("speed={}")
+        ('gru,num_layers=2', 'speed-d8f644ce')
+    """
+    short = name.replace(", ", ",")
+    plain = re.sub(r"[^\w.,=+-]+", "", short)
+    if plain == short and len(plain) <= _LONGEST_NAME:
+        return plain
+    return f"{plain[: _LONGEST_NAME - 9].rstrip('=,.')}-{zlib.crc32(name.encode()):08x}"
+
+
+def preparation_folder(folder: Path, run: Run) -> Path:
+    """Folder in the study's `folder` with the shards and tokenizer of `run`, which all that prepare alike have in common."""
+    inputs = json.dumps(stage_inputs(run, "prepare"), sort_keys=True)
+    return folder / "prepared" / f"{zlib.crc32(inputs.encode()):08x}"
+
+
+@contextmanager
+def only_one(folder: Path, what: str) -> Iterator[None]:
+    """While it lasts, no other process may enter with `folder`; the lock of a process that is killed falls.
+
+    Raises:
+        ConfigError: another process is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigError(f"{folder}: {what} is at work here; wait until it has ended, or use another --out") from error
+
+
+def prepare_run(run: Run, *, fresh: bool = False) -> None:
+    """Prepare what `run` needs, unless that is done; several processes may call this at a time."""
+    run.prepared_in.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.prepared_in / ".lock"):
+        if fresh or not is_done(run, "prepare"):
+            run_stages(run, ["prepare"], fresh=fresh)
+
+
+def prepared(plan: Plan, *, fresh: bool = False) -> Plan:
+    """`plan` once all that its runs share is prepared, with the sizes of the vocabularies."""
+    begun: set[Path] = set()
+    variants = []
+    for variant in plan.variants:
+        run = plan.run(variant, plan.seeds[0])
+        if run.prepared_in not in begun:
+            prepare_run(run, fresh=fresh)
+            begun.add(run.prepared_in)
+        variants.append(replace(variant, vocabulary_size=load_tokenizer(run).size))
+    return replace(plan, variants=tuple(variants))
+
+
+def looked_up(plan: Plan) -> tuple[Plan, bool]:
+    """`plan` with the sizes of the vocabularies as far as an earlier preparation tells them, and whether it tells all."""
+    variants, knows_all = [], True
+    for variant in plan.variants:
+        run = plan.run(variant, plan.seeds[0])
+        if is_done(run, "prepare"):
+            variants.append(replace(variant, vocabulary_size=load_tokenizer(run).size))
+        else:
+            variants.append(variant)
+            knows_all = False
+    return replace(plan, variants=tuple(variants)), knows_all
+
+
+def matched(plan: Plan, say: Callable[[str], None], *, dry: bool = False) -> Plan:
+    """`plan` with its variants made equal in what `plan.match` says; with `dry`, nothing is measured for it.
+
+    "parameters" gives each the `encoder.hidden_size` whose number of parameters is nearest to the first variant's. "time"
+    gives each as many epochs as take the first variant's time, by the seconds that some updates of both take; the first
+    keeps what it has.
+
+    Raises:
+        TrainingError: a variant's updates could not be timed.
+    """
+    if plan.match == "parameters":
+        wanted = plan.size(plan.variants[0]).parameters
+        adjusted = [plan.variants[0], *(_of_size(plan, variant, wanted) for variant in plan.variants[1:])]
+        return replace(plan, variants=tuple(adjusted))
+    if plan.match == "time" and not dry:
+        speeds = _speeds(plan, say)
+        first = plan.run(plan.variants[0], plan.seeds[0]).experiment.training.epochs
+        epochs = [max(1, round(first * speeds[0] / speed)) for speed in speeds]
+        pairs = zip(plan.variants[1:], epochs[1:], strict=True)
+        adjusted = [replace(variant, adjusted=(f"training.epochs={number}",)) for variant, number in pairs]
+        return replace(plan, variants=(plan.variants[0], *adjusted))
+    return plan
+
+
+def _of_size(plan: Plan, variant: Variant, num_wanted: int) -> Variant:
+    experiment = plan.run(variant, plan.seeds[0]).experiment
+    size = hidden_size_for(experiment, num_wanted, variant.vocabulary_size)
+    return replace(variant, adjusted=(f"encoder.hidden_size={size}",))
+
+
+def _speeds(plan: Plan, say: Callable[[str], None]) -> list[float]:
+    """Seconds per utterance of each variant. Measured once, one after the other: a resumed study must find the same."""
+    files, jobs = [], []
+    for variant in plan.variants:
+        run = plan.run(variant, plan.seeds[0])
+        settings = zlib.crc32(run.experiment.yaml().encode())
+        file = plan.folder / "speeds" / f"{variant.slug}-{settings:08x}.json"
+        files.append(file)
+        if not file.is_file():
+            arguments = (plan.request, plan.folder, plan.command(variant, plan.seeds[0]), file)
+            output = file.with_suffix(".txt")
+            jobs.append(Job(name=f"speed of {variant.name}", work=time_updates, arguments=arguments, output=output))
+    for name, failure in run_jobs(jobs, 1, say).items():
+        raise ConfigError(f"{name}: {failure}")
+    return [float(json.loads(file.read_text(encoding="utf-8"))["seconds_per_utterance"]) for file in files]
+
+
+def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], file: Path, place: Place) -> None:
+    """Write to `file` how long training takes per utterance of a prepared run."""
+    run = replace(request, overrides=overrides).run(study, place.overrides)
+    seconds = seconds_per_utterance(replace(run, preparation=preparation_folder(study, run)))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps({"seconds_per_utterance": seconds}))
+
+
+def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None], *, fresh: bool = False) -> dict[str, str]:
+    """Does all runs of `plan`, which is prepared and matched; why each failed, by its folder's name, for those that did."""
+    jobs, num_done = [], 0
+    for variant, seed in plan.runs():
+        run = plan.run(variant, seed)
+        if not fresh and all(is_done(run, stage) for stage in STAGES):
+            num_done += 1
+            continue
+        arguments = (plan.request, run.folder, plan.command(variant, seed), run.preparation, fresh)
+        jobs.append(Job(name=run.folder.name, work=train_one, arguments=arguments, output=run.folder / OUTPUT_FILE))
+    if num_done:
+        say(f"{num_done} of {num_done + len(jobs)} runs are done already")
+    return run_jobs(jobs, num_at_once, say)
+
+
+def train_one(
+    request: RunRequest, folder: Path, overrides: tuple[str, ...], preparation: Path, fresh: bool, place: Place
+) -> None:
+    """One run of a study, and beside its results what it took."""
+    run = replace(request, overrides=overrides).run(folder, place.overrides, preparation=preparation)
+    with only_one(folder, "another process"):
+        is_to_train = fresh or not is_done(run, "train")
+        run_stages(run, ["train"], fresh=fresh)
+        if is_to_train:
+            device = select_device(run.experiment.device)
+            measures = Measures(peak_memory_bytes(device), str(device), place.num_threads)
+            write_text(folder / MEASURES_FILE, json.dumps(asdict(measures)))
+        run_stages(run, ["average", "evaluate"], fresh=fresh)
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a training took besides time: peak of memory, on which device, with how many threads (0: all)."""
+
+    peak_memory_bytes: int | None = None
+    device: str = ""
+    num_threads: int = 0
+
+
+def read_measures(folder: Path) -> Measures:
+    """What the training of the run in `folder` took; nothing is known of one that was cut off before that was written."""
+    path = folder / MEASURES_FILE
+    return Measures(**json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Measures()

@@ -1,0 +1,192 @@
+"""Jobs that run in processes of their own, some at a time: each has its memory to itself and can be killed alone.
+
+Processes are forked from a server that has imported what they need and computed nothing, so that they start at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asr.errors import AsrError, StoppedByUserError
+
+# What every run imports sooner or later, some of it first when it makes an optimiser, a log or a plot.
+_IMPORTED = ["asr.stages", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
+# Longer than a training needs for its update and its checkpoint, once it has been asked to stop.
+_SECONDS_TO_SAVE = 30.0
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job computes.
+
+    Attributes:
+        device: as the setting `device`, "" to leave that as it is.
+        num_threads: of a CPU, 0 to leave that as it is.
+    """
+
+    device: str = ""
+    num_threads: int = 0
+
+    @property
+    def overrides(self) -> tuple[str, ...]:
+        """The place as `key.path=value`."""
+        return (f"device={self.device}",) if self.device else ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A call of a function that another process can import.
+
+    Attributes:
+        name: for people.
+        work: is called with `arguments`, which can be pickled, and the place.
+        output: file that what it prints is appended to, None: it prints.
+    """
+
+    name: str
+    work: Callable[..., None]
+    arguments: tuple[Any, ...]
+    output: Path | None = None
+
+
+def default_jobs() -> int:
+    """How many jobs run at a time unless the user says it: one for each GPU, or one."""
+    return max(1, torch.cuda.device_count())
+
+
+def places(num_at_once: int) -> list[Place]:
+    """The places of so many jobs at a time: GPUs in turn where there are several, an equal share of the CPU's threads."""
+    num_gpus = torch.cuda.device_count()
+    num_threads = 0 if num_at_once == 1 else max(1, torch.get_num_threads() // num_at_once)
+    return [Place(f"cuda:{number % num_gpus}" if num_gpus > 1 else "", num_threads) for number in range(num_at_once)]
+
+
+def run_jobs(jobs: Sequence[Job], num_at_once: int, say: Callable[[str], None]) -> dict[str, str]:
+    """Runs all `jobs`, `num_at_once` at a time; why each failed, by its name, for those that did.
+
+    A job that fails does not keep the others from running. `say` is told what begins and ends.
+
+    Raises:
+        StoppedByUserError: Ctrl-C; the jobs have been asked to save what they have, and have ended.
+    """
+    context = _context()
+    failures: dict[str, str] = {}
+    running: dict[Any, _Running] = {}
+    free, waiting = list(reversed(places(num_at_once))), list(reversed(jobs))
+    try:
+        while waiting or running:
+            while waiting and free:
+                job, place = waiting.pop(), free.pop()
+                say(f"{job.name}: starting" + (f", see {job.output}" if job.output else ""))
+                started = _Running.start(context, job, place)
+                running[started.process.sentinel] = started
+            for sentinel in wait(list(running)):
+                ended = running.pop(sentinel)
+                free.append(ended.place)
+                failure = ended.failure()
+                if failure:
+                    failures[ended.job.name] = failure
+                seconds = time.perf_counter() - ended.since
+                say(f"{ended.job.name}: " + (f"failed: {failure}" if failure else f"done, {seconds:.0f} s"))
+    except KeyboardInterrupt:
+        for each in running.values():
+            each.process.terminate()
+        for each in running.values():
+            each.process.join(_SECONDS_TO_SAVE)
+        raise StoppedByUserError("stopped, everything is saved; the same command continues") from None
+    return failures
+
+
+@dataclass(frozen=True)
+class _Running:
+    job: Job
+    place: Place
+    process: BaseProcess
+    answer: Connection
+    since: float
+
+    @classmethod
+    def start(cls, context: Any, job: Job, place: Place) -> _Running:
+        answer, of_child = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(job, place, of_child), daemon=True)
+        process.start()
+        of_child.close()
+        return cls(job, place, process, answer, time.perf_counter())
+
+    def failure(self) -> str:
+        """Why the ended process failed, "" when it did not."""
+        self.process.join()
+        code = self.process.exitcode
+        if code == 0:
+            return ""
+        if self.answer.poll():
+            with contextlib.suppress(EOFError):
+                return str(self.answer.recv())
+        if code is not None and code < 0:
+            killed = signal.Signals(-code).name
+            return f"killed by {killed}{', as happens when memory is full' if killed == 'SIGKILL' else ''}"
+        return f"ended with exit code {code}"
+
+
+def _context() -> Any:
+    """How processes are started: forked from a fresh server where the system can, else begun anew."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_IMPORTED)
+    return context
+
+
+def _work(job: Job, place: Place, answer: Connection) -> None:
+    """What happens in the process of `job`."""
+    _live_and_die_with_parent()
+    if place.num_threads:
+        torch.set_num_threads(place.num_threads)
+    with contextlib.ExitStack() as stack:
+        if job.output is not None:
+            job.output.parent.mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(job.output.open("a", encoding="utf-8"))
+            stack.enter_context(contextlib.redirect_stdout(file))
+            stack.enter_context(contextlib.redirect_stderr(file))
+        try:
+            job.work(*job.arguments, place)
+        except AsrError as error:
+            print(f"error: {error}", flush=True)
+            answer.send(str(error))
+        except Exception as error:  # a defect of this program: told to the parent in one line, and whole in the output
+            traceback.print_exc()
+            answer.send(f"{type(error).__name__}: {' '.join(str(error).split())}; the traceback is in {job.output}")
+        else:
+            return
+    sys.exit(1)
+
+
+def _live_and_die_with_parent() -> None:
+    """Leave Ctrl-C to the parent, which asks once; when it is gone without asking, stop as if it had."""
+    if sys.platform != "win32":
+        os.setsid()
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_SAVE)
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

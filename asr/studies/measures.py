@@ -1,0 +1,126 @@
+"""What a network costs: learnt values, multiplications per second of audio, seconds per update, memory."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+
+from asr.corpus.batches import epoch_batches
+from asr.experiment import Experiment, Run
+from asr.lengths import frames_after_subsampling
+from asr.model.acoustic import AcousticConfig, AcousticModel, num_parameters
+from asr.model.device import select_device, select_dtype
+from asr.model.encoder import Encoder
+from asr.stages import load_tokenizer, make_updater
+
+_FRAMES_LOOKED_AT = 800
+_UPDATES_TO_WARM_UP = 3
+_UPDATES_TIMED = 20
+_MOST_HIDDEN = 1 << 14
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """Size of a network without its features.
+
+    Attributes:
+        parameters: learnt values.
+        multiply_adds: multiplications with an addition, per second of audio.
+    """
+
+    parameters: int
+    multiply_adds: float
+
+
+def network_size(config: AcousticConfig, vocabulary_size: int) -> NetworkSize:
+    """The size of the network of `config` with so many tokens.
+
+    Each matrix of a cell, and of the linear layers around them, is multiplied once for each encoder frame; a convolution's
+    weights, once for each point of its output. What is done element by element, and the features, are not counted.
+    """
+    features = config.features
+    num_features = features.num_static * (1 + features.deltas)
+    with torch.device("meta"):
+        encoder = Encoder(config.encoder, num_features)
+        head = nn.Linear(config.encoder.output_size, vocabulary_size)
+    of_convolutions = _convolutions(encoder, num_features)
+    frame_rate = features.sample_rate / features.hop_length
+    num_frames = frames_after_subsampling(_FRAMES_LOOKED_AT, config.encoder.subsampling.factor)
+    matrices = [parameter for parameter in (*encoder.parameters(), *head.parameters()) if parameter.dim() == 2]
+    total = of_convolutions + num_frames * sum(matrix.numel() for matrix in matrices)
+    return NetworkSize(num_parameters(encoder) + num_parameters(head), total * frame_rate / _FRAMES_LOOKED_AT)
+
+
+def _convolutions(encoder: Encoder, num_features: int) -> int:
+    """Multiplications of all convolutions on `_FRAMES_LOOKED_AT` feature frames."""
+    counts: list[int] = []
+
+    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        weight = module.weight
+        counts.append(int(weight.numel()) * output[0, 0].numel())  # type: ignore[operator]
+
+    convolutions = [module for module in encoder.subsampling.modules() if isinstance(module, nn.Conv2d)]
+    handles = [module.register_forward_hook(count) for module in convolutions]
+    frames = torch.zeros(1, _FRAMES_LOOKED_AT, num_features, device="meta")
+    encoder.subsampling(frames, torch.tensor([_FRAMES_LOOKED_AT]))
+    for handle in handles:
+        handle.remove()
+    return sum(counts)
+
+
+def hidden_size_for(experiment: Experiment, num_wanted: int, vocabulary_size: int) -> int:
+    """The `encoder.hidden_size` at which the network of `experiment` comes nearest to `num_wanted` parameters."""
+
+    def off(hidden_size: int) -> int:
+        encoder = experiment.encoder.model_copy(update={"hidden_size": hidden_size})
+        config = AcousticConfig(features=experiment.features, encoder=encoder)
+        return network_size(config, vocabulary_size).parameters - num_wanted
+
+    low, high = 1, 2
+    while high < _MOST_HIDDEN and off(high) < 0:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if off(middle) < 0 else (low, middle)
+    return min((low, high), key=lambda size: abs(off(size)))
+
+
+def seconds_per_utterance(run: Run) -> float:
+    """Seconds that training takes per utterance of `run`, which is prepared: of some updates after the first few."""
+    experiment = run.experiment
+    device = select_device(experiment.device)
+    torch.manual_seed(experiment.seed)
+    tokenizer = load_tokenizer(run)
+    model = AcousticModel(experiment.acoustic, tokenizer.size).to(device)
+    updater = make_updater(experiment, model, tokenizer, dtype=select_dtype(experiment.training.precision, device))
+    seconds, utterances, num_updates, epoch = 0.0, 0, 0, 0
+    while num_updates < _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
+        batches = epoch_batches(run.train_index, experiment.batches, seed=experiment.seed, epoch=epoch)
+        while group := list(islice(batches, experiment.training.accumulate)):
+            start = time.perf_counter()
+            result = updater.update(group, num_updates, experiment.optimizer.lr)
+            if num_updates >= _UPDATES_TO_WARM_UP:
+                seconds += time.perf_counter() - start
+                utterances += result.utterances
+            num_updates += 1
+            if num_updates >= _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
+                break
+        epoch += 1
+    return seconds / max(1, utterances)
+
+
+def peak_memory_bytes(device: torch.device) -> int | None:
+    """The most memory so far: what torch took of a GPU, or the whole process with its libraries on a CPU; None: unknown."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else 1024 * most

@@ -1,0 +1,378 @@
+"""What the runs of a comparison say together: costs, learning curves, error rates over all seeds, and tests.
+
+The seeds of a variant are put together utterance by utterance: its errors are summed over them, and the bootstrap draws
+whole utterances (or speakers), for both variants of a pair the same. Seeds are thus never taken for further utterances. The
+matched-pairs test does take the stretches of different seeds for independent, so its figure alone would promise too much;
+a difference counts where both see it.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from asr import __version__
+from asr.atomic import write_text
+from asr.errors import ScoringError
+from asr.evaluation import hypotheses_file
+from asr.pipeline import STAGES, is_done
+from asr.scoring import (
+    Columns,
+    Comparison,
+    Result,
+    UtteranceScore,
+    compare,
+    read_results,
+    read_transcripts,
+    score_utterance,
+    summarize,
+)
+from asr.studies.compare import Measures, Plan, Variant, read_measures
+from asr.training.run_log import read_metrics
+
+# Where neither test sees a difference, what speaks against the tests is of no use.
+_WORTH_WARNING = 0.05
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epoch:
+    """One validation of a training; losses are in nats per token."""
+
+    epoch: int
+    train_loss: float
+    loss: float
+    wer: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
+    """One finished run.
+
+    Attributes:
+        seed: its seed.
+        folder: where it lies, below the study's.
+        curve: its validations.
+        train_seconds: of updates and validations.
+        seconds_per_epoch: the median epoch's.
+        measures: what else the training took.
+        results: of every subset and decoder.
+    """
+
+    seed: int
+    folder: str
+    curve: tuple[Epoch, ...]
+    train_seconds: float
+    seconds_per_epoch: float
+    measures: Measures
+    results: tuple[Result, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VariantOutcome:
+    """One variant.
+
+    Attributes:
+        name: of the variant.
+        overrides: what it has of what varies and what was matched.
+        command: the overrides with which `asr run` does its first run again.
+        parameters, multiply_adds: size of the network; multiplications are per second of audio.
+        runs: those that are finished, by seed.
+    """
+
+    name: str
+    overrides: tuple[str, ...]
+    command: tuple[str, ...]
+    parameters: int
+    multiply_adds: float
+    runs: tuple[RunOutcome, ...]
+
+    def mean(self, name: str) -> float | None:
+        """The mean of `train_seconds` or `seconds_per_epoch` over the seeds, None without a run."""
+        return statistics.mean(getattr(run, name) for run in self.runs) if self.runs else None
+
+    @property
+    def peak_memory_bytes(self) -> int | None:
+        """The most that any run took, None where that is unknown."""
+        known = [most for run in self.runs if (most := run.measures.peak_memory_bytes) is not None]
+        return max(known, default=None)
+
+    def real_time_factor(self, decoder: str) -> float | None:
+        """The mean over seeds and subsets, None where nothing was timed."""
+        known = [
+            each.rtf for run in self.runs for each in run.results if each.decoder == decoder and each.rtf is not None
+        ]
+        return statistics.mean(known) if known else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pooled:
+    """The error rate of one variant on one subset under one decoder, over all seeds.
+
+    Attributes:
+        variant: its name.
+        result: of the errors summed over the seeds; `words` and `utterances` count each once.
+        wer_by_seed: the word error rate of each seed.
+    """
+
+    variant: str
+    result: Result
+    wer_by_seed: dict[int, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A variant against another on one subset under one decoder.
+
+    Attributes:
+        subset, decoder: what was measured.
+        first, second: names of the variants.
+        seeds: those that both have.
+        comparison: what the tests say; None where the references differ.
+        seeds_apart: whether every seed of one is better than every seed of the other.
+    """
+
+    subset: str
+    decoder: str
+    first: str
+    second: str
+    seeds: tuple[int, ...]
+    comparison: Comparison | None
+    seeds_apart: bool
+
+    def sentences(self) -> list[str]:
+        """What is to be said of it, in plain words."""
+        if self.comparison is None:
+            return [f"{self.first} and {self.second} write in different ways, so their errors cannot be compared."]
+        found = [f"{self.comparison.sentence()}."]
+        if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < _WORTH_WARNING:
+            found += [f"{text}." for text in self.comparison.warnings()]
+        if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
+            found.append(
+                f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
+            )
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """All that a comparison found.
+
+    Attributes:
+        title: what was compared.
+        match: what the variants were made equal in, "" for nothing.
+        seeds: that each was to be trained with.
+        variants, pooled, pairs: see their types; the first variant is what the others are compared with.
+        failures: why runs failed, by the names of their folders.
+        circumstances: versions, processor and how many runs went on at a time.
+    """
+
+    title: str
+    match: str
+    seeds: tuple[int, ...]
+    variants: tuple[VariantOutcome, ...]
+    pooled: tuple[Pooled, ...]
+    pairs: tuple[Pair, ...]
+    failures: dict[str, str]
+    circumstances: dict[str, str | int]
+
+    def parts(self) -> list[tuple[str, str]]:
+        """Every subset with every decoder."""
+        return list(dict.fromkeys((each.result.subset, each.result.decoder) for each in self.pooled))
+
+    def pooled_of(self, subset: str, decoder: str) -> list[Pooled]:
+        """The error rates of all variants there, in the order of the variants."""
+        return [each for each in self.pooled if (each.result.subset, each.result.decoder) == (subset, decoder)]
+
+    def pairs_of(self, subset: str, decoder: str) -> list[Pair]:
+        """The pairs of variants there."""
+        return [pair for pair in self.pairs if (pair.subset, pair.decoder) == (subset, decoder)]
+
+
+def collect(plan: Plan, failures: dict[str, str], num_at_once: int) -> Outcome:
+    """What the finished runs of `plan` say.
+
+    Raises:
+        ScoringError: results of a finished run are missing or damaged.
+    """
+    variants = tuple(_variant_outcome(plan, variant) for variant in plan.variants)
+    scores = _all_scores(plan.folder, variants)
+    pooled = tuple(_pooled(scores))
+    recipe = plan.request.run().recipe
+    return Outcome(
+        title=f"{recipe.name}: {' / '.join(variant.name for variant in variants)}",
+        match=plan.match or "",
+        seeds=plan.seeds,
+        variants=variants,
+        pooled=pooled,
+        pairs=tuple(_pairs(plan, scores)),
+        failures=failures,
+        circumstances=circumstances() | {"runs at a time": num_at_once},
+    )
+
+
+def circumstances() -> dict[str, str | int]:
+    """Versions and devices that results depend on."""
+    found: dict[str, str | int] = {
+        "bigru-asr": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+    }
+    if torch.cuda.is_available():
+        found["gpu"] = torch.cuda.get_device_name()
+    return found
+
+
+def write_outcome(path: Path, outcome: Outcome) -> None:
+    """Writes `outcome` to `path` as JSON with the fields of its types."""
+    write_text(path, json.dumps(asdict(outcome), indent=1, ensure_ascii=False) + "\n")
+
+
+def _variant_outcome(plan: Plan, variant: Variant) -> VariantOutcome:
+    size = plan.size(variant)
+    runs = [(seed, plan.run(variant, seed)) for seed in plan.seeds]
+    return VariantOutcome(
+        name=variant.name,
+        overrides=variant.overrides,
+        command=plan.command(variant, plan.seeds[0]),
+        parameters=size.parameters,
+        multiply_adds=size.multiply_adds,
+        runs=tuple(
+            _run_outcome(plan.folder, run.folder, seed)
+            for seed, run in runs
+            if all(is_done(run, stage) for stage in STAGES)
+        ),
+    )
+
+
+def _run_outcome(study: Path, folder: Path, seed: int) -> RunOutcome:
+    records = [record for record in read_metrics(folder) if record["kind"] == "validation"]
+    ends = [0.0, *(float(record["wall_seconds"]) for record in records)]
+    epochs = [0, *(int(record["epoch"]) for record in records)]
+    per_epoch = [(ends[at] - ends[at - 1]) / max(1, epochs[at] - epochs[at - 1]) for at in range(1, len(ends))]
+    return RunOutcome(
+        seed=seed,
+        folder=folder.relative_to(study).as_posix(),
+        curve=tuple(read_curve(folder)),
+        train_seconds=ends[-1],
+        seconds_per_epoch=statistics.median(per_epoch) if per_epoch else 0.0,
+        measures=read_measures(folder),
+        results=tuple(read_results(folder / "results.json")),
+    )
+
+
+def read_curve(folder: Path) -> Iterator[Epoch]:
+    """The validations of the run in `folder`; one without a finite loss is left out."""
+    for record in read_metrics(folder):
+        values = [record.get(name) for name in ("train_loss", "loss", "wer")]
+        if record["kind"] == "validation" and all(isinstance(value, int | float) for value in values):
+            train_loss, loss, wer = map(float, values)  # type: ignore[arg-type]
+            yield Epoch(epoch=int(record["epoch"]), train_loss=train_loss, loss=loss, wer=wer)
+
+
+Scores = dict[tuple[str, str], dict[str, dict[int, list[UtteranceScore]]]]
+"""The scores of all utterances by (subset, decoder), variant and seed."""
+
+
+def _all_scores(study: Path, variants: Sequence[VariantOutcome]) -> Scores:
+    found: Scores = {}
+    for variant in variants:
+        for run in variant.runs:
+            for result in run.results:
+                of_part = found.setdefault((result.subset, result.decoder), {})
+                path = study / run.folder / "hypotheses" / hypotheses_file(result.subset, result.decoder)
+                of_part.setdefault(variant.name, {})[run.seed] = read_scores(path)
+    return found
+
+
+def read_scores(path: Path) -> list[UtteranceScore]:
+    """The scores in a file of hypotheses that an evaluation wrote, by id.
+
+    Raises:
+        ScoringError: the file is missing or damaged.
+    """
+    said = read_transcripts(path, format="tsv", columns=Columns(text="reference"))
+    heard = read_transcripts(path, format="tsv", columns=Columns(text="hypothesis"))
+    return [
+        score_utterance(id=name, reference=said[name].text, hypothesis=heard[name].text, speaker=said[name].speaker)
+        for name in sorted(said)
+    ]
+
+
+def _pooled(scores: Scores) -> Iterator[Pooled]:
+    for (subset, decoder), of_variants in scores.items():
+        for variant, of_seeds in of_variants.items():
+            one = next(iter(of_seeds.values()))
+            # An utterance has the same id in every seed, so that all its errors are in one block of the resampling.
+            result = summarize(
+                [each for scores in of_seeds.values() for each in scores], subset=subset, decoder=decoder
+            )
+            words = sum(each.words.reference_length for each in one)
+            yield Pooled(
+                variant=variant,
+                result=replace(result, utterances=len(one), words=words),
+                wer_by_seed={
+                    seed: sum(each.words.errors for each in scores) / words for seed, scores in of_seeds.items()
+                },
+            )
+
+
+def _pairs(plan: Plan, scores: Scores) -> Iterator[Pair]:
+    names = list(_compared(plan.variants))
+    for (subset, decoder), of_variants in scores.items():
+        for first, second in names:
+            one, other = of_variants.get(first, {}), of_variants.get(second, {})
+            seeds = tuple(seed for seed in plan.seeds if seed in one and seed in other)
+            if seeds:
+                yield _pair(subset, decoder, (first, second), seeds, one, other)
+
+
+def _compared(variants: Sequence[Variant]) -> Iterator[tuple[str, str]]:
+    """Each variant with the first; and with the one that is like it but for the first value of the first setting.
+
+    So `cells=gru,lstm encoder.num_layers=1,2` also compares both cells at the same depth.
+    """
+    base = variants[0]
+    key = next(iter(base.values))
+    for variant in variants[1:]:
+        yield base.name, variant.name
+        values = {**variant.values, key: base.values[key]}
+        counterpart = next(each for each in variants if each.values == values)
+        if counterpart not in (base, variant):
+            yield counterpart.name, variant.name
+
+
+def _pair(
+    subset: str,
+    decoder: str,
+    names: tuple[str, str],
+    seeds: tuple[int, ...],
+    one: dict[int, list[UtteranceScore]],
+    other: dict[int, list[UtteranceScore]],
+) -> Pair:
+    comparison: Comparison | None
+    try:
+        comparison = compare(
+            [each for seed in seeds for each in one[seed]],
+            [each for seed in seeds for each in other[seed]],
+            names=names,
+        )
+    except ScoringError:
+        comparison = None
+    first, second = ([sum(each.words.errors for each in scores[seed]) for seed in seeds] for scores in (one, other))
+    return Pair(
+        subset=subset,
+        decoder=decoder,
+        first=names[0],
+        second=names[1],
+        seeds=seeds,
+        comparison=comparison,
+        seeds_apart=max(first) < min(second) or max(second) < min(first),
+    )

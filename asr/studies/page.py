@@ -1,0 +1,255 @@
+"""The page of a comparison: one HTML file without script that shows what the runs cost and how wrong they are."""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from html import escape
+from pathlib import Path
+
+from asr.atomic import write_text
+from asr.report import static_page
+from asr.scoring import interval_note
+from asr.studies.compare import Plan
+from asr.studies.outcome import Epoch, Outcome, Pooled, VariantOutcome
+from asr.studies.svg import Series, chart, interval, swatch
+
+_STYLE = Path(__file__).parent / "study.css"
+
+
+def write_study_page(path: Path, title: str, cards: Iterable[str]) -> None:
+    """Write the page with `cards`, each of them HTML, to `path`."""
+    write_text(path, static_page(title=title, body="\n".join(cards), style=_STYLE.read_text(encoding="utf-8")))
+
+
+def card(title: str, *content: str, wide: bool = False) -> str:
+    """A card of a page; "" where there is no content."""
+    whole = "\n".join(part for part in content if part)
+    return (
+        f'<section class="card{" wide" if wide else ""}"><h2>{escape(title)}</h2>\n{whole}\n</section>' if whole else ""
+    )
+
+
+def note(text: str) -> str:
+    """A remark in small letters."""
+    return f'<p class="muted">{escape(text)}</p>'
+
+
+def sentences(texts: Iterable[str]) -> str:
+    """A list of sentences; "" without any."""
+    lines = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<ul class="sentences">{lines}</ul>' if lines else ""
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """A table of HTML cells; those in the columns `numbers` stand at the right."""
+
+    def cell(kind: str, at: int, content: str) -> str:
+        # On a telephone there is no room for the head, and the label stands above the number.
+        marks = f' class="number" data-label="{escape(head[at])}"' if at in numbers else ""
+        return f"<{kind}{marks}>{content}</{kind}>"
+
+    top = "".join(cell("th", at, escape(name)) for at, name in enumerate(head))
+    lines = ("".join(cell("td", at, content) for at, content in enumerate(row)) for row in rows)
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return (
+        f'<div class="scroll"><table class="results"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
+
+
+def write_comparison(path: Path, plan: Plan, outcome: Outcome) -> None:
+    """Write the page of `outcome` to `path`; it points to the reports of single runs, which lie below its folder."""
+    names = [variant.name for variant in outcome.variants]
+    cards = [
+        _failures(outcome),
+        *(_errors(outcome, part, names) for part in outcome.parts()),
+        card("What it costs", _costs(outcome), _notes_on_costs(outcome), wide=True),
+        *_curves(outcome),
+        _errors_by_cost(outcome),
+        card("The runs", _runs(plan, outcome), _how(outcome), wide=True),
+    ]
+    write_study_page(path, outcome.title, cards)
+
+
+def _failures(outcome: Outcome) -> str:
+    lines = "".join(
+        f'<li><span class="failure">{escape(name)}</span> {escape(why)}</li>' for name, why in outcome.failures.items()
+    )
+    return card(
+        "Runs that failed, and are in no figure", f'<ul class="sentences">{lines}</ul>' if lines else "", wide=True
+    )
+
+
+def _errors(outcome: Outcome, part: tuple[str, str], names: list[str]) -> str:
+    pooled = outcome.pooled_of(*part)
+    most = max(max(each.result.wer_high, *each.wer_by_seed.values()) for each in pooled)
+    rows = [_errors_row(each, names.index(each.variant), most) for each in pooled]
+    head = ("variant", "WER %", "", "95 %", "CER %", "each seed, WER %")
+    one = pooled[0].result
+    seeds = len(outcome.seeds)
+    of_seeds = f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
+    return card(
+        f"{part[0]}, {part[1]} decoder",
+        note(f"{one.utterances} utterances, {one.words} words; mean over {of_seeds}. {interval_note([one])}"),
+        table(head, rows, numbers=(1, 3, 4, 5)),
+        sentences(sentence for pair in outcome.pairs_of(*part) for sentence in pair.sentences()),
+        wide=True,
+    )
+
+
+def _errors_row(pooled: Pooled, number: int, most: float) -> tuple[str, ...]:
+    result = pooled.result
+    return (
+        f"{swatch(number)}{escape(pooled.variant)}",
+        f'<span class="big">{100 * result.wer:.2f}</span>',
+        interval(result.wer, result.wer_low, result.wer_high, pooled.wer_by_seed.values(), most=most, colour=number),
+        f"{100 * result.wer_low:.2f}–{100 * result.wer_high:.2f}",
+        f"{100 * result.cer:.2f}",
+        ", ".join(f"{100 * rate:.2f}" for rate in pooled.wer_by_seed.values()),
+    )
+
+
+def _costs(outcome: Outcome) -> str:
+    head = (
+        "variant", "parameters", "M mult-adds / s of audio", "s / epoch", "s of training", "peak memory, MB", "RTF",
+    )  # fmt: skip
+    rows = (
+        (f"{swatch(number)}{escape(variant.name)}", *cost_figures(variant, outcome))
+        for number, variant in enumerate(outcome.variants)
+    )
+    return table(head, rows, numbers=range(1, 7))
+
+
+def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
+    """Parameters, millions of multiplications with additions, seconds per epoch and in all, megabytes, real-time factor."""
+    per_epoch, in_all = variant.mean("seconds_per_epoch"), variant.mean("train_seconds")
+    memory = variant.peak_memory_bytes
+    parts = outcome.parts()
+    speed = variant.real_time_factor(parts[0][1]) if parts else None
+    return (
+        f"{variant.parameters:,}",
+        f"{variant.multiply_adds / 1e6:.1f}",
+        "-" if per_epoch is None else f"{per_epoch:.1f}",
+        "-" if in_all is None else f"{in_all:.0f}",
+        "-" if memory is None else f"{memory / 1e6:.0f}",
+        "-" if speed is None else f"{speed:.4f}",
+    )
+
+
+def _notes_on_costs(outcome: Outcome) -> str:
+    return sentences(notes_on_costs(outcome))
+
+
+def notes_on_costs(outcome: Outcome) -> Iterator[str]:
+    """What the figures of costs mean."""
+    if outcome.match == "parameters":
+        yield "Matched: the hidden size of each variant is the one whose number of parameters is nearest to the first's."
+    if outcome.match == "time":
+        yield (
+            "Matched: each variant has as many whole epochs as should take the first one's seconds, by some timed updates; "
+            "the column tells what they took."
+        )
+    on_gpu = any(run.measures.device.startswith("cuda") for variant in outcome.variants for run in variant.runs)
+    what = "what torch took of the GPU" if on_gpu else "of the whole process, libraries included"
+    parts = outcome.parts()
+    yield (
+        f"Seconds: updates and validations, mean over seeds. Memory: {what}, most of any seed. "
+        f"RTF: computing time / audio time{f', {parts[0][1]} decoder' if parts else ''}. "
+        "Mult-adds: matrices and convolutions of the network, without features."
+    )
+    at_once = outcome.circumstances["runs at a time"]
+    if at_once != 1:
+        yield f"{at_once} runs went on at a time: where they share a processor, their seconds say less."
+
+
+def _curves(outcome: Outcome) -> Iterator[str]:
+    kinds: tuple[tuple[str, Callable[[Epoch], float], bool], ...] = (
+        ("loss on the development set", lambda each: each.loss, True),
+        ("WER on the development set, %", lambda each: 100 * each.wer, False),
+        ("loss in training", lambda each: each.train_loss, True),
+    )
+    for name, value, is_log in kinds:
+        series = [
+            line for number, variant in enumerate(outcome.variants) for line in _variant_curve(variant, number, value)
+        ]
+        picture = chart(series, title=name, x="epoch", y=name, y_log=is_log)
+        yield card(name[0].upper() + name[1:], picture and _legend(outcome), picture)
+
+
+def _variant_curve(variant: VariantOutcome, number: int, value: Callable[[Epoch], float]) -> Iterator[Series]:
+    by_epoch: dict[int, list[float]] = {}
+    for run in variant.runs:
+        for each in run.curve:
+            by_epoch.setdefault(each.epoch, []).append(value(each))
+        if len(variant.runs) > 1:
+            yield Series(points=[(each.epoch, value(each)) for each in run.curve], colour=number, style="thin")
+    # Where one seed has stopped early, the mean of the others would jump.
+    whole = {epoch: values for epoch, values in by_epoch.items() if len(values) == len(variant.runs)}
+    yield Series(points=[(epoch, statistics.mean(values)) for epoch, values in sorted(whole.items())], colour=number)
+
+
+def _legend(outcome: Outcome, *, curves: bool = True) -> str:
+    entries = "".join(
+        f"<li>{swatch(number)}{escape(variant.name)}</li>" for number, variant in enumerate(outcome.variants)
+    )
+    several = '<li class="muted">thin: each seed</li>' if curves and len(outcome.seeds) > 1 else ""
+    return f'<ul class="legend">{entries}{several}</ul>'
+
+
+def _errors_by_cost(outcome: Outcome) -> str:
+    parts = outcome.parts()
+    if not parts:
+        return ""
+    subset, decoder = parts[0]
+    rates = {each.variant: 100 * each.result.wer for each in outcome.pooled_of(subset, decoder)}
+    costs: tuple[tuple[str, Callable[[VariantOutcome], float | None]], ...] = (
+        ("million mult-adds per second of audio", lambda variant: variant.multiply_adds / 1e6),
+        ("seconds of training", lambda variant: variant.mean("train_seconds")),
+    )
+    pictures = []
+    for name, cost in costs:
+        series = [
+            Series(
+                points=[(value, rates[variant.name])],
+                colour=number,
+                style="dots",
+                labels=[f"{variant.name}: {value:,.1f} {name}, WER {rates[variant.name]:.2f} %"],
+            )
+            for number, variant in enumerate(outcome.variants)
+            if variant.name in rates and (value := cost(variant)) is not None
+        ]
+        pictures.append(chart(series, title=f"WER by {name}", x=name, y=f"WER on {subset}, {decoder}, %"))
+    return card("Errors against costs", _legend(outcome, curves=False), *pictures)
+
+
+def _runs(plan: Plan, outcome: Outcome) -> str:
+    rows = []
+    for number, variant in enumerate(outcome.variants):
+        links = ", ".join(f'<a href="{escape(run.folder)}/report.html">seed {run.seed}</a>' for run in variant.runs)
+        rows.append(
+            (f"{swatch(number)}{escape(variant.name)}", links or "-", f"<code>{escape(command(plan, variant))}</code>")
+        )
+    return table(("variant", "every utterance", "the first seed's run again"), rows)
+
+
+def command(plan: Plan, variant: VariantOutcome) -> str:
+    """The `asr run` that does the first seed of `variant` again."""
+    request = plan.request
+    options = {"--manifest": request.manifest, "--dev": request.dev, "--root": request.root, "--config": request.config}
+    words = ["asr", "run", *([request.recipe] if request.recipe else [])]
+    words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
+    words += [word for path in request.test for word in ("--test", str(path))]
+    return shlex.join([*words, *variant.command])
+
+
+def _how(outcome: Outcome) -> str:
+    return note("; ".join(f"{name} {value}" for name, value in outcome.circumstances.items())) + sentences(
+        (
+            "Intervals: errors are summed over the seeds utterance by utterance, and whole utterances or speakers drawn; so "
+            "they tell of other speech, not of other seeds, whose spread stands beside.",
+            "Tests: the paired bootstrap draws the same utterances for both variants. The matched-pairs test takes the "
+            "stretches of different seeds for independent, and would alone promise too much; a difference counts where both "
+            "see it.",
+        )
+    )

@@ -1,0 +1,350 @@
+"""The search for good settings: trials that each train once, stopped early where others did better by then.
+
+A trial is an ordinary run, but for its test parts, which are never heard. Optuna proposes, and holds all trials in one
+SQLite file, so that several processes search together. The lock of a trial's folder says that its process lives: a trial
+whose process is gone goes on in the next one, from its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import optuna
+from filelock import FileLock, Timeout
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from asr.atomic import write_text
+from asr.config import parse_yaml
+from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
+from asr.experiment import Run, RunRequest
+from asr.pipeline import run_stages
+from asr.studies.compare import preparation_folder, prepare_run
+from asr.studies.grammar import Space, split_spaces
+from asr.studies.jobs import Job, Place, run_jobs
+from asr.studies.outcome import read_curve
+from asr.studies.tune_page import write_search_page
+from asr.training.loop import CHECKPOINT_FOLDER
+from asr.training.validation import Validation
+
+METRICS = ("wer", "loss")
+PRUNERS = ("median", "halving", "none")
+BEST_FILE = "best.yaml"
+
+_STUDY = "tune"
+_DATABASE = "trials.db"
+_TRIALS_TO_LEARN_FROM = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """What is searched for.
+
+    Attributes:
+        folder: where everything is written.
+        request: what all trials have in common.
+        spaces: the settings that are searched for.
+        num_trials: when this many have ended, the search has.
+        metric: what is to be low on the development set: "wer" or "loss", of the best epoch.
+        pruner: what stops trials that are worse than others were.
+    """
+
+    folder: Path
+    request: RunRequest
+    spaces: tuple[Space, ...]
+    num_trials: int
+    metric: str = "wer"
+    pruner: str = "median"
+
+    def run(self, folder: Path, overrides: tuple[str, ...]) -> Run:
+        """The run in `folder` with what a trial chose."""
+        run = self.request.run(folder, overrides)
+        return replace(run, preparation=preparation_folder(self.folder, run))
+
+
+def make_search(
+    request: RunRequest, folder: Path | None, *, num_trials: int, metric: str = "wer", pruner: str = "median"
+) -> Search:
+    """The search for what stands as a space in the overrides of `request`.
+
+    Raises:
+        ConfigError: there is no space, or its ends do not make a configuration.
+        CorpusError: no such recipe.
+    """
+    for option, value, known in (("--metric", metric, METRICS), ("--pruner", pruner, PRUNERS)):
+        if value not in known:
+            raise ConfigError(f"{option} {value}: expected {', '.join(known[:-1])} or {known[-1]}")
+    spaces, fixed = split_spaces(request.overrides)
+    if not spaces:
+        raise ConfigError("nothing to search for: give a setting a space, such as 'optimizer.lr=log(1e-4,1e-2)'")
+    request = replace(request, overrides=tuple(fixed))
+    search = Search(
+        folder=folder or Path("runs") / f"tune-{request.run().recipe.name}",
+        request=request,
+        spaces=tuple(spaces),
+        num_trials=num_trials,
+        metric=metric,
+        pruner=pruner,
+    )
+    for overrides in _ends(search):
+        search.run(search.folder, overrides)  # complains of what is wrong before anything is computed
+    return search
+
+
+def search_all(search: Search, num_at_once: int) -> dict[str, str]:
+    """Search until all trials have ended, here and in other processes on the same folder; why workers failed, by name.
+
+    Raises:
+        ConfigError: the folder holds another search.
+        StoppedByUserError: Ctrl-C; the trials that were under way will go on.
+    """
+    search.folder.mkdir(parents=True, exist_ok=True)
+    with _lock(search):
+        _open(search)
+    runs = [search.run(search.folder, overrides) for overrides in _ends(search)]
+    if len({run.prepared_in for run in runs}) == 1:
+        # What all trials share: here, where one sees it, before the workers, who would wait for each other.
+        prepare_run(runs[0])
+    workers = [Job(name=f"worker {number + 1}", work=search_on, arguments=(search,)) for number in range(num_at_once)]
+    return run_jobs(workers, num_at_once, lambda text: None)
+
+
+def _ends(search: Search) -> Iterator[tuple[str, ...]]:
+    """Every end of every space by itself, as overrides."""
+    for space in search.spaces:
+        yield from ((f"{space.key}={value}",) for value in space.values)
+
+
+def search_on(search: Search, place: Place) -> None:
+    """Do one trial after the other, as long as some are left."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    while True:
+        with contextlib.ExitStack() as stack:
+            with _lock(search):
+                study = _open(search)
+                _enqueue_orphans(search, study)
+                if _num_begun(study) >= search.num_trials:
+                    return
+                trial = study.ask()
+                folder = _folder_of(search, trial)
+                folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(FileLock(folder / ".lock"))
+            _do_trial(search, study, trial, folder, place)
+
+
+def ended_trials(search: Search) -> list[FrozenTrial]:
+    """The trials that have ended: with a result, stopped early or failed."""
+    return [trial for trial in _open(search).trials if _has_ended(trial)]
+
+
+def best_trial(search: Search) -> FrozenTrial | None:
+    """The trial with the lowest metric, None where none was finished."""
+    return _best(_open(search))
+
+
+def _lock(search: Search) -> FileLock:
+    return FileLock(search.folder / ".lock")
+
+
+def _open(search: Search) -> optuna.Study:
+    """The study in the folder of `search`, new where there is none; its proposals depend on the trials so far alone.
+
+    Raises:
+        ConfigError: the folder holds another search.
+    """
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(
+        study_name=_STUDY,
+        storage=f"sqlite:///{(search.folder / _DATABASE).resolve()}",
+        load_if_exists=True,
+        direction="minimize",
+        pruner=_pruner(search),
+    )
+    experiment = search.request.run().experiment
+    # A new process must not propose again what the first one did.
+    seed = np.random.SeedSequence([experiment.seed, len(study.trials)]).generate_state(1)[0]
+    study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
+    request = {key: str(value) for key, value in asdict(search.request).items()}
+    subject = {"request": request, "spaces": [str(space) for space in search.spaces], "metric": search.metric}
+    known = study.user_attrs.get("subject")
+    if known is None:
+        study.set_user_attr("subject", subject)
+    elif known != subject:
+        differing = ", ".join(key for key in subject if known[key] != subject[key])
+        raise ConfigError(f"{search.folder}: another search was begun here (other {differing}); use another --out")
+    return study
+
+
+def _pruner(search: Search) -> BasePruner:
+    if search.pruner == "none":
+        return NopPruner()
+    if search.pruner == "halving":
+        return SuccessiveHalvingPruner()
+    # While the rate is still being raised, or all is blank, errors say little of what follows.
+    warm_up = 1 + search.request.run().experiment.training.epochs // 5
+    return MedianPruner(n_startup_trials=_TRIALS_TO_LEARN_FROM, n_warmup_steps=warm_up)
+
+
+def _has_ended(trial: FrozenTrial) -> bool:
+    failed = trial.state == TrialState.FAIL and "error" in trial.user_attrs
+    return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def _num_begun(study: optuna.Study) -> int:
+    """Trials that count: those that have ended, and those that live."""
+    return sum(_has_ended(trial) or trial.state == TrialState.RUNNING for trial in study.trials)
+
+
+def _enqueue_orphans(search: Search, study: optuna.Study) -> None:
+    """Put the trials whose process is gone into the queue again, with their folders and what they chose."""
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        name = trial.user_attrs.get("folder", f"{trial.number:04d}")
+        folder = search.folder / "trials" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(folder / ".lock", timeout=0):
+                study.tell(trial.number, state=TrialState.FAIL)
+                if trial.params:
+                    study.enqueue_trial(trial.params, user_attrs={"folder": name})
+        except Timeout:
+            continue
+
+
+def _folder_of(search: Search, trial: Trial) -> Path:
+    if "folder" not in trial.user_attrs:
+        trial.set_user_attr("folder", f"{trial.number:04d}")
+    return search.folder / "trials" / str(trial.user_attrs["folder"])
+
+
+def _do_trial(search: Search, study: optuna.Study, trial: Trial, folder: Path, place: Place) -> None:
+    """One trial: chosen, trained, and told to the others."""
+    overrides = tuple(f"{space.key}={_chosen(trial, space)}" for space in search.spaces)
+    name = f"trial {folder.name} ({' '.join(overrides)})"
+    try:
+        with (
+            (folder / "output.txt").open("a", encoding="utf-8") as file,
+            contextlib.redirect_stdout(file),
+            contextlib.redirect_stderr(file),
+        ):
+            value = _train(search, trial, search.run(folder, (*overrides, *place.overrides)))
+        state, said = TrialState.COMPLETE, f"dev {shown(value, search.metric)}"
+    except optuna.TrialPruned:
+        value, state = math.nan, TrialState.PRUNED
+        said = f"stopped after epoch {max(epoch.epoch for epoch in read_curve(folder))}, others were better by then"
+    except StoppedByUserError:
+        raise
+    except AsrError as error:
+        value, state, said = math.nan, TrialState.FAIL, f"failed: {error}"
+        trial.set_user_attr("error", str(error))
+    trial.set_user_attr("overrides", list(overrides))
+    with _lock(search):
+        study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
+        _tidy(folder, keep_best=state == TrialState.COMPLETE)
+        write_findings(search)
+    print(f"{name}: {said}", flush=True)
+
+
+def _train(search: Search, trial: Trial, run: Run) -> float:
+    """The metric of the best epoch of `run`, which is trained or goes on.
+
+    Raises:
+        TrialPruned: others were better by then.
+        AsrError: whatever a training finds wrong.
+    """
+
+    def report(epoch: int, value: float) -> None:
+        if math.isfinite(value):
+            trial.report(value, epoch)
+
+    def watch(epoch: int, validation: Validation) -> None:
+        report(epoch, validation.words.rate if search.metric == "wer" else validation.loss)
+        if trial.should_prune():
+            raise optuna.TrialPruned
+
+    for epoch in read_curve(run.folder):
+        # Of the process that was cut off. What it did since its last checkpoint comes again, with the same values.
+        report(epoch.epoch, getattr(epoch, search.metric))
+    prepare_run(run)
+    run_stages(replace(run, watch=watch), ["train"])
+    epochs = [(getattr(epoch, search.metric), epoch.loss) for epoch in read_curve(run.folder)]
+    if not epochs:
+        raise TrainingError(f"{run.folder}: no epoch has a finite loss on the development set")
+    value, loss = min(epochs)
+    trial.set_user_attr("loss", loss)
+    return float(value)
+
+
+def _chosen(trial: Trial, space: Space) -> str:
+    """What `trial` proposes for `space`, as text in YAML."""
+    if space.kind == "choice":
+        return str(trial.suggest_categorical(space.key, space.values))
+    low, high = (parse_yaml(value, where=space.key) for value in space.values)
+    if space.kind == "int":
+        return str(trial.suggest_int(space.key, low, high))
+    value = trial.suggest_float(space.key, low, high, log=space.kind == "log")
+    # Digits that people can read, and that make no difference.
+    return str(min(max(float(f"{value:.4g}"), low), high))
+
+
+def _tidy(folder: Path, *, keep_best: bool) -> None:
+    """Leave no checkpoint of an ended trial but its best: many trials would fill a disk."""
+    checkpoints = folder / CHECKPOINT_FOLDER
+    if not keep_best:
+        shutil.rmtree(checkpoints, ignore_errors=True)
+        return
+    for path in checkpoints.glob("*.pt"):
+        if path.name != "best.pt":
+            path.unlink()
+
+
+def write_findings(search: Search) -> None:
+    """Write what the trials so far have found: the best configuration, a list and a page."""
+    study = _open(search)
+    best = _best(study)
+    trials = [trial for trial in study.trials if _has_ended(trial)]
+    records = [
+        {
+            "trial": trial.user_attrs["folder"],
+            "state": trial.state.name.lower(),
+            "value": trial.value if trial.state == TrialState.COMPLETE else None,
+            "params": trial.params,
+            "by_epoch": trial.intermediate_values,
+            "error": trial.user_attrs.get("error"),
+        }
+        for trial in trials
+    ]
+    write_text(search.folder / "trials.json", json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    if best is not None:
+        overrides = tuple(best.user_attrs["overrides"])
+        head = (
+            f"# Trial {best.user_attrs['folder']} of {len(trials)}: dev {shown(best.value or 0.0, search.metric)} with "
+            f"{' '.join(overrides)}\n"
+        )
+        write_text(search.folder / BEST_FILE, head + search.run(search.folder, overrides).experiment.yaml())
+    write_search_page(search.folder / "tune.html", search.spaces, trials, _importances(study), search.metric)
+
+
+def _best(study: optuna.Study) -> FrozenTrial | None:
+    complete = study.get_trials(states=(TrialState.COMPLETE,))
+    # On a small development set many trials have the same number of errors.
+    return min(complete, key=lambda trial: (trial.value or 0.0, trial.user_attrs["loss"]), default=None)
+
+
+def _importances(study: optuna.Study) -> dict[str, float]:
+    """How much each setting bears on being among the best trials, in all 1; empty with too few trials to tell."""
+    values = {trial.value for trial in study.get_trials(states=(TrialState.COMPLETE,))}
+    if len(values) < _TRIALS_TO_LEARN_FROM:
+        return {}
+    return optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
+
+
+def shown(value: float, metric: str) -> str:
+    """`value` of `metric` for people."""
+    return f"WER {100 * value:.2f} %" if metric == "wer" else f"loss {value:.4f}"

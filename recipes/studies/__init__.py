@@ -1,0 +1,1 @@
+"""Questions asked of the recipes, each with its own figures for an answer."""

@@ -1,0 +1,146 @@
+"""`asr compare` as a user runs it: variants side by side, done once, and what is said of mistakes."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tones import TINY, write_tone_corpus
+
+from asr.cli import main
+from asr.studies import compare
+from asr.studies.jobs import Job, Place, run_jobs
+
+Command = Callable[..., tuple[int, str, str]]
+COMMON = [*(word for word in TINY if not word.startswith(("encoder.num_layers", "optimizer.lr"))), "training.epochs=2"]
+ONE_LAYER = ("encoder.num_layers=1", "optimizer.lr=1e-2", "decoders=[{kind: greedy}]")
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Runs `asr compare` on a corpus of tones; returns exit code, standard output and error."""
+    train = write_tone_corpus(tmp_path / "train", 16, seed=1)
+    test = write_tone_corpus(tmp_path / "test", 4, seed=2, prefix="t")
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, corpus: bool = True) -> tuple[int, str, str]:
+        of_corpus = ["--manifest", str(train), "--test", str(test), "--out", "study", *COMMON] if corpus else []
+        monkeypatch.setattr(sys, "argv", ["asr", "compare", *of_corpus, *words])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Jobs are done here, without a process each; the names of those that were."""
+    done: list[str] = []
+
+    def run(jobs: Sequence[Job], num_at_once: int, say: object) -> dict[str, str]:
+        for job in jobs:
+            done.append(job.name)
+            job.work(*job.arguments, Place())
+        return {}
+
+    monkeypatch.setattr(compare, "run_jobs", run)
+    return done
+
+
+def test_variants_are_trained_once_and_compared(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "2", "--match", "parameters")
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    assert in_process == ["gru-seed0", "lstm-seed0", "gru-seed1", "lstm-seed1"]
+    assert out.count("prepare: starting") == 1
+    record = json.loads(Path("study/comparison.json").read_text(encoding="utf-8"))
+    gru, lstm = record["variants"]
+    assert lstm["overrides"][1].startswith("encoder.hidden_size=")
+    assert abs(gru["parameters"] - lstm["parameters"]) < 0.1 * gru["parameters"]
+    assert [len(run["curve"]) for variant in (gru, lstm) for run in variant["runs"]] == [2] * 4
+    assert [sorted(each["wer_by_seed"]) for each in record["pooled"]] == [["0", "1"]] * 2
+    assert [(pair["first"], pair["second"], pair["seeds"]) for pair in record["pairs"]] == [("gru", "lstm", [0, 1])]
+    page = Path("study/comparison.html").read_text(encoding="utf-8")
+    assert not re.search(r"<script|<link|https?://", page)
+    for part in ("test, greedy", "runs/lstm-seed1/report.html", "Loss on the development set", "asr run"):
+        assert part in page
+    assert Path("study/runs/lstm-seed1/report.html").is_file()
+    in_process.clear()
+    shutil.rmtree("study/runs/gru-seed1")
+    command(*words)
+    assert in_process == ["gru-seed1"]
+
+
+def test_equal_time_is_measured_once(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "time")
+    assert command(*words)[0] == 0
+    assert in_process == ["speed of gru", "speed of lstm", "gru-seed0", "lstm-seed0"]
+    record = json.loads(Path("study/comparison.json").read_text(encoding="utf-8"))
+    assert record["variants"][0]["overrides"] == ["encoder.cell=gru"]
+    assert re.fullmatch(r"training\.epochs=[1-9]\d*", record["variants"][1]["overrides"][1])
+    in_process.clear()
+    assert command(*words)[0] == 0
+    assert in_process == []
+
+
+@pytest.mark.slow
+def test_runs_that_fail_are_named_and_the_others_count(command: Command) -> None:
+    # In processes of their own, as users have them.
+    assert compare.run_jobs is run_jobs
+    words = (
+        "optimizer.lr=1e-2,1e30",
+        "training.max_skipped_updates=1",
+        "encoder.num_layers=1",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+    )
+    code, out, err = command(*words)
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "1 of 2 runs failed, such as lr=1e30-seed0: " in err
+    assert "lr=1e-2" in out
+    assert "no finite gradient" in Path("study/comparison.html").read_text(encoding="utf-8")
+    assert "updates in a row" in Path("study/runs/lr=1e30-seed0/output.txt").read_text(encoding="utf-8")
+
+
+def test_a_dry_run_lists_and_does_nothing(command: Command) -> None:
+    code, out, _ = command("cells=gru,lstm", "encoder.num_layers=1,2", "--seeds", "3", "--dry-run")
+    assert code == 0
+    assert "lstm,num_layers=2-seed2" in out
+    assert "4 variants, 3 seeds: 12 runs in study" in out
+    assert "32 tokens are assumed" in out
+    assert not Path("study").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["encoder.num_layers=1"], "nothing varies"),
+        (["cells=gru,lstn"], "unknown cell 'lstn', did you mean 'lstm'?"),
+        (["seed=0,1"], "--seeds says"),
+        (["cells=gru,lstm", "--match", "depth"], "expected parameters or time"),
+        (["training.patience=1,2", "encoder.hidden_size=1,2", "--match", "parameters"], "is fixed, and"),
+        (["fsdd", "cells=gru,lstm"], "the recipe is named by --recipe"),
+    ],
+)
+def test_mistakes_are_one_line(command: Command, words: list[str], message: str) -> None:
+    code, _, err = command(*words)
+    assert code == 2
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_what_is_matched_cannot_vary(command: Command) -> None:
+    code, _, err = command("--recipe", "fsdd", "encoder.hidden_size=8,16", "--match", "parameters", corpus=False)
+    assert (code, err) == (2, "error: --match parameters sets encoder.hidden_size, so that cannot vary\n")

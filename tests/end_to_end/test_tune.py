@@ -1,0 +1,140 @@
+"""`asr tune` as a user runs it: trials, their end, what is left when one is cut off, and what comes out."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import optuna
+import pytest
+from tones import TINY, write_tone_corpus
+
+from asr.cli import main
+from asr.errors import ConfigError
+from asr.experiment import RunRequest, load_experiment
+from asr.studies import tune
+from asr.studies.jobs import Job, Place
+from asr.studies.tune import Search, make_search, search_all
+from asr.training.run_log import read_metrics
+
+COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
+SPACES = ["optimizer.lr=log(1e-3,1e-2)", "encoder.dropout=choice(0.0,0.1)"]
+
+
+@pytest.fixture
+def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Search]:
+    """Makes a search on a corpus of tones, whose workers work here."""
+    train = write_tone_corpus(tmp_path / "train", 12, seed=1)
+
+    def run(jobs: Sequence[Job], num_at_once: int, say: object) -> dict[str, str]:
+        for job in jobs:
+            job.work(*job.arguments, Place())
+        return {}
+
+    monkeypatch.setattr(tune, "run_jobs", run)
+
+    def make(*overrides: str, num_trials: int = 2, pruner: str = "median") -> Search:
+        words = (*COMMON, "training.epochs=2", *(overrides or SPACES))
+        request = RunRequest(recipe=None, manifest=train, overrides=words)
+        return make_search(request, tmp_path / "search", num_trials=num_trials, pruner=pruner)
+
+    return make
+
+
+def states(search: Search) -> list[str]:
+    return [record["state"] for record in json.loads((search.folder / "trials.json").read_text(encoding="utf-8"))]
+
+
+def test_it_goes_on_until_so_many_trials_have_ended(search: Callable[..., Search]) -> None:
+    two = search(num_trials=1)
+    assert search_all(two, 1) == {}
+    assert states(two) == ["complete"]
+    assert not (two.folder / "trials" / "0000" / "hypotheses").exists()
+    assert [path.name for path in (two.folder / "trials" / "0000" / "checkpoints").iterdir()] == ["best.pt"]
+    search_all(search(num_trials=2), 1)
+    assert states(two) == ["complete"] * 2
+    assert sorted(path.name for path in (two.folder / "trials").iterdir()) == ["0000", "0001"]
+    best = load_experiment(str(two.folder / "best.yaml"))
+    chosen = json.loads((two.folder / "trials.json").read_text(encoding="utf-8"))
+    assert best.encoder.hidden_size == 24
+    assert best.optimizer.lr in [pytest.approx(record["params"]["optimizer.lr"], rel=1e-3) for record in chosen]
+    assert len({record["params"]["optimizer.lr"] for record in chosen}) == 2
+    page = (two.folder / "tune.html").read_text(encoding="utf-8")
+    assert "<script" not in page
+    assert page.count("<svg") >= 4
+    with pytest.raises(ConfigError, match="another search was begun here"):
+        search_all(search("optimizer.lr=log(1e-3,2e-2)", "encoder.dropout=choice(0.0,0.1)"), 1)
+
+
+def test_a_trial_whose_process_is_gone_goes_on(search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = search(num_trials=1)
+    real, epochs = tune.run_stages, []
+
+    def cut_off(run: object, stages: list[str]) -> None:
+        def watch(epoch: int, validation: object) -> None:
+            raise KeyboardInterrupt
+
+        real(tune.replace(run, watch=watch), stages)  # type: ignore[type-var]
+
+    monkeypatch.setattr(tune, "run_stages", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        search_all(one, 1)
+    monkeypatch.setattr(tune, "run_stages", real)
+    search_all(one, 1)
+    assert states(one) == ["complete"]
+    (folder,) = (one.folder / "trials").iterdir()
+    epochs = [record["epoch"] for record in read_metrics(folder) if record["kind"] == "validation"]
+    assert epochs == [1, 2]
+    (record,) = json.loads((one.folder / "trials.json").read_text(encoding="utf-8"))
+    assert sorted(record["by_epoch"]) == ["1", "2"]
+
+
+def test_trials_are_stopped_early_and_failures_are_counted(
+    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Strict(optuna.pruners.BasePruner):
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return True
+
+    monkeypatch.setattr(tune, "_pruner", lambda search: Strict())
+    found = search("encoder.dropout=uniform(0,0.1)", num_trials=1)
+    search_all(found, 1)
+    assert states(found) == ["pruned"]
+    assert not (found.folder / "best.yaml").exists()
+    records = read_metrics(found.folder / "trials" / "0000")
+    assert [record["epoch"] for record in records if record["kind"] == "validation"] == [1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["seed=1"], "nothing to search for"),
+        (["optimizer.lrr=log(1,2)"], "optimizer.lrr: unknown key, did you mean 'lr'?"),
+        (["optimizer.lr=log(1e-3,1e-2)", "--metric", "cer"], "expected wer or loss"),
+        (["optimizer.lr=log(1e-3,1e-2)", "--pruner", "no"], "expected median, halving or none"),
+    ],
+)
+def test_mistakes_are_one_line(
+    words: list[str], message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["asr", "tune", "--recipe", "spoken_commands", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_without_optuna_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(sys, "argv", ["asr", "tune", "--recipe", "fsdd", "optimizer.lr=log(1e-3,1e-2)"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "pip install 'bigru-asr[tune]'" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""The study of cells: every question is one that `asr compare` understands, and no cell is passed over."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from types import ModuleType
+
+import pytest
+
+from asr.experiment import RunRequest
+from asr.model.cells import CELLS
+from asr.recipe import find_recipes
+from asr.resources import resource
+from asr.studies.compare import make_plan
+
+PATH = resource("recipes", "studies", "cells.py")
+
+
+@pytest.fixture(scope="module")
+def study() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("study_of_cells", PATH)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where its dataclass looks for its types
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("recipe", ["spoken_commands", "fsdd"])
+def test_every_question_makes_a_plan(study: ModuleType, recipe: str) -> None:
+    for question in study.questions(recipe).values():
+        request = RunRequest(recipe=recipe, overrides=(*question.words, *study.SHORT[recipe]))
+        plan = make_plan(request, None, num_seeds=3, match=question.match or None)
+        assert len(plan.variants) >= 2
+
+
+def test_every_cell_is_asked_about(study: ModuleType) -> None:
+    (cells,) = study.questions("fsdd")["cells"].words
+    assert sorted(cells.partition("=")[2].split(",")) == sorted(CELLS)
+
+
+def test_it_is_no_recipe() -> None:
+    assert PATH.is_file()
+    assert "cells" not in {recipe.name for recipe in find_recipes()}

@@ -1,0 +1,61 @@
+"""Jobs in processes of their own: what becomes of those that work, fail, and are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from asr.errors import TrainingError
+from asr.studies import jobs
+from asr.studies.jobs import Job, Place, places, run_jobs
+
+
+def works(path: Path, place: Place) -> None:
+    print("it works")
+    path.write_text(str(place.num_threads), encoding="utf-8")
+
+
+def fails(path: Path, place: Place) -> None:
+    raise TrainingError("losses are not finite")
+
+
+def breaks(path: Path, place: Place) -> None:
+    raise KeyError("a defect")
+
+
+def is_killed(path: Path, place: Place) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_each_job_ends_by_itself(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = run_jobs(
+        [
+            Job(name=work.__name__, work=work, arguments=(tmp_path / "file",), output=tmp_path / f"{work.__name__}.txt")
+            for work in (fails, breaks, is_killed, works)
+        ],
+        2,
+        said.append,
+    )
+    assert found["fails"] == "losses are not finite"
+    assert found["breaks"].startswith("KeyError: 'a defect'; the traceback is in")
+    assert found["is_killed"] == "killed by SIGKILL, as happens when memory is full"
+    assert set(found) == {"fails", "breaks", "is_killed"}
+    assert (tmp_path / "file").read_text(encoding="utf-8") >= "1"
+    assert (tmp_path / "works.txt").read_text(encoding="utf-8") == "it works\n"
+    assert "Traceback" in (tmp_path / "breaks.txt").read_text(encoding="utf-8")
+    assert said[0] == f"fails: starting, see {tmp_path / 'fails.txt'}"
+    assert said[-1].startswith("works: done, ")
+
+
+def test_places_share_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 8)
+    assert places(1) == [Place()]
+    assert places(3) == [Place("", 2)] * 3
+    monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
+    assert [place.device for place in places(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert places(2)[1].overrides == ("device=cuda:1",)

@@ -1,0 +1,47 @@
+"""What a network costs, counted without building it."""
+
+from __future__ import annotations
+
+import pytest
+
+from asr.experiment import load_experiment
+from asr.model.acoustic import AcousticModel, num_parameters
+from asr.model.cells import CELLS
+from asr.studies.measures import hidden_size_for, network_size
+
+SMALL = [
+    "features.n_mels=12",
+    "augment.spec_augment=null",
+    "encoder.hidden_size=6",
+    "encoder.num_layers=2",
+    "encoder.subsampling.channels=3",
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_parameters_are_those_of_the_model(cell: str, bidirectional: bool) -> None:
+    overrides = [*SMALL, f"encoder.cell={cell}", f"encoder.bidirectional={str(bidirectional).lower()}"]
+    config = load_experiment(None, overrides).acoustic
+    assert network_size(config, 9).parameters == num_parameters(AcousticModel(config, 9))
+
+
+def test_multiplications_are_counted_by_hand() -> None:
+    config = load_experiment(None, [*SMALL, "encoder.subsampling.factor=2", "encoder.bidirectional=false"]).acoustic
+    frames = 50  # encoder frames per second
+    convolution = 9 * 3 * 6  # taps, channels, bands behind the stride
+    projection, head = 3 * 6 * 6, 6 * 9
+    gru = 2 * 3 * 6 * 6
+    assert network_size(config, 9).multiply_adds == frames * (convolution + projection + 2 * gru + head)
+
+
+@pytest.mark.parametrize("cell", ["lstm", "rnn"])
+def test_matched_size_is_the_nearest_of_all(cell: str) -> None:
+    wanted = network_size(load_experiment(None, [*SMALL, "encoder.hidden_size=20"]).acoustic, 9).parameters
+    found = hidden_size_for(load_experiment(None, [*SMALL, f"encoder.cell={cell}"]), wanted, 9)
+
+    def off(size: int) -> int:
+        config = load_experiment(None, [*SMALL, f"encoder.cell={cell}", f"encoder.hidden_size={size}"]).acoustic
+        return abs(network_size(config, 9).parameters - wanted)
+
+    assert found == min(range(1, 60), key=off)

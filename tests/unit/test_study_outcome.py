@@ -1,0 +1,72 @@
+"""Seeds put together: what is summed, what is resampled, and which variants are compared."""
+
+from __future__ import annotations
+
+import random
+
+from asr.scoring import UtteranceScore, score_utterance, summarize
+from asr.studies.compare import Variant
+from asr.studies.outcome import _compared, _pair, _pooled
+
+WORDS = "one two three four five six seven eight nine ten".split()
+
+
+def scores(errors: float, seed: int) -> list[UtteranceScore]:
+    """Forty utterances of ten words of which a share is missed."""
+    generator = random.Random(seed)
+    return [
+        score_utterance(
+            id=f"u{number:02d}",
+            reference=" ".join(WORDS),
+            hypothesis=" ".join(word if generator.random() > errors else "what" for word in WORDS),
+        )
+        for number in range(40)
+    ]
+
+
+def test_rates_are_means_over_seeds() -> None:
+    of_seeds = {seed: scores(0.1, seed) for seed in range(3)}
+    (pooled,) = _pooled({("test", "greedy"): {"gru": of_seeds}})
+    expected = [sum(each.words.errors for each in of_seed) / 400 for of_seed in of_seeds.values()]
+    assert list(pooled.wer_by_seed.values()) == expected
+    assert abs(pooled.result.wer - sum(expected) / 3) < 1e-12
+    assert (pooled.result.utterances, pooled.result.words) == (40, 400)
+
+
+def test_the_same_seed_three_times_is_no_surer_than_once() -> None:
+    one, other = scores(0.1, 0), scores(0.14, 1)
+    (pooled,) = _pooled({("test", "greedy"): {"gru": dict.fromkeys(range(3), one)}})
+    alone = summarize(one, subset="test", decoder="greedy")
+    assert (pooled.result.wer_low, pooled.result.wer_high) == (alone.wer_low, alone.wer_high)
+    once = _pair("test", "greedy", ("a", "b"), (0,), {0: one}, {0: other}).comparison
+    three = _pair("test", "greedy", ("a", "b"), (0, 1, 2), dict.fromkeys(range(3), one), dict.fromkeys(range(3), other))
+    assert once is not None
+    assert three.comparison is not None
+    assert three.comparison.p_bootstrap == once.p_bootstrap
+    assert (three.comparison.low, three.comparison.high) == (once.low, once.high)
+
+
+def test_overlapping_seeds_are_told() -> None:
+    one = {0: scores(0.05, 0), 1: scores(0.4, 1)}
+    other = {0: scores(0.3, 2), 1: scores(0.5, 3)}
+    pair = _pair("test", "greedy", ("a", "b"), (0, 1), one, other)
+    assert not pair.seeds_apart
+    assert "overlap" in pair.sentences()[-1]
+    apart = _pair("test", "greedy", ("a", "b"), (0,), one, other)
+    assert apart.seeds_apart
+    assert "overlap" not in " ".join(apart.sentences())
+
+
+def test_other_references_are_not_compared() -> None:
+    shorter = scores(0.1, 0)[:-1]
+    pair = _pair("test", "greedy", ("a", "b"), (0,), {0: scores(0.1, 0)}, {0: shorter})
+    assert pair.sentences() == ["a and b write in different ways, so their errors cannot be compared."]
+
+
+def test_each_is_compared_with_the_first_and_with_its_counterpart() -> None:
+    variants = [
+        Variant(name=f"{cell}{depth}", values={"encoder.cell": cell, "encoder.num_layers": depth})
+        for cell in ("gru", "lstm")
+        for depth in "12"
+    ]
+    assert list(_compared(variants)) == [("gru1", "gru2"), ("gru1", "lstm1"), ("gru1", "lstm2"), ("gru2", "lstm2")]
