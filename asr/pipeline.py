@@ -14,10 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.errors import ConfigError
-from asr.experiment import Run
+from asr.experiment import Experiment, Run
 from asr.training.distributed import join_workers
 
 _STAGES_FILE = "stages.json"
@@ -118,7 +120,10 @@ def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
 def is_done(run: Run, name: str) -> bool:
     """Whether the stage `name` of `run` is done, with the settings of `run`."""
     mark = read_marks(_folder(run, name)).get(name)
-    return mark is not None and bool(mark["done"]) and mark["inputs"] == stage_inputs(run, name)
+    if mark is None or not mark["done"]:
+        return False
+    inputs = stage_inputs(run, name)
+    return _in_todays_words(mark["inputs"], inputs) == inputs
 
 
 def _folder(run: Run, name: str) -> Path:
@@ -129,9 +134,10 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     """Whether a stage has to be done; if so, it is marked as begun."""
     stage, inputs, folder = table[name], stage_inputs(run, name), _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
-    if mark is not None and mark["inputs"] != inputs:
+    before = {} if mark is None else _in_todays_words(mark["inputs"], inputs)
+    if mark is not None and before != inputs:
         if not stage.redo:
-            difference = _first_difference(mark["inputs"], inputs)
+            difference = _first_difference(before, inputs)
             raise ConfigError(
                 f"{folder}: '{name}' was begun here with other settings ({difference}); "
                 "use another --out, or --fresh to throw this one away"
@@ -183,7 +189,7 @@ def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
 
 def stage_inputs(run: Run, name: str) -> Tree:
     """What the result of the stage `name` depends on, as far as the user says it."""
-    tree, table = run.experiment.tree(), _stages()
+    table = _stages()
     sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
     root = "" if run.root is None else str(run.root.resolve())
     own = {
@@ -192,10 +198,29 @@ def stage_inputs(run: Run, name: str) -> Tree:
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
     }
+    return own | _settings(run.experiment, sections)
+
+
+def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
+    """Recorded `inputs` with what has come to be a setting since at its default: so it was done before there was a choice.
+
+    What can no longer be read as settings is returned as it is.
+    """
+    sections = [section for section in now if section in Experiment.model_fields]
+    own = {key: value for key, value in inputs.items() if key not in sections}
+    try:
+        experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
+    except ValidationError:
+        return inputs
+    return own | _settings(experiment, sections)
+
+
+def _settings(experiment: Experiment, sections: Sequence[str]) -> Tree:
+    tree = experiment.tree()
     for section, names in _SPEED_ONLY.items():
         for key in names:
             del tree[section][key]
-    return own | {section: tree[section] for section in sections}
+    return {section: tree[section] for section in sections}
 
 
 def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,3 +157,29 @@ def test_a_preparation_is_shared_and_each_run_keeps_the_rest(tmp_path: Path, don
     assert not is_done(other, "train")
     with pytest.raises(ConfigError, match="seed was 1, is 3"):
         run_stages(other, ["train"])
+
+
+def test_a_run_of_a_version_with_fewer_settings_goes_on(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path, "encoder.dropout=0.3"), STAGES)
+    path = tmp_path / "stages.json"
+    marks = json.loads(path.read_text(encoding="utf-8"))
+    for mark in marks.values():
+        mark["inputs"].get("encoder", {}).pop("residual", None)
+        mark["inputs"].pop("loss", None)
+    path.write_text(json.dumps(marks), encoding="utf-8")
+    run_stages(make_run(tmp_path, "encoder.dropout=0.3"), STAGES)
+    assert done == list(STAGES)
+    with pytest.raises(ConfigError, match=r"encoder.residual was true, is false"):
+        run_stages(make_run(tmp_path, "encoder.dropout=0.3", "encoder.residual=false"), STAGES)
+    with pytest.raises(ConfigError, match=r"encoder.dropout was 0.3, is 0.1"):
+        run_stages(make_run(tmp_path), STAGES)
+
+
+def test_settings_that_are_none_any_more_are_named(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    path = tmp_path / "stages.json"
+    marks = json.loads(path.read_text(encoding="utf-8"))
+    marks["train"]["inputs"]["encoder"]["abandoned"] = 3
+    path.write_text(json.dumps(marks), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"encoder.abandoned was 3, is null"):
+        run_stages(make_run(tmp_path), STAGES)
