@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from asr.atomic import write_text
-from asr.config import Tree
+from asr.config import Tree, merged
 from asr.errors import ConfigError
-from asr.experiment import Run
+from asr.experiment import Experiment, Run
 from asr.training.distributed import join_workers
 
 _STAGES_FILE = "stages.json"
@@ -118,9 +118,10 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     """Whether a stage has to be done; if so, it is marked as begun."""
     stage, marks, inputs = table[name], read_marks(run.folder), _inputs(run, name, table)
     mark: dict[str, Any] | None = marks.get(name)
-    if mark is not None and mark["inputs"] != inputs:
+    before = {} if mark is None else _with_later_settings(mark["inputs"], inputs)
+    if mark is not None and before != inputs:
         if not stage.redo:
-            difference = _first_difference(mark["inputs"], inputs)
+            difference = _first_difference(before, inputs)
             raise ConfigError(
                 f"{run.folder}: '{name}' was begun here with other settings ({difference}); "
                 "use another --out, or --fresh to throw this one away"
@@ -171,7 +172,7 @@ def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
-    tree = run.experiment.tree()
+    tree = _without_speed(run.experiment.tree())
     sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
     root = "" if run.root is None else str(run.root.resolve())
     own = {
@@ -180,10 +181,20 @@ def _inputs(run: Run, name: str, table: dict[str, Stage]) -> Tree:
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
     }
+    return own | {section: tree[section] for section in sections}
+
+
+def _with_later_settings(old: Tree, new: Tree) -> Tree:
+    """The inputs `old`, and those settings of `new` that an earlier version did not know: their defaults, which are off."""
+    defaults = _without_speed(Experiment().tree())
+    return merged({key: defaults[key] for key in new if key in defaults}, old)
+
+
+def _without_speed(tree: Tree) -> Tree:
     for section, names in _SPEED_ONLY.items():
         for key in names:
             del tree[section][key]
-    return own | {section: tree[section] for section in sections}
+    return tree
 
 
 def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
