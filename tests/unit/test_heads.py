@@ -201,3 +201,17 @@ def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str
     with pytest.raises(ConfigError, match=message):
         load_experiment(None, overrides)
     assert load_experiment(None, ["attention={}", "decoders=[{kind: joint}]", "init.freeze=[attention]"])
+
+
+def test_bfloat16_gives_nearly_the_same_terms(lexicon: str) -> None:
+    exact, half = (all_terms(lexicon, dtype=dtype) for dtype in (torch.float32, torch.bfloat16))
+    expected, found = (updater.accumulate([batch_with_speakers()], 0).terms for updater in (exact, half))
+    assert found == pytest.approx(expected, rel=0.05)
+    assert all(value.dtype == torch.float32 for value in gradients(half).values())
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_same_on_a_gpu(lexicon: str) -> None:
+    here, there = all_terms(lexicon), all_terms(lexicon, device="cuda")
+    expected, found = (updater.accumulate([batch_with_speakers()], 0).terms for updater in (here, there))
+    assert found == pytest.approx(expected, rel=1e-3)

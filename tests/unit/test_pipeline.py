@@ -97,6 +97,19 @@ def test_a_change_that_would_overwrite_work_is_refused(
     assert done == []
 
 
+def test_work_of_before_a_setting_existed_is_done_if_that_is_off(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    done.clear()
+    marks = read_marks(tmp_path)
+    for mark in (marks["train"], marks["average"], marks["evaluate"]):
+        del mark["inputs"]["attention"], mark["inputs"]["loss"]["speaker"]
+    (tmp_path / "stages.json").write_text(json.dumps(marks))
+    run_stages(make_run(tmp_path), STAGES)
+    assert done == []
+    with pytest.raises(ConfigError, match=r"'train' was begun here with other settings \(attention was null, is {"):
+        run_stages(make_run(tmp_path, "attention={}"), STAGES)
+
+
 def test_fresh_forgets_only_the_stages_that_run(tmp_path: Path, done: list[str]) -> None:
     run_stages(make_run(tmp_path), STAGES)
     done.clear()

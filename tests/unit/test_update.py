@@ -29,6 +29,7 @@ def make_updater(
     loss: LossConfig | None = None,
     attention: AttentionConfig | None = None,
     heads: Callable[[AcousticModel, Tokenizer], Sequence[Term]] = lambda model, tokenizer: (),
+    device: str = "cpu",
     **changes: object,
 ) -> Updater:
     torch.manual_seed(1)
@@ -48,7 +49,7 @@ def make_updater(
         "dtype": dtype,
         "seed": 3,
     }
-    objective = Objective(model, loss or LossConfig(), heads(model, tokenizer))
+    objective = Objective(model, loss or LossConfig(), heads(model, tokenizer)).to(device)
     optimizer = make_optimizer(SgdConfig(momentum=0.0, l2=0.0), objective)
     return Updater(objective, tokenizer, optimizer, **(arguments | changes))
 
