@@ -138,7 +138,8 @@ def gradient_pictures(subject: Subject, gradients: Sequence[Gradients], token: i
         "loss",
         "Which moments does the loss hang on?",
         "Norm of the gradient of the CTC loss with respect to the state of each layer and direction, in nats per unit of "
-        "the state. Bright: a small change of the state there would change the loss most: training would mend that first.",
+        "the state. Bright: a small change of the state there would change the loss most: training would mend that first. "
+        "Black: less than a ten-thousandth of the largest, or nothing at all.",
         lambda theme: _norms_over_time(subject, [each.loss for each in gradients], gradients, theme, None),
     )
     name = f"“{subject.pieces[token]}”, token {token + 1} at {subject.times[token]:.2f} s"
@@ -146,7 +147,7 @@ def gradient_pictures(subject: Subject, gradients: Sequence[Gradients], token: i
         "token",
         f"What does one token hang on? {name}",
         "The same for the log-probability of one token in its own frame (the line). A forward state can only matter before "
-        "that frame, a backward state after it, except where a higher layer carries it over.",
+        "that frame, a backward state after it, except where a higher layer carries it over; black is nothing.",
         lambda theme: _norms_over_time(subject, [each.tokens[token] for each in gradients], gradients, theme, token),
     )
     yield draw(
@@ -169,7 +170,7 @@ def _norms_over_time(
     highest = max(float(rows.max()), 1e-30)
     scale = LogNorm(vmin=max(float(rows.min()), 1e-4 * highest), vmax=highest, clip=True)
     image = heat(axis, rows, subject.frame_seconds, cmap="inferno", norm=scale)
-    figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03, label="norm; black: none")
+    figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03, label="norm")
     axis.set_yticks(range(len(norms)), [each.name for each in gradients])
     if token is None:
         axis.set_title(f"Norm of the gradient of the CTC loss of “{subject.text}”", parse_math=False)
