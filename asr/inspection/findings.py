@@ -53,10 +53,10 @@ def _gates_row(gates: Gates, names: Sequence[str]) -> tuple[str, ...]:
     return (
         gates.name,
         *(f"{gates.gates[name].mean().item():.2f}" for name in names),
-        "-" if horizons is None else _milliseconds(horizons.median().item()),
+        "-" if horizons is None else _milliseconds(horizons.quantile(0.5).item()),
         _share(gates.share_above(LONG_SECONDS)),
         _share(gates.share_above(gates.seconds)),
-        "-" if holds is None else _milliseconds(holds.median().item()),
+        "-" if holds is None else _milliseconds(holds.quantile(0.5).item()),
     )
 
 

@@ -120,7 +120,7 @@ class Gates:
     @property
     def longest_holds(self) -> Tensor | None:
         """Longest hold (H,) in seconds: `longest_hold_frames`."""
-        return None if self.keep is None else longest_hold_frames(self.keep) * self.frame_seconds
+        return None if self.keep is None else longest_hold_frames(self.keep).double() * self.frame_seconds
 
     @property
     def order(self) -> Tensor:
@@ -143,11 +143,11 @@ class Gates:
             "keep_gate": self.keep_name,
             "mean": {name: round(gate.mean().item(), 4) for name, gate in self.gates.items()},
             "mean_keep": None if self.keep is None else round(self.keep.mean().item(), 4),
-            "median_horizon_ms": None if horizons is None else round(1000 * horizons.median().item(), 1),
+            "median_horizon_ms": None if horizons is None else round(1000 * horizons.quantile(0.5).item(), 1),
             "share_above_1_s": self.share_above(LONG_SECONDS),
             "share_of_whole_recording": self.share_above(self.seconds),
             "horizons_ms": None if horizons is None else rounded(1000 * horizons, 1),
-            "median_longest_hold_ms": None if holds is None else round(1000 * holds.median().item(), 1),
+            "median_longest_hold_ms": None if holds is None else round(1000 * holds.quantile(0.5).item(), 1),
             "longest_holds_ms": None if holds is None else rounded(1000 * holds, 1),
             "gates_by_frame": {name: rounded(gate.mean(1)) for name, gate in self.gates.items()},
             "gates_by_unit": {name: rounded(gate.mean(0)) for name, gate in self.gates.items()},

@@ -87,7 +87,7 @@ class Gradients:
     def median_reach_ms(self) -> float | None:
         """The median of `reach_seconds` over all tokens, in milliseconds."""
         reaches = [reach for token in range(len(self.frames)) if (reach := self.reach_seconds(token)) is not None]
-        return round(1000 * torch.tensor(reaches).median().item(), 1) if reaches else None
+        return round(1000 * torch.tensor(reaches).quantile(0.5).item(), 1) if reaches else None
 
 
 def ctc_loss(log_probs: Tensor, tokens: Sequence[int]) -> Tensor:
