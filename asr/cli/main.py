@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli import compare, config, data, doctor, evaluate, model, run, score, shards, transcribe, tune
+from asr.cli import compare, config, data, doctor, evaluate, inspect, model, run, score, shards, transcribe, tune
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app.command("transcribe")(transcribe.transcribe)
 app.command("score")(score.score)
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
+app.add_typer(inspect.app, name="inspect")
 app.add_typer(data.app, name="data")
 app.add_typer(shards.app, name="shards")
 app.command("doctor")(doctor.doctor)

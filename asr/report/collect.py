@@ -98,13 +98,10 @@ class Collector:
         ]
 
     def _log_mel(self) -> Tensor:
-        """The frames (B, T, F) that the front end gave last, cepstra as the smooth spectrum that they describe."""
-        frames, front_end = self._frames, self._recognizer.model.features.front_end
-        if frames is None:
+        """The frames (B, T, F) that the front end gave last, for the eye."""
+        if self._frames is None:
             raise RuntimeError("the recogniser has not heard a batch yet")
-        if isinstance(front_end, SpectralFrontEnd) and front_end.dct is not None:
-            return frames @ front_end.dct.T
-        return frames
+        return as_log_mel(self._frames, self._recognizer.model.features.front_end)
 
     def _envelopes(self, batch: Batch) -> tuple[npt.NDArray[np.float32], list[int]]:
         """Highest samples (B, E) and how many of them belong to each utterance; none of stored frames."""
@@ -121,6 +118,13 @@ class Collector:
             return batch.audio[row] if batch.audio else None
         waveform = batch.waveforms[row, : batch.num_samples[row]].cpu().numpy()
         return encode_for_browser(waveform, self._recognizer.sample_rate)
+
+
+def as_log_mel(frames: Tensor, front_end: nn.Module) -> Tensor:
+    """`frames` (B, T, F) that `front_end` gave, for the eye: cepstra as the smooth spectrum that they describe."""
+    if isinstance(front_end, SpectralFrontEnd) and front_end.dct is not None:
+        return frames @ front_end.dct.T
+    return frames
 
 
 def _pooled(frames: Tensor, num_frames: int) -> npt.NDArray[np.float32]:

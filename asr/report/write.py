@@ -109,8 +109,8 @@ def content_policy(*, style: str, script: str | None = None) -> str:
     return "; ".join(
         (
             "default-src 'none'",
-            "script-src " + ("'none'" if script is None else _hash(script)),
-            f"style-src {_hash(style)}",
+            "script-src " + ("'none'" if script is None else content_hash(script)),
+            f"style-src {content_hash(style)}",
             "img-src data: blob:",
             "media-src 'self' file: data: blob:",
             "base-uri 'none'",
@@ -119,7 +119,8 @@ def content_policy(*, style: str, script: str | None = None) -> str:
     )
 
 
-def _hash(text: str) -> str:
+def content_hash(text: str) -> str:
+    """How a Content-Security-Policy names a script or style with this very `text`."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
 

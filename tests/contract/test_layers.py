@@ -32,6 +32,7 @@ LAYERS = (
     "recognizer",
     "training",
     "report",
+    "inspection",
     "recipe",
     "experiment",
     "evaluation",

@@ -1,0 +1,116 @@
+"""What an inspection leaves in a folder: pictures, a page that holds them all, and the numbers as JSON."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from asr import __version__
+from asr.atomic import write_bytes, write_text
+from asr.inspection.drawing import Picture
+from asr.inspection.subject import Subject
+from asr.report.write import content_hash
+
+_PAGE = Path(__file__).parent / "page"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one kind of inspection found.
+
+    Attributes:
+        kind: names the files: "gates", "gradients" or "saliency".
+        question: what it answers.
+        explanation: paragraphs that say how it is computed and read.
+        columns: heads of the table.
+        rows: of the table, in text.
+        table_note: what the columns mean.
+        pictures: the pictures.
+        record: the numbers, for JSON.
+    """
+
+    kind: str
+    question: str
+    explanation: tuple[str, ...]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    table_note: str
+    pictures: tuple[Picture, ...]
+    record: dict[str, Any]
+
+
+def write_finding(folder: Path, subject: Subject, model: str, finding: Finding) -> Path:
+    """The page, written into `folder` beside the pictures (by day) and the numbers; `model` names the model in it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for picture in finding.pictures:
+        write_bytes(folder / f"{picture.name}.png", picture.day)
+    record = {
+        "audio": subject.name,
+        "model": model,
+        "cell": subject.model.config.encoder.cell,
+        "seconds": round(subject.seconds, 3),
+        "frame_seconds": subject.frame_seconds,
+        "recognised": subject.heard,
+        "text": subject.text,
+        "tokens": [
+            {"number": number, "token": piece, "seconds": round(time, 3)}
+            for number, (piece, time) in enumerate(zip(subject.pieces, subject.times, strict=True), start=1)
+        ],
+        **finding.record,
+    }
+    write_text(folder / f"{finding.kind}.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    page = folder / f"{finding.kind}.html"
+    write_text(page, _page(subject, model, finding))
+    return page
+
+
+def _page(subject: Subject, model: str, finding: Finding) -> str:
+    style = (_PAGE / "inspect.css").read_text(encoding="utf-8")
+    encoder = subject.model.config.encoder
+    directions = "both directions" if encoder.bidirectional else "forward only"
+    text = f"Recognised: <b>{html.escape(subject.heard) or '(nothing)'}</b>"
+    if subject.text != subject.heard:
+        text += f"<br>Looked at: <b>{html.escape(subject.text)}</b>"
+    parts = {
+        "policy": f"default-src 'none'; img-src data:; style-src {content_hash(style)}; base-uri 'none'; form-action 'none'",
+        "style": style,
+        "title": html.escape(f"{finding.kind.capitalize()} of {subject.name}"),
+        "facts": html.escape(
+            f"Model {model}: {encoder.num_layers} x {encoder.cell} {encoder.hidden_size}, {directions}; "
+            f"{subject.seconds:.2f} s of sound, {1000 * subject.frame_seconds:g} ms per frame"
+        ),
+        "text": text,
+        "question": html.escape(finding.question),
+        "explanation": "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation),
+        "table": _table(finding.columns, finding.rows),
+        "table_note": html.escape(finding.table_note),
+        "pictures": "".join(map(_figure, finding.pictures)),
+        "generator": html.escape(f"bigru-asr {__version__}"),
+    }
+    template = (_PAGE / "inspect.html").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
+    return f"<table><tr>{heads}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _figure(picture: Picture) -> str:
+    day, night = (
+        f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}" for png in (picture.day, picture.night)
+    )
+    caption = f"<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
+    return (
+        f'<figure class="card{" small" if picture.small else ""}"><h2>{html.escape(picture.title)}</h2>{caption}'
+        f'<div class="scroll"><picture><source media="(prefers-color-scheme: dark)" srcset="{night}">'
+        f'<img src="{day}" width="{picture.width}" height="{picture.height}" alt="{html.escape(picture.title)}">'
+        "</picture></div></figure>\n"
+    )

@@ -1,0 +1,308 @@
+"""What is shown of a model at work is what it did: gates, states, gradients and shares, by other ways of computing them."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import soundfile
+import torch
+from ragged import SAMPLE_RATE, encoder_config, feature_config, ragged_features, ragged_signals, small_model
+from spellers import letters
+from torch import Tensor
+
+from asr.audio import encode_frames
+from asr.decoding import GreedyDecoderConfig, build_decoder
+from asr.errors import AudioError, ConfigError, TextError
+from asr.features import LogMelConfig, MfccConfig, StoredConfig
+from asr.inspection import Gates, Subject, gates_of, gradients_of, half_life_frames, saliency_of, subject_of
+from asr.inspection.gradients import Gradients, ctc_loss, state_gradient_norms
+from asr.inspection.observe import ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
+from asr.inspection.pictures import by_distance, median_by_distance
+from asr.model import CELLS, AcousticModel
+from asr.model.cells import equations, run_cells
+from asr.model.cells.recurrent import RecurrentCell
+from asr.recognizer import Recognizer
+
+NUM_FRAMES = 9
+
+
+def recognizer_of(model: AcousticModel) -> Recognizer:
+    tokenizer = letters(5)
+    return Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), torch.device("cpu"))
+
+
+def subject_in(folder: Path, text: str | None = "ab a", **settings: Any) -> Subject:
+    """Half a second of sound before a small model with `settings` of its encoder, or `features`."""
+    features = settings.pop("features", feature_config(LogMelConfig))
+    model = small_model(encoder_config(**settings), features)
+    signal = ragged_signals(features, [50 if isinstance(features, StoredConfig) else 4000])[0][0].numpy()
+    path = folder / ("sound.npy" if signal.ndim > 1 else "sound.wav")
+    if signal.ndim > 1:
+        path.write_bytes(encode_frames(signal))
+    else:
+        soundfile.write(path, signal, SAMPLE_RATE, subtype="FLOAT")
+    return subject_of(recognizer_of(model), path, text)
+
+
+def overheard(cell: str, **settings: Any) -> tuple[AcousticModel, AcousticModel, Tensor, list[Track]]:
+    """A model, its observed copy, features (1, T, F) that both got, and what the copy did."""
+    model = small_model(encoder_config(cell=cell, **settings))
+    features = ragged_features([2 * NUM_FRAMES], 8)[0]
+    copied = observed(model)
+    with torch.no_grad():
+        log_probs_of(copied, features)
+    return model, copied, features, tracks_of(copied)
+
+
+@pytest.mark.parametrize("frames_kept", [0.3, 0.9, 0.999])
+def test_a_constant_gate_forgets_half_after_ln_half_over_ln_z(frames_kept: float) -> None:
+    keep = torch.full((20, 3), frames_kept, dtype=torch.float64)
+    expected = math.log(0.5) / math.log(frames_kept)
+    torch.testing.assert_close(half_life_frames(keep), torch.full((3,), expected, dtype=torch.float64))
+
+
+def test_a_gate_of_one_remembers_at_least_the_recording_and_one_of_zero_nothing() -> None:
+    keep = torch.tensor([[1.0, 0.0, 0.5]]).expand(10, 3)
+    gates = Gates(
+        layer=1, direction="forward", gates={"update": keep}, keep=keep, keep_name="update", keeps=True,
+        frame_seconds=0.2, deviation=0.0,
+    )  # fmt: skip
+    torch.testing.assert_close(gates.horizons, torch.tensor([2.0, 0.0, 0.2], dtype=torch.float64))
+    assert gates.share_above(1.0) == pytest.approx(1 / 3)
+    assert gates.share_above(3.0) is None
+    assert gates.longest_holds is not None
+    assert gates.longest_holds.tolist() == pytest.approx([2.0, 0.0, 0.2])
+
+
+@pytest.mark.parametrize("bidirectional", [True, False], ids=["both", "forward"])
+@pytest.mark.parametrize("cell", sorted(CELLS))
+def test_states_are_those_of_the_encoder(cell: str, bidirectional: bool) -> None:
+    model, copied, features, tracks = overheard(cell, bidirectional=bidirectional, initial_state="learnt")
+    torch.testing.assert_close(log_probs_of(copied, features), log_probs_of(model, features), atol=1e-5, rtol=0)
+    entered: list[tuple[Tensor, ...]] = []
+    for layer in model.encoder.layers:
+        layer.register_forward_hook(lambda layer, inputs, output: entered.append(inputs))
+    log_probs_of(model, features)
+    for number, (layer, (hidden, mask, _)) in enumerate(zip(model.encoder.layers, entered, strict=True), start=1):
+        normed = layer.norm(hidden)
+        inputs = [normed, normed.flip(0)][: len(layer.directions)]
+        outputs = run_cells(list(layer.directions), inputs, mask, layer._states(1))
+        for track in (each for each in tracks if each.layer == number):
+            backward = track.direction == "backward"
+            states = torch.stack([states[0] for states in track.states])
+            expected = outputs[backward].flip(0) if backward else outputs[0]
+            if cell != "sru":  # whose output is not its state
+                torch.testing.assert_close(states, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cell", ["gru", "gru_reference", "lstm"])
+def test_states_follow_from_the_gates(cell: str) -> None:
+    model, _, _, tracks = overheard(cell, num_layers=1, norm="none", initial_state="zero", bidirectional=False)
+    (track,), direction = tracks, model.encoder.layers[0].directions[0]
+    entered: list[Tensor] = []
+    model.encoder.layers[0].register_forward_hook(lambda layer, inputs, output: entered.append(inputs[0]))
+    log_probs_of(model, ragged_features([2 * NUM_FRAMES], 8)[0])
+    products = torch.nn.functional.linear(entered[0], direction.weight_ih_l0, direction.bias_ih_l0)
+    h, memory = torch.zeros(1, 6), torch.zeros(1, 6)
+    for frame, x in enumerate(products):
+        gate = {name: values[frame] for name, values in track.gates.items()}
+        u = torch.nn.functional.linear(h, direction.weight_hh_l0, direction.bias_hh_l0)
+        if cell == "lstm":
+            memory = gate["forget"] * memory + gate["input"] * torch.tanh((x + u).chunk(4, -1)[2])
+            h = gate["output"] * torch.tanh(memory)
+            torch.testing.assert_close(track.states[frame][1], memory, atol=1e-5, rtol=0)
+        else:
+            new = torch.tanh(x.chunk(3, -1)[2] + gate["reset"] * u.chunk(3, -1)[2])
+            h = (1 - gate["update"]) * new + gate["update"] * h
+        torch.testing.assert_close(track.states[frame][0], h, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("cell", sorted(name for name in CELLS if equations(name).keep_gate is not None))
+def test_the_keeping_gate_is_what_the_state_is_multiplied_with(cell: str) -> None:
+    """With all products held, and no unit seeing itself, the new state changes by `keep` times a change of the old."""
+    _, copied, _, _ = overheard(cell, num_layers=1, bidirectional=False)
+    (observer,) = copied.encoder.layers[0].directions
+    assert isinstance(observer, ObservedCell)
+    for name, weights in observer.named_parameters():
+        if name in {"weight_peephole", "weight_state"}:
+            weights.zero_()
+    generator = torch.Generator().manual_seed(1)
+    x = observer.project(torch.randn(1, 1, observer.input_size, generator=generator), None)[0]
+    states = tuple(torch.randn(1, 6, generator=generator).requires_grad_() for _ in range(observer.num_states))
+    held = [torch.randn(1, 6 * blocks, generator=generator) for blocks in observer.products]
+    observer.seen = []
+    _, after = observer.step(x, states, tuple(lambda h, each=each: each for each in held))
+    (slope,) = torch.autograd.grad(after[-1].sum(), states[-1])
+    rules = equations(cell)
+    blocks = torch.split(observer.seen[0][1], 6, dim=-1)
+    gates = {name: block for name, block in zip(cell_gates(rules).names, blocks, strict=True) if name}
+    torch.testing.assert_close(Track(1, "forward", rules, (), gates).keep, slope)
+
+
+def test_every_cell_names_its_gates() -> None:
+    class Unknown(RecurrentCell):
+        pass
+
+    for cell in CELLS:
+        assert bool(cell_gates(equations(cell)).keeping) == (equations(cell).keep_gate is not None)
+    with pytest.raises(KeyError, match="observe"):
+        cell_gates(Unknown)
+
+
+def test_the_model_itself_is_left_alone() -> None:
+    model = small_model()
+    before = copy.deepcopy(model.state_dict())
+    observed(model)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert type(model.encoder.layers[0].directions[0]) is torch.nn.GRU
+
+
+def test_other_utterances_of_a_batch_change_nothing() -> None:
+    _, copied, _, _ = overheard("gru")
+    features, _ = ragged_features([18, 18, 18], 8)
+    together = state_gradient_norms(copied, features, lambda log_probs: log_probs[:, 3, 1].sum())
+    for row in range(3):
+        alone = state_gradient_norms(copied, features[row : row + 1], lambda log_probs: log_probs[:, 3, 1].sum())
+        for (_, both), (_, one) in zip(together, alone, strict=True):
+            torch.testing.assert_close(both[:, row], one[:, 0], atol=1e-6, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["gru", "mingru", "rnn"])
+@pytest.mark.parametrize(("layer", "direction"), [(1, "forward"), (1, "backward"), (2, "forward")])
+def test_gradient_norms_are_those_of_finite_differences(
+    cell: str, layer: int, direction: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each unit of one frame's state is pushed a little to either side, for cells whose output is their state."""
+    _, copied, features, _ = overheard(cell)
+    features, eps, frame = features.double(), 1e-4, 4
+
+    def loss(log_probs: Tensor) -> Tensor:
+        return ctc_loss(log_probs.double(), (1, 2, 1))
+
+    norms = {
+        (track.layer, track.direction): norm for track, norm in state_gradient_norms(copied.double(), features, loss)
+    }
+    observer: Any = copied.encoder.layers[layer - 1].directions[direction == "backward"]
+    place = frame if direction == "forward" else NUM_FRAMES - 1 - frame
+    own_step, change = observer.step, torch.zeros(6, dtype=torch.float64)
+
+    def pushed(x: Tensor, states: Any, products: Any) -> Any:
+        output, states = own_step(x, states, products)
+        if len(observer.seen) != place + 1:
+            return output, states
+        return output + change, (output + change,)
+
+    monkeypatch.setattr(observer, "step", pushed)
+    slopes = []
+    for unit in range(6):
+        sides = []
+        for side in (eps, -eps):
+            change.zero_()[unit] = side
+            with torch.no_grad():
+                sides.append(loss(log_probs_of(copied, features)).item())
+        slopes.append((sides[0] - sides[1]) / (2 * eps))
+    # Log-probabilities are rounded to float32, so that differences are too.
+    assert norms[layer, direction][frame, 0].item() == pytest.approx(math.hypot(*slopes), rel=2e-2)
+
+
+def test_reach_and_distances() -> None:
+    norms = torch.tensor([[0.0, 8.0, 4.0, 2.0], [0.0, 1.0, 1.0, 1.0]])
+    backward = Gradients(layer=1, direction="backward", loss=norms[0], tokens=norms, frames=(1, 1), frame_seconds=0.1)
+    assert backward.reach_seconds(0) == pytest.approx(0.1 * 7 / 8)
+    assert backward.reach_seconds(1) == pytest.approx(0.15)
+    distances, shares = by_distance(backward, 0)
+    assert distances == pytest.approx([-0.1, 0.0, 0.1, 0.2])
+    assert shares[1:] == [1.0, 0.5, 0.25]
+    assert math.isnan(shares[0])
+    assert median_by_distance(backward)[0][3] == 0
+
+
+def test_top_layer_sees_only_its_own_past(tmp_path: Path) -> None:
+    subject = subject_in(tmp_path)
+    loss, gradients = gradients_of(subject, [1, 2])
+    assert loss == pytest.approx(ctc_loss(subject.log_probs[None], subject.tokens).item())
+    forward, backward = gradients[2:]
+    for token, frame in enumerate(subject.frames):
+        assert forward.tokens[token, : frame + 1].min() > 0
+        assert forward.tokens[token, frame + 1 :].abs().sum() == 0
+        assert backward.tokens[token, :frame].abs().sum() == 0
+
+
+def test_shares_add_up_to_what_the_sound_is_worth(tmp_path: Path) -> None:
+    subject = subject_in(tmp_path)
+    for each in saliency_of(subject, [1, 3], 200):
+        assert each.baseline_log_prob is not None
+        assert each.shares.sum().item() == pytest.approx(each.log_prob - each.baseline_log_prob, abs=0.02)
+        assert each.shares.shape == subject.features.shape
+
+
+def test_plain_gradient_is_the_slope(tmp_path: Path) -> None:
+    subject = subject_in(tmp_path)
+    (one,) = saliency_of(subject, [2], 0)
+    direction = torch.randn(subject.features.shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        up, down = (
+            log_probs_of(subject.model, (subject.features + side * direction)[None])[0, subject.frames[1]]
+            for side in (1e-2, -1e-2)
+        )
+    slope = ((up - down) / 2e-2)[subject.tokens[1]].item()
+    assert (one.shares * direction).sum().item() == pytest.approx(slope, rel=2e-2, abs=1e-3)
+    assert one.baseline_log_prob is None
+
+
+@pytest.mark.parametrize("normalization", ["utterance", "global", "none"])
+@pytest.mark.parametrize("kind", [LogMelConfig, MfccConfig, StoredConfig])
+def test_any_features_can_be_looked_at(tmp_path: Path, kind: Any, normalization: str) -> None:
+    deltas = {"deltas": 1 if normalization == "global" else 0}
+    subject = subject_in(
+        tmp_path, features=feature_config(kind, normalization=normalization, **deltas), bidirectional=False, factor=4
+    )
+    gates = gates_of(subject, [2])
+    assert [each.name for each in gates] == ["2 forward"]
+    assert max(each.deviation for each in gates) < 1e-5
+    assert gradients_of(subject, [1])[1][0].tokens.shape == (4, len(subject.log_probs))
+    assert saliency_of(subject, [1], 2)[0].shares.shape == subject.features.shape
+
+
+def test_a_given_text_is_aligned_and_what_is_recognised_stays(tmp_path: Path) -> None:
+    heard = subject_in(tmp_path, None)
+    again = subject_in(tmp_path, heard.text)
+    assert (again.tokens, again.frames) == (heard.tokens, heard.frames)
+    other = subject_in(tmp_path, "b a")
+    assert other.heard == heard.text
+    assert sorted(other.frames) == list(other.frames)
+
+
+def test_band_centres_are_those_of_the_filters(tmp_path: Path) -> None:
+    subject = subject_in(tmp_path)
+    filters = subject.model.features.front_end.bands
+    hertz = torch.linspace(0, SAMPLE_RATE / 2, len(filters))
+    peaks = hertz[filters.argmax(0)].numpy()
+    assert subject.band_centres_hz is not None
+    assert abs(subject.band_centres_hz - peaks).max() <= (hertz[1] - hertz[0]).item()
+
+
+def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "silence.wav", torch.zeros(4000).numpy(), SAMPLE_RATE)
+    soundfile.write(tmp_path / "long.wav", torch.ones(61 * SAMPLE_RATE).numpy() / 2, SAMPLE_RATE)
+    recognizer = recognizer_of(small_model(features=feature_config(LogMelConfig)))
+    with pytest.raises(AudioError, match="silent"):
+        subject_of(recognizer, tmp_path / "silence.wav")
+    with pytest.raises(AudioError, match="61 s long"):
+        subject_of(recognizer, tmp_path / "long.wav")
+    with pytest.raises(ConfigError, match="has no gates"):
+        gates_of(subject_in(tmp_path, cell="rnn"), [1])
+    with pytest.raises(TextError, match="needs 79 frames"):
+        subject_in(tmp_path, "a" * 40)
+    with pytest.raises(ConfigError, match="empty"):
+        subject_in(tmp_path, " ")
+    nothing = subject_in(tmp_path, None)
+    object.__setattr__(nothing, "tokens", ())
+    for look in (lambda: saliency_of(nothing, [1], 2), lambda: gradients_of(nothing, [1])):
+        with pytest.raises(AudioError, match="--text"):
+            look()
