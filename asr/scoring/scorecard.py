@@ -77,8 +77,10 @@ class _Gathered:
         self.tally.add(score)
         self._confusions.add(score)
         if score.edits and self._simplify is not None:
-            simpler = count_words(self._simplify(score.reference), self._simplify(score.hypothesis))
-            self._errors_of_spelling += score.words.errors - simpler.errors
+            said, heard = self._simplify(score.reference), self._simplify(score.hypothesis)
+            # Aligning is dear, and most texts are plain.
+            if (said, heard) != (score.reference, score.hypothesis):
+                self._errors_of_spelling += score.words.errors - count_words(said, heard).errors
         if score is not first:
             self.stretches.extend(one - other for one, other in matched_segments(first, score))
         if self._keep_scores:

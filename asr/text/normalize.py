@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Literal
 
 from pydantic import Field
@@ -104,7 +105,7 @@ def unify_apostrophes(text: str) -> str:
         >>> unify_apostrophes("it’s ‘quoted’")
         "it's ‘quoted’"
     """
-    return _replace(text, lambda character, inside: "'" if inside and character in _APOSTROPHES else character)
+    return _replace(text, _with_one_apostrophe)
 
 
 def nfc(text: str) -> str:
@@ -139,7 +140,7 @@ def collapse_spaces(text: str) -> str:
         >>> collapse_spaces(" a \u3000 b\n")
         'a b'
     """
-    joined = _replace(text, lambda character, inside: " " if character in _JOINERS and not inside else character)
+    joined = _replace(text, _without_loose_joiners)
     return " ".join(joined.translate({ord(space): " " for space in _SPACES}).split())
 
 
@@ -152,6 +153,14 @@ def _is_invisible(character: str) -> bool:
     return category in {"Cc", "Cf"}
 
 
+def _with_one_apostrophe(character: str, inside: bool) -> str:
+    return "'" if inside and character in _APOSTROPHES else character
+
+
+def _without_loose_joiners(character: str, inside: bool) -> str:
+    return " " if character in _JOINERS and not inside else character
+
+
 def _without_punctuation(character: str, inside: bool) -> str:
     if character in _SPOKEN or not unicodedata.category(character).startswith("P"):
         return character
@@ -162,11 +171,7 @@ def _without_punctuation(character: str, inside: bool) -> str:
 
 def _replace(text: str, replacement: Callable[[str, bool], str]) -> str:
     """`text` with each character replaced, knowing whether it stands between two characters of words."""
-    changing = {
-        character
-        for character in set(text)
-        if {replacement(character, inside) for inside in (False, True)} != {character}
-    }
+    changing = {character for character in set(text) if _may_change(character, replacement)}
     if not changing:
         return text
     result = list(text)
@@ -175,6 +180,11 @@ def _replace(text: str, replacement: Callable[[str, bool], str]) -> str:
             inside = _is_of_word(text[position - 1 : position]) and _is_of_word(text[position + 1 : position + 2])
             result[position] = replacement(character, inside)
     return "".join(result)
+
+
+@lru_cache(maxsize=1 << 16)
+def _may_change(character: str, replacement: Callable[[str, bool], str]) -> bool:
+    return any(replacement(character, inside) != character for inside in (False, True))
 
 
 def _is_of_word(character: str) -> bool:
