@@ -9,6 +9,9 @@ import typer
 
 from asr.errors import ConfigError
 
+_OF_THE_MACHINE = ("init", "splits", "loss")
+"""Sections of a configuration that only training needs and that may name files."""
+
 app = typer.Typer(help="Look at models.", no_args_is_help=True)
 
 
@@ -67,8 +70,9 @@ def shrink(
     model: Annotated[Path, typer.Argument(help="Run folder or checkpoint.")],
     out: Annotated[Path, typer.Option(help="File to write.")],
 ) -> None:
-    """Write a model that is only to be used: without the optimiser's state, weights in half precision.
+    """Write a model that is only to be used: without the optimiser's state, and with weights in half precision.
 
+    What its training read from this machine is left out too: the model it began from, parts of corpora, a lexicon.
     It is computed with in float32 as before; what rounding the weights costs is for `asr evaluate` to tell.
 
     Example: `asr model shrink runs/fsdd --out fsdd.pt`
@@ -80,5 +84,6 @@ def shrink(
     file = find_checkpoint(model)
     checkpoint = load_checkpoint(file)
     weights = {name: value.half() if value.is_floating_point() else value for name, value in checkpoint.model.items()}
-    save_checkpoint(out, replace(checkpoint, model=weights, training=None))
+    experiment = {section: value for section, value in checkpoint.experiment.items() if section not in _OF_THE_MACHINE}
+    save_checkpoint(out, replace(checkpoint, experiment=experiment, model=weights, training=None))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB (from {file}, {file.stat().st_size / 1e6:.1f} MB)")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,17 @@ def test_shrunk_model_is_the_same_in_half_precision(cli: Command, model: Path, t
     corpus = write_tone_corpus(tmp_path / "test", 3, seed=1)
     heard = [cli("transcribe", *sorted(corpus.parent.glob("*.flac")), "--model", each) for each in (model, small)]
     assert heard[0] == heard[1]
+
+
+def test_shrunk_model_names_no_file_of_the_machine(cli: Command, model: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(model)
+    read = {"init": {"model": "/home/anna/m.pt"}, "splits": {"train": ["shards:/home/anna/x"]}}
+    read["loss"] = {"phones": {"lexicon": "/home/anna/lexicon"}}
+    save_checkpoint(model, replace(checkpoint, experiment=checkpoint.experiment | read))
+    cli("model", "shrink", model, "--out", tmp_path / "small.pt")
+    small = load_checkpoint(tmp_path / "small.pt")
+    assert small.experiment == checkpoint.experiment
+    assert b"anna" not in (tmp_path / "small.pt").read_bytes()
 
 
 def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path) -> None:
