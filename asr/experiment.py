@@ -137,7 +137,7 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _check_frozen_parts(self) -> Experiment:
-        known = part_names(self.encoder.num_layers, attention=self.attention is not None)
+        known = part_names(self.encoder, attention=self.attention is not None)
         for name in self.init.freeze:
             if name not in known:
                 hint = did_you_mean(name, known)

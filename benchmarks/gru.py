@@ -16,7 +16,7 @@ from record import record, spread
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from asr.model.encoder import reversed_frames
+from asr.model.blocks import reversed_frames
 from asr.model.gru_recurrence import gru_directions
 
 SIZES = ((96, 16, 40), (160, 8, 80), (160, 16, 80), (320, 16, 250))

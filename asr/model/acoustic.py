@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from asr.config import Section
 from asr.features import FeatureConfig, FeatureExtractor, LogMelConfig, StoredConfig
 from asr.model.attention import AttentionConfig, AttentionDecoder
+from asr.model.blocks import Encoded
 from asr.model.encoder import Encoder, EncoderConfig
 
 
@@ -68,11 +69,11 @@ class AcousticModel(nn.Module):
     def seconds_per_frame(self) -> float:
         """Seconds between encoder frames."""
         features = self.config.features
-        return self.config.encoder.subsampling.factor * features.hop_length / features.sample_rate
+        return self.config.encoder.factor * features.hop_length / features.sample_rate
 
-    def num_encoder_frames(self, num_samples: Tensor) -> Tensor:
-        """Encoder frames (B,) that utterances of `num_samples` samples (B,) give."""
-        return self.encoder.subsampling.num_output_frames(self.features.num_frames(num_samples))
+    def num_encoder_frames(self, num_samples: Tensor, layer: int | None = None) -> Tensor:
+        """Encoder frames (B,) that utterances of `num_samples` samples (B,) give; or those of a lower recurrent layer."""
+        return self.encoder.num_output_frames(self.features.num_frames(num_samples), layer)
 
     def forward(
         self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
@@ -88,8 +89,8 @@ class AcousticModel(nn.Module):
         self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
     ) -> tuple[Tensor, Tensor]:
         """The encoder's frames (B, S, D), zero behind the frames of each utterance (B,), of which decoders make texts."""
-        (hidden,), num_frames = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
-        return hidden, num_frames
+        (last,), _ = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
+        return last.hidden, last.num_frames
 
     def log_probs(self, hidden: Tensor) -> Tensor:
         """Log-probabilities (B, S, V), in float32, of tokens in the encoder's frames `hidden` (B, S, D)."""
@@ -103,7 +104,7 @@ class AcousticModel(nn.Module):
         numbers: Sequence[int],
         augmentation: Augmentation | None = None,
         views: int = 1,
-    ) -> tuple[list[Tensor], Tensor]:
+    ) -> Encoded:
         """What `encode` gives if the encoder ended after recurrent layer 1, 2, ...: for each of `numbers`, in rising order.
 
         With several `views`, each utterance is masked so many times anew: (views * B, S, D), a whole batch after the other.
@@ -120,37 +121,33 @@ class AcousticModel(nn.Module):
         """One row per part of the model, from the waveform to the tokens."""
         features, encoder = self.config.features, self.config.encoder
         frame_rate = features.sample_rate / features.hop_length
-        slow_rate = frame_rate / encoder.subsampling.factor
+        shape = f"(B, S, {encoder.output_size})"
         arrows = "both directions" if encoder.bidirectional else "forward"
         rows = [
             LayerInfo("features", features.kind, f"(B, T, {self.features.num_features})", 0, frame_rate),
             LayerInfo(
                 "subsampling",
-                f"{len(self.encoder.subsampling.convolutions)} x conv 3x3 stride 2, linear",
-                f"(B, S, {encoder.output_size})",
+                self.encoder.subsampling.extra_repr(),
+                shape,
                 num_parameters(self.encoder.subsampling),
-                slow_rate,
+                frame_rate / encoder.subsampling.factor,
             ),
         ]
-        rows += [
-            LayerInfo(
-                f"layer {number}",
-                f"{encoder.norm} norm, {encoder.cell} {encoder.hidden_size}, {arrows}",
-                f"(B, S, {encoder.output_size})",
-                num_parameters(layer),
-                slow_rate,
-            )
-            for number, layer in enumerate(self.encoder.layers, start=1)
-        ]
+        cell = f"{encoder.norm} norm, {encoder.cell} {encoder.hidden_size}, {arrows}"
+        rate = frame_rate / encoder.subsampling.factor
+        for number, (layer, blocks) in enumerate(zip(self.encoder.layers, self.encoder.blocks, strict=True), start=1):
+            rows.append(LayerInfo(f"layer {number}", cell, shape, num_parameters(layer), rate))
+            rate = frame_rate / encoder.factor_of(number + 1)
+            rows += [
+                LayerInfo(f"{name} {number}", block.extra_repr(), shape, num_parameters(block), rate)
+                for name, block in blocks.named_children()
+            ]
         head = num_parameters(self.head) + num_parameters(self.encoder.norm)
-        rows.append(
-            LayerInfo("head", "norm, linear, log-softmax", f"(B, S, {self.head.out_features})", head, slow_rate)
-        )
+        rows.append(LayerInfo("head", "norm, linear, log-softmax", f"(B, S, {self.head.out_features})", head, rate))
         if self.attention is not None:
-            size = encoder.output_size
-            kind = f"attends to (B, S, {size}), gru {self.attention.config.hidden_size}"
-            shape = f"(B, U, {self.head.out_features})"
-            rows.append(LayerInfo("attention", kind, shape, num_parameters(self.attention), 0.0))
+            kind = f"attends to {shape}, gru {self.attention.config.hidden_size}"
+            tokens = f"(B, U, {self.head.out_features})"
+            rows.append(LayerInfo("attention", kind, tokens, num_parameters(self.attention), 0.0))
         return rows
 
 

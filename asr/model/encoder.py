@@ -1,5 +1,7 @@
 """The encoder: subsampling, then recurrent layers with normalisation, dropout and residual connections around each.
 
+Between the layers may stand the blocks of `blocks/`, each of which takes and gives the stream of frames.
+
 Cells run forward only. For the backward direction each utterance is reversed by its own length, so it starts at its own
 last frame and the padding stays behind it, where a causal cell cannot feel it. Packed sequences would do the same, but cost
 cuDNN its persistent kernels, and time on a CPU (`benchmarks/gru.py`).
@@ -7,6 +9,7 @@ cuDNN its persistent kernels, and time on a CPU (`benchmarks/gru.py`).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Literal
 
@@ -16,19 +19,34 @@ from torch import Tensor, nn
 
 from asr.config import Section
 from asr.errors import did_you_mean
-from asr.lengths import valid_mask
+from asr.lengths import frames_after_subsampling
+from asr.model.blocks import (
+    Bottleneck,
+    BottleneckConfig,
+    Encoded,
+    Frames,
+    Pyramid,
+    PyramidConfig,
+    SelfAttention,
+    SelfAttentionConfig,
+    Stream,
+    make_stream,
+)
 from asr.model.cells import CELLS, State, equations, make_cell, run_cells
 from asr.model.norm import Norm, make_norm, normalize
-from asr.model.subsampling import ConvSubsampling, SubsamplingConfig
+from asr.model.subsampling import AnySubsamplingConfig, SubsamplingConfig, make_subsampling
 
 # Where the gate of a highway starts: closed by three quarters.
 _HIGHWAY_BIAS = -1.0
 
 
+AnyBlockConfig = PyramidConfig | SelfAttentionConfig | BottleneckConfig
+
+
 class EncoderConfig(Section):
     """Subsampling and the recurrent stack."""
 
-    subsampling: SubsamplingConfig = SubsamplingConfig()
+    subsampling: AnySubsamplingConfig = SubsamplingConfig()
     cell: str = Field(default="gru", description=f"recurrent cell: {', '.join(CELLS)}")
     cell_norm: bool = Field(
         default=False, description="layer normalisation of the products inside the cell; kernels give way to equations"
@@ -55,6 +73,19 @@ class EncoderConfig(Section):
     dropout_over: Literal["frame", "utterance"] = Field(
         default="frame", description="draw for each frame anew, or once for all frames of an utterance"
     )
+    pyramid: PyramidConfig | None = Field(default=None, description="half the frames for the layers above; null: none")
+    self_attention: SelfAttentionConfig | None = Field(
+        default=None, description="frames that look at each other, between layers; null: none"
+    )
+    bottleneck: BottleneckConfig | None = Field(
+        default=None, description="a narrow, noisy passage between layers; null: none"
+    )
+
+    @field_validator("subsampling", mode="before")
+    @classmethod
+    def _of_first_kind(cls, value: object) -> object:
+        # Models from before there was a second kind do not say which they have.
+        return {"kind": "conv2d", **value} if isinstance(value, dict) else value
 
     @field_validator("cell")
     @classmethod
@@ -87,10 +118,46 @@ class EncoderConfig(Section):
             raise ValueError("a highway takes the place of the residual connection, which residual=false switches off")
         return highway
 
+    @field_validator("pyramid", "self_attention", "bottleneck")
+    @classmethod
+    def _check_place(cls, value: AnyBlockConfig | None, info: ValidationInfo) -> AnyBlockConfig | None:
+        num_layers = info.data.get("num_layers")
+        if value is not None and num_layers is not None and max(value.after) >= num_layers:
+            raise ValueError(f"after={list(value.after)} must lie below the last of {num_layers} layers")
+        return value
+
+    @field_validator("self_attention")
+    @classmethod
+    def _check_heads(cls, value: SelfAttentionConfig | None, info: ValidationInfo) -> SelfAttentionConfig | None:
+        if value is None or not {"hidden_size", "bidirectional"} <= info.data.keys():
+            return value
+        size = info.data["hidden_size"] * (1 + info.data["bidirectional"])
+        if size % value.heads:
+            raise ValueError(f"heads={value.heads} must divide the width of {size} (hidden_size in each direction)")
+        return value
+
     @property
     def output_size(self) -> int:
         """Width of the encoder's output, and of the stream between its layers."""
         return self.hidden_size * (2 if self.bidirectional else 1)
+
+    @property
+    def factor(self) -> int:
+        """Feature frames per encoder frame."""
+        return self.factor_of(self.num_layers)
+
+    def factor_of(self, layer: int) -> int:
+        """Feature frames per frame of recurrent layer number `layer`, from 1 on."""
+        halvings = 0 if self.pyramid is None else sum(number < layer for number in self.pyramid.after)
+        return int(self.subsampling.factor) << halvings
+
+    def blocks_after(self, layer: int) -> dict[str, AnyBlockConfig]:
+        """The blocks that follow recurrent layer number `layer`, from 1 on, in their order, by their keys here.
+
+        The pyramid comes first, since what follows is then cheaper; the bottleneck last, so that nothing else adds to it.
+        """
+        blocks = {"pyramid": self.pyramid, "self_attention": self.self_attention, "bottleneck": self.bottleneck}
+        return {name: block for name, block in blocks.items() if block is not None and layer in block.after}
 
 
 class UtteranceDropout(nn.Module):
@@ -173,50 +240,65 @@ def _cell_of(config: EncoderConfig) -> nn.Module:
     )
 
 
+def _make_block(block: AnyBlockConfig, config: EncoderConfig) -> nn.Module:
+    """What `block` stands for between layers of `config`."""
+    size = config.output_size
+    match block:
+        case PyramidConfig():
+            return Pyramid(size)
+        case SelfAttentionConfig():
+            return SelfAttention(block, size, norm=config.norm, is_causal=not config.bidirectional)
+        case BottleneckConfig():
+            return Bottleneck(block, size, norm=config.norm)
+
+
 class Encoder(nn.Module):
     """Features (B, T, F) to hidden frames (B, S, output_size)."""
 
     def __init__(self, config: EncoderConfig, num_features: int) -> None:
         super().__init__()
         self.config = config
-        self.subsampling = ConvSubsampling(config.subsampling, num_features, config.output_size)
+        self.subsampling = make_subsampling(config.subsampling, num_features, config.output_size)
         self.layers = nn.ModuleList(RecurrentLayer(config) for _ in range(config.num_layers))
         self.norm = make_norm(config.norm, config.output_size)
+        # Last, so that the other weights are drawn as without them.
+        self.blocks = nn.ModuleList()
+        for number in range(1, config.num_layers + 1):
+            blocks = {name: _make_block(block, config) for name, block in config.blocks_after(number).items()}
+            # By name, so that a checkpoint says what it holds; without any, all passes as it is.
+            self.blocks.append(nn.Sequential(OrderedDict(blocks)))
+
+    def num_output_frames(self, num_frames: Tensor, layer: int | None = None) -> Tensor:
+        """Frames (B,) that recurrent layer number `layer`, None: the last, gives for `num_frames` feature frames (B,)."""
+        return frames_after_subsampling(num_frames, self.config.factor_of(layer or self.config.num_layers))
 
     def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Hidden frames (B, S, output_size) of `features` (B, T, F), and the frames of each utterance (B,).
 
         `features` must be zero behind `num_frames` (B,); the result is zero there too.
         """
-        (hidden,), num_frames = self.after_layers(features, num_frames, (len(self.layers),))
-        return hidden, num_frames
+        (last,), _ = self.after_layers(features, num_frames, (len(self.layers),))
+        return last.hidden, last.num_frames
 
-    def after_layers(self, features: Tensor, num_frames: Tensor, numbers: Sequence[int]) -> tuple[list[Tensor], Tensor]:
-        """What `forward` gives if the encoder ended after layer 1, 2, ...: for each of `numbers`, in rising order."""
+    def after_layers(self, features: Tensor, num_frames: Tensor, numbers: Sequence[int]) -> Encoded:
+        """What `forward` gives if the encoder ended after layer 1, 2, ...: for each of `numbers`, in rising order.
+
+        The blocks that follow a layer act on the layers above it alone.
+        """
         hidden, num_frames = self.subsampling(features, num_frames)
-        lengths = num_frames.to(hidden.device)
-        mask = valid_mask(lengths, hidden.shape[1]).T
-        reversal = reversed_frames(lengths, hidden.shape[1])
-        # Time first from here on: the layout in which recurrent kernels read.
         hidden = hidden.transpose(0, 1).contiguous()
-        outputs: list[Tensor] = []
-        for number, layer in enumerate(self.layers, start=1):
-            hidden = layer(hidden, mask, reversal)
+        stream = make_stream(hidden, num_frames, torch.zeros(hidden.shape[1], device=hidden.device))
+        outputs: list[Frames] = []
+        for number, (layer, blocks) in enumerate(zip(self.layers, self.blocks, strict=True), start=1):
+            stream = stream._replace(hidden=layer(stream.hidden, stream.mask, stream.reversal))
             if number in numbers:
-                normed = normalize(self.norm, hidden, mask) * mask[..., None]
-                outputs.append(normed.transpose(0, 1))
-        return outputs, num_frames
+                outputs.append(self._output(stream))
+            stream = blocks(stream)
+        return Encoded(outputs, stream.divergence)
 
-
-def reversed_frames(lengths: Tensor, max_length: int) -> Tensor:
-    """Frame numbers (S, B): those of each utterance of `lengths` (B,) from last to first, then the padding's own.
-
-    Example:
-        >>> reversed_frames(torch.tensor([3, 2]), 3).T.tolist()
-        [[2, 1, 0], [1, 0, 2]]
-    """
-    frames = torch.arange(max_length, device=lengths.device)[:, None]
-    return torch.where(frames < lengths, lengths - 1 - frames, frames)
+    def _output(self, stream: Stream) -> Frames:
+        normed = normalize(self.norm, stream.hidden, stream.mask) * stream.mask[..., None]
+        return Frames(normed.transpose(0, 1), stream.num_frames)
 
 
 def _frames_at(hidden: Tensor, index: Tensor) -> Tensor:

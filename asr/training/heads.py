@@ -67,8 +67,8 @@ class SpeakerHead(nn.Module):
 
     def forward(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
-        hidden = material.hidden[self.layers[0]].float()
-        mean = hidden.sum(dim=1) / material.num_frames.to(hidden.device)[:, None]
+        hidden, num_frames = material.layers[self.layers[0]]
+        mean = hidden.float().sum(dim=1) / num_frames.to(hidden.device)[:, None]
         if self.adversarial:
             # Forward this is the mean, backward its negative.
             mean = 2 * mean.detach() - mean
@@ -90,10 +90,10 @@ class PhoneHead(nn.Module):
 
     def forward(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
-        hidden = material.hidden[self.layers[0]]
+        hidden, num_frames = material.layers[self.layers[0]]
         log_probs = torch.log_softmax(self.output(hidden).float(), dim=-1)
         targets = CtcTargets(material.texts, self.lexicon, log_probs.device)
-        losses, _ = targets.losses(log_probs, material.num_frames)
+        losses, _ = targets.losses(log_probs, num_frames)
         return losses.masked_fill((targets.lengths == 0).to(losses.device), 0.0).sum()
 
 
@@ -139,7 +139,7 @@ def make_heads(
         common = ", ".join(word for word, _ in words.most_common(_NAMED_AT_MOST))
         common += f" and {len(words) - _NAMED_AT_MOST} more" if len(words) > _NAMED_AT_MOST else ""
         num_samples, needed = torch.tensor(pronounced).T
-        num_short = int((model.num_encoder_frames(num_samples) < needed).sum())
+        num_short = int((model.num_encoder_frames(num_samples, phones.layer) < needed).sum())
         notes.append(
             f"phone head: {lexicon.size - 1} phones"
             + _left_out(speakers.total() - len(pronounced), f"words that {phones.lexicon} lacks: {common}")

@@ -14,14 +14,16 @@ from asr.config import Section, Tree
 from asr.errors import ConfigError
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
+from asr.model.encoder import EncoderConfig
 from asr.text.tokenizer import Tokenizer
 
 
 class InitConfig(Section):
     """A trained model to start from; without one, weights are drawn at random.
 
-    The model brings its own features, encoder and attention decoder, but for dropout; a configuration need not state them.
-    An attention decoder that it lacks begins at random, and one that is not wanted (`attention=null`) is left behind.
+    The model brings its own features, encoder and attention decoder, but for dropout and the bottleneck's price; a
+    configuration need not state them. An attention decoder that it lacks begins at random, and one that is not wanted
+    (`attention=null`) is left behind.
     """
 
     model: str | None = Field(default=None, description="run folder or checkpoint to start from")
@@ -29,7 +31,8 @@ class InitConfig(Section):
         default="model", description="model: its tokens, and its head; new: those of the training texts, and a new head"
     )
     freeze: tuple[str, ...] = Field(
-        default=(), description="parts that do not learn: subsampling, layer1, layer2, ..., head, attention"
+        default=(),
+        description="parts that do not learn: subsampling, layer1, layer2, ..., pyramid1, ..., head, attention",
     )
 
 
@@ -72,7 +75,7 @@ def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
 
 
 def settings_of_model(config: InitConfig) -> Tree:
-    """The sections `features`, `encoder` and `attention` of the model to start from, but for dropout; nothing without one.
+    """The sections `features`, `encoder` and `attention` of the model to start from, but for what is of training.
 
     Raises:
         CheckpointError: there is no model.
@@ -84,12 +87,20 @@ def settings_of_model(config: InitConfig) -> Tree:
     tree: Tree = model.config.model_dump(mode="json")
     if tree["attention"] is None:
         del tree["attention"]
-    return {name: {key: value for key, value in tree[name].items() if not _is_of_training(key)} for name in tree}
+    return _without_training(tree)
+
+
+def _without_training(tree: Tree) -> Tree:
+    return {
+        key: _without_training(value) if isinstance(value, dict) else value
+        for key, value in tree.items()
+        if not _is_of_training(key)
+    }
 
 
 def _is_of_training(key: str) -> bool:
-    """Whether a setting is no property of the weights: how much is dropped."""
-    return key.startswith("dropout")
+    """Whether a setting is no property of the weights: how much is dropped, and what the bottleneck's price is."""
+    return key.startswith(("dropout", "weight", "annealing"))
 
 
 def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
@@ -105,16 +116,21 @@ def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
         raise ConfigError("init.freeze: all parts are frozen, so there is nothing to learn")
 
 
-def part_names(num_layers: int, *, attention: bool) -> list[str]:
-    """The names that people use for the parts of a model with so many recurrent layers, and perhaps an attention decoder."""
-    names = ["subsampling", *(f"layer{number}" for number in range(1, num_layers + 1)), "head"]
-    return [*names, "attention"] if attention else names
+def part_names(encoder: EncoderConfig, *, attention: bool) -> list[str]:
+    """The names that people use for the parts of a model with such an encoder, and perhaps an attention decoder."""
+    names = ["subsampling"]
+    for number in range(1, encoder.num_layers + 1):
+        names += [f"layer{number}", *(f"{block}{number}" for block in encoder.blocks_after(number))]
+    return [*names, "head", "attention"] if attention else [*names, "head"]
 
 
 def model_parts(model: AcousticModel) -> dict[str, nn.Module]:
     """The parts of `model` by the names that people use for them."""
-    modules = [model.encoder.subsampling, *model.encoder.layers, model.head]
+    modules: list[nn.Module] = [model.encoder.subsampling]
+    for layer, blocks in zip(model.encoder.layers, model.encoder.blocks, strict=True):
+        modules += [layer, *blocks.children()]
+    modules.append(model.head)
     if model.attention is not None:
         modules.append(model.attention)
-    names = part_names(len(model.encoder.layers), attention=model.attention is not None)
+    names = part_names(model.config.encoder, attention=model.attention is not None)
     return dict(zip(names, modules, strict=True))

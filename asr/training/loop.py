@@ -252,8 +252,8 @@ class Trainer:
         if len(progress.impossible) > _IMPOSSIBLE_SHARE * self.data.num_utterances:
             raise TrainingError(
                 f"{len(progress.impossible)} of {self.data.num_utterances} utterances have fewer encoder frames than CTC "
-                f"needs for their text, such as {_named(progress.impossible)}: lower encoder.subsampling.factor or use a "
-                "bpe tokenizer, and check that texts belong to their audio"
+                f"needs for their text, such as {_named(progress.impossible)}: lower encoder.subsampling.factor, shorten "
+                "encoder.pyramid.after or use a bpe tokenizer, and check that texts belong to their audio"
             )
         progress.epoch += 1
         progress.batches = progress.utterances = 0

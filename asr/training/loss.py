@@ -16,6 +16,7 @@ from asr.training.heads import PhonesConfig, SpeakerConfig
 from asr.training.terms import (
     AttentionLoss,
     AttentionLossConfig,
+    BottleneckPrice,
     Consistency,
     ConsistencyConfig,
     CtcTargets,
@@ -84,25 +85,29 @@ class Objective(nn.Module):
             terms.append(Consistency(config.consistency))
         if model.attention is not None:
             terms.append(AttentionLoss(config.attention, model, model.attention))
+        if model.config.encoder.bottleneck is not None:
+            terms.append(BottleneckPrice(model.config.encoder.bottleneck))
         self.terms = (*terms, *heads)
         last = len(model.encoder.layers)
         self.layers = tuple(sorted({last, *(layer for term in self.terms for layer in term.layers)}))
 
-    def forward(self, batch: Batch, targets: CtcTargets, augmenter: Augmenter) -> Losses:
+    def forward(self, batch: Batch, targets: CtcTargets, augmenter: Augmenter, update: int) -> Losses:
         """The losses of `batch`, whose waveforms are on the model's device; `targets` of all its views."""
-        outputs, num_frames = self.model.after_layers(
+        frames, divergence = self.model.after_layers(
             batch.waveforms, batch.num_samples, self.layers, augmenter, self.views
         )
-        log_probs = self.model.log_probs(outputs[-1])
-        ctc, impossible = targets.losses(log_probs, num_frames)
+        log_probs = self.model.log_probs(frames[-1].hidden)
+        ctc, impossible = targets.losses(log_probs, frames[-1].num_frames)
         material = Material(
-            hidden=dict(zip(self.layers, outputs, strict=True)),
+            layers=dict(zip(self.layers, frames, strict=True)),
             log_probs=log_probs,
-            num_frames=num_frames,
+            num_frames=frames[-1].num_frames,
             targets=targets,
             impossible=impossible,
             texts=batch.texts * self.views,
             speakers=batch.speakers * self.views,
+            divergence=divergence,
+            update=update,
         )
         whole, values = ctc.sum(), []
         for term in self.terms:

@@ -20,6 +20,7 @@ from asr.config import Section
 from asr.lengths import frames_needed_by_ctc, valid_mask
 from asr.model.acoustic import AcousticModel
 from asr.model.attention import AttentionDecoder
+from asr.model.blocks import BottleneckConfig, Frames
 
 
 class Speller(Protocol):
@@ -64,21 +65,25 @@ class Material:
     """What was computed of a batch, or of several views of it one after the other, for the terms of the loss.
 
     Attributes:
-        hidden: the encoder's frames (B, S, D) after each layer that a term asked for, and after the last.
+        layers: the encoder's frames after each layer that a term asked for, and after the last.
         log_probs: of tokens at the top (B, S, V), float32.
-        num_frames: valid frames (B,).
+        num_frames: valid frames at the top (B,).
         targets: the tokens.
         impossible: utterances (B,) that CTC cannot say, on the CPU.
         texts, speakers: one each per utterance.
+        divergence: what the encoder's bottlenecks let through of each utterance (B,), in nats.
+        update: number of the update, from 0.
     """
 
-    hidden: dict[int, Tensor]
+    layers: dict[int, Frames]
     log_probs: Tensor
     num_frames: Tensor
     targets: CtcTargets
     impossible: Tensor
     texts: Sequence[str]
     speakers: Sequence[str]
+    divergence: Tensor
+    update: int
 
 
 class Term(Protocol):
@@ -125,8 +130,8 @@ class IntermediateCtc:
     def __call__(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
         each = [
-            material.targets.losses(self.model.log_probs(material.hidden[layer]), material.num_frames)[0].sum()
-            for layer in self.layers
+            material.targets.losses(self.model.log_probs(frames.hidden), frames.num_frames)[0].sum()
+            for frames in (material.layers[layer] for layer in self.layers)
         ]
         return torch.stack(each).mean()
 
@@ -205,7 +210,7 @@ class AttentionLoss:
     def __call__(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
         targets = material.targets
-        hidden = material.hidden[len(self.model.encoder.layers)]
+        hidden = material.layers[len(self.model.encoder.layers)].hidden
         logits = self.decoder(hidden, material.num_frames, targets.tokens, sampling=self.config.sampling)
         # The padding is 0, as the end is, so that one more column holds the end of the longest text too.
         wanted = nn.functional.pad(targets.tokens, (0, 1))
@@ -214,6 +219,26 @@ class AttentionLoss:
         )
         counts = valid_mask(targets.lengths + 1, wanted.shape[1]) & ~material.impossible[:, None]
         return losses.masked_fill(~counts.to(losses.device), 0.0).sum()
+
+
+class BottleneckPrice:
+    """What the encoder's bottlenecks let through; its gradient grows from nothing in the first updates.
+
+    Source: Bowman et al. 2016, "Generating Sentences from a Continuous Space", section 3.1.
+    """
+
+    name, is_share = "bottleneck", False
+    layers: tuple[int, ...] = ()
+
+    def __init__(self, config: BottleneckConfig) -> None:
+        self.weight = config.weight
+        self.annealing_updates = config.annealing_updates
+
+    def __call__(self, material: Material) -> Tensor:
+        """The divergence in nats, summed over frames; what is annealed is its gradient, not what is reported."""
+        divergence = material.divergence.sum()
+        share = 1.0 if material.update >= self.annealing_updates else material.update / self.annealing_updates
+        return torch.lerp(divergence.detach(), divergence, share)
 
 
 def divergence_from_even(log_probs: Tensor, num_frames: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class Updater:
             with contextlib.nullcontext() if is_last else workers.local_only(self.losses):
                 # The place among all batches of the update, so that one process would draw the same for it.
                 place = position * workers.size + workers.rank
-                losses = self._backward(batch, target, derived_seed(self.seed, number, place), num_tokens)
+                losses = self._backward(batch, target, number, derived_seed(self.seed, number, place), num_tokens)
             if not batch.repeated:
                 total += torch.stack([losses.ctc.sum(), *losses.terms]) / num_tokens
                 result.seconds += float(batch.num_samples.sum()) / self.sample_rate
@@ -193,12 +193,12 @@ class Updater:
         self.model.load_state_dict(state)
         return seconds
 
-    def _backward(self, batch: Batch, target: CtcTargets, seed: int, num_tokens: float) -> Losses:
+    def _backward(self, batch: Batch, target: CtcTargets, number: int, seed: int, num_tokens: float) -> Losses:
         """Add the gradients of one batch; what its loss is made of."""
         torch.manual_seed(seed)
         batch = replace(batch, waveforms=batch.waveforms.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses: Losses = self.losses(batch, target, Augmenter(self.augment, seed, self.sample_rate))
+            losses: Losses = self.losses(batch, target, Augmenter(self.augment, seed, self.sample_rate), number)
         # Gradients become the mean over the processes, each of which has a share of the sum.
         share = 0 if batch.repeated else self.workers.size
         self.scaler.scale(share * losses.whole / num_tokens).backward()  # type: ignore[no-untyped-call]

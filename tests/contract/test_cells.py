@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder
+from asr.model.blocks import reversed_frames
 from asr.model.cells import equations
-from asr.model.encoder import reversed_frames
 
 NORMS = ("layer", "batch", "none")
 FACTORS = (1, 2, 4, 8)

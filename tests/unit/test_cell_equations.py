@@ -14,9 +14,9 @@ from asr.config import validated
 from asr.errors import ConfigError
 from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder, EncoderConfig
+from asr.model.blocks import reversed_frames
 from asr.model.cells import RecurrentCell, equations, make_cell
 from asr.model.cells.elementwise import scan
-from asr.model.encoder import reversed_frames
 
 Vectors = list[Tensor]
 SIZE = 4

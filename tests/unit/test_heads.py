@@ -151,7 +151,7 @@ def test_every_parameter_has_its_gradient_in_several_processes(lexicon: str, tmp
         targets = CtcTargets(batch.texts, updater.tokenizer, updater.device)
         for number in range(2):  # a parameter that was left out shows in the next pass
             augmenter = Augmenter(AugmentConfig(spec_augment=None), number, updater.sample_rate)
-            together(batch, targets, augmenter).whole.backward()
+            together(batch, targets, augmenter, number).whole.backward()
     finally:
         dist.destroy_process_group()
 

@@ -28,6 +28,7 @@ def make_updater(
     num_layers: int = 1,
     loss: LossConfig | None = None,
     attention: AttentionConfig | None = None,
+    encoder: dict[str, object] | None = None,
     heads: Callable[[AcousticModel, Tokenizer], Sequence[Term]] = lambda model, tokenizer: (),
     device: str = "cpu",
     **changes: object,
@@ -36,8 +37,14 @@ def make_updater(
     tokenizer = train_tokenizer(WORDS, CharacterTokenizerConfig())
     config = AcousticConfig(
         features=LogMelConfig(sample_rate=8000, n_mels=8),
-        encoder=EncoderConfig(
-            hidden_size=6, num_layers=num_layers, dropout=0.0, subsampling=SubsamplingConfig(factor=2, channels=2)
+        encoder=EncoderConfig.model_validate(
+            {
+                "hidden_size": 6,
+                "num_layers": num_layers,
+                "dropout": 0.0,
+                "subsampling": SubsamplingConfig(factor=2, channels=2),
+                **(encoder or {}),
+            }
         ),
         attention=attention,
     )
