@@ -81,8 +81,7 @@ def evaluate(
         systems=None if report is None else systems,
         embed_audio=embed_audio,
     )
-    get_console().print(results_table(results))
-    for table in groups_tables(groups):
+    for table in (results_table(results), *groups_tables(groups)):
         get_console().print(table)
     if json_file is not None:
         write_results(json_file, results)

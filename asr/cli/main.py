@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli import config, data, doctor, evaluate, model, run, score, shards, transcribe
+from asr.cli import config, data, doctor, evaluate, model, rover, run, score, shards, transcribe
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("train")(run.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("transcribe")(transcribe.transcribe)
 app.command("score")(score.score)
+app.command("rover")(rover.rover)
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")
