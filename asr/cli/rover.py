@@ -34,6 +34,9 @@ def rover(
     null_confidence: Annotated[
         float, typer.Option(min=0, max=1, help="confidence: of a system that has no word where others have one.")
     ] = 0.5,
+    segments: Annotated[
+        Path | None, typer.Option(help="References whose segments the words of a ctm belong to, such as an stm.")
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(help="lines, trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
@@ -48,7 +51,7 @@ def rover(
 
     Examples:
     - `asr rover ours.txt theirs.txt others.txt --out together.txt`
-    - `asr rover a.ctm b.ctm c.ctm --method confidence --alpha 0.4 --null-confidence 0.7 --out together.trn`
+    - `asr rover a.ctm b.ctm c.ctm --segments reference.stm --method confidence --alpha 0.4 --out together.jsonl`
     """
     from asr.scoring import Columns, check_writable, read_transcripts, write_transcripts
 
@@ -59,7 +62,8 @@ def rover(
     check_outputs({"--out": out})
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
-    heard = {str(path): read_transcripts(path, format=format, columns=columns) for path in hypothesis}
+    said = None if segments is None else read_transcripts(segments)
+    heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
     if len(heard) < len(hypothesis):
         raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
     ids = _ids(heard)

@@ -139,6 +139,18 @@ def test_confidences_are_asked_for_by_name(rover: Run) -> None:
     assert [Path(name).read_text(encoding="utf-8") for name in ("votes.txt", "sure.txt")] == ["r on\n", "r in\n"]
 
 
+def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: Path) -> None:
+    """One recording, of which a segment each; what comes out has the segments' ids."""
+    files = {
+        f"{name}.ctm": f"r 1 0.5 1 {word} 0.5\nr 1 3 1 b 0.5\n" for name, word in (("x", "a"), ("y", "a"), ("z", "c"))
+    }
+    (tmp_path / "ref.stm").write_text("r 1 s 0 2 a\nr 1 s 2 5 b\n", encoding="utf-8")
+    _, errors, code = rover(files, "--segments", "ref.stm", "--out", "out.txt")
+    assert not code, errors
+    heard, said = read_transcripts(Path("out.txt")), read_transcripts(Path("ref.stm"))
+    assert {name: heard[name].text for name in heard} == {name: said[name].text for name in said}
+
+
 @pytest.mark.parametrize(
     ("files", "options", "told"),
     [
