@@ -179,6 +179,7 @@ def measure(root: Path, speaker: str, settings: Settings) -> Scores:
         found[name, 0] = learner.scores(start, test)
         for shots in filter(None, SHOTS):
             found[name, shots] = []
+            print(f"{speaker}: adapting {name} with {shots} recordings of each digit", flush=True)
             for draw in range(settings.draws):
                 generator = random.Random(f"{settings.seed} {speaker} {shots} {draw}")
                 rows = own.draw(shots, speaker, generator)
@@ -223,7 +224,7 @@ def main() -> None:
     parser.add_argument("--root", type=Path, required=True, help="folder with the corpus")
     parser.add_argument("--speakers", nargs="+", default=["jackson", "lucas", "nicolas"])
     parser.add_argument("--name", default="fsdd_adaptation", help="of the record")
-    for name, default in (("epochs", 8), ("tasks", 100), ("updates", 20), ("draws", 3), ("seed", 0)):
+    for name, default in (("epochs", 8), ("tasks", 40), ("updates", 20), ("draws", 3), ("seed", 0)):
         parser.add_argument(f"--{name}", type=int, default=default)
     for name, rate in (("lr", 0.03), ("outer", 1.0)):
         parser.add_argument(f"--{name}", type=float, default=rate)
