@@ -12,13 +12,12 @@ from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequ
 from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
-from asr.decoding import DecoderConfig, build_decoder
+from asr.decoding import DecoderConfig
 from asr.errors import CorpusError
 from asr.model.acoustic import AcousticConfig
-from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
 from asr.recipe import find_corpus, find_recipe, read_files
-from asr.recognizer.recognizer import Recognizer
+from asr.recognizer import Ensemble, Recognizer
 from asr.report import System
 from asr.report.collect import Collector
 from asr.scoring import (
@@ -105,6 +104,7 @@ def evaluate_subsets(
     subsets: Sequence[Subset],
     decoders: Sequence[DecoderConfig],
     *,
+    others: Sequence[Path] = (),
     batches: BatchesConfig | None = None,
     device: str = "auto",
     hypotheses: Path | None = None,
@@ -115,23 +115,25 @@ def evaluate_subsets(
 ) -> list[Result]:
     """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
+    The probabilities of `model` are averaged with those of the `others`, if any.
+
     A list given as `groups` is filled with the error counts of each group of utterances, as `by` names them ("speaker",
     "duration"), under each subset and decoder. One given as `systems` is filled with what a report shows, with
     `embed_audio` the sound too; only then is it collected.
 
     Raises:
-        CheckpointError: no model at `model`.
-        ConfigError: the model has no attention decoder, and one of `decoders` needs it.
+        CheckpointError: no model at `model` or one of `others`.
+        ConfigError: the models do not fit together, or one of `decoders` needs an attention decoder that is not there.
         CorpusError: a subset cannot be read, or is empty.
     """
-    file = find_checkpoint(model)
-    acoustic, tokenizer = restore_model(load_checkpoint(file), where=str(file))
+    ensemble = Ensemble.load([model, *others])
+    acoustic, *other_models = ensemble.models
     at_device = select_device(device)
     results = []
     for subset in subsets:
         for choice in decoders:
-            decoder = build_decoder(choice, tokenizer, acoustic.attention)
-            recognizer = Recognizer(acoustic, tokenizer, decoder, at_device)
+            decoder = ensemble.decoder(choice)
+            recognizer = Recognizer(acoustic, ensemble.tokenizer, decoder, at_device, other_models)
             collector = None
             if systems is not None:
                 # The recordings are the same for every decoder.
@@ -140,13 +142,7 @@ def evaluate_subsets(
                 scores, seconds = _recognize_and_score(
                     recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance, collector
                 )
-            if not scores:
-                raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
-            results.append(
-                summarize(
-                    scores, subset=subset.name, decoder=choice.kind, processing_seconds=seconds, whole=subset.whole
-                )
-            )
+            results.append(_result(subset, choice.kind, scores, seconds, len(ensemble.models)))
             if systems is not None and collector is not None:
                 systems.append(collector.system(choice.kind, results[-1], scores))
             if groups is not None:
@@ -161,6 +157,14 @@ def evaluate_subsets(
 def hypotheses_file(subset: str, decoder: str) -> str:
     """Name of the file with what `decoder` heard in each utterance of `subset`."""
     return f"{subset.replace(':', '-')}-{decoder}.tsv"
+
+
+def _result(subset: Subset, decoder: str, scores: list[UtteranceScore], seconds: float, models: int) -> Result:
+    if not scores:
+        raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
+    return summarize(
+        scores, subset=subset.name, decoder=decoder, processing_seconds=seconds, whole=subset.whole, models=models
+    )
 
 
 def _recognize_and_score(

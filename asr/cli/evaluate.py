@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.model_option import Models
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
 
@@ -15,7 +16,7 @@ Report = Annotated[
     Path | None,
     typer.Option(
         help="Write one HTML file here to see, hear and search every utterance. Default: in the run folder, as "
-        "report-SUBSETS.html; none for a checkpoint."
+        "report-SUBSETS.html; none for a checkpoint or several models."
     ),
 ]
 Data = Annotated[
@@ -28,7 +29,7 @@ EmbedAudio = Annotated[
 
 
 def evaluate(
-    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    model: Models,
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention, joint; with commas for several.")] = "greedy",
@@ -49,7 +50,7 @@ def evaluate(
     Examples:
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
-    - `asr evaluate --model runs/mine/model.pt --data test.jsonl --json results.json`
+    - `asr evaluate --model runs/gru --model runs/lstm/model.pt --data test.jsonl --json results.json`
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
@@ -59,8 +60,8 @@ def evaluate(
     from asr.scoring import GroupResult, groups_tables, results_table, write_results
     from asr.terminal import get_console
 
-    if report is None and model.is_dir():
-        report = model / f"report-{_file_name(data)}.html"
+    if report is None and len(model) == 1 and model[0].is_dir():
+        report = model[0] / f"report-{_file_name(data)}.html"
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report})
@@ -69,9 +70,10 @@ def evaluate(
     groups: list[GroupResult] = []
     systems: list[System] = []
     results = evaluate_subsets(
-        model,
+        model[0],
         subsets,
         decoders,
+        others=model[1:],
         device=device,
         hypotheses=hypotheses,
         by=by or (),
@@ -79,13 +81,12 @@ def evaluate(
         systems=None if report is None else systems,
         embed_audio=embed_audio,
     )
-    get_console().print(results_table(results))
-    for table in groups_tables(groups):
+    for table in (results_table(results), *groups_tables(groups)):
         get_console().print(table)
     if json_file is not None:
         write_results(json_file, results)
     if report is not None:
-        write_model_report(report, model, systems)
+        write_model_report(report, model[0], systems, model[1:])
     _say_where(json_file, hypotheses, report)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from asr import __version__
-from asr.cli import compare, config, data, doctor, evaluate, inspect, model, run, score, shards, transcribe, tune
+from asr.cli import compare, config, data, doctor, evaluate, inspect, model, rover, run, score, shards, transcribe, tune
 from asr.errors import AsrError
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ app.command("compare")(compare.compare)
 app.command("tune")(tune.tune)
 app.command("transcribe")(transcribe.transcribe)
 app.command("score")(score.score)
+app.command("rover")(rover.rover)
 app.add_typer(config.app, name="config")
 app.add_typer(model.app, name="model")
 app.add_typer(inspect.app, name="inspect")

@@ -8,10 +8,12 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.model_option import Models
+
 
 def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
-    model: Annotated[Path, typer.Option(help="Run folder or checkpoint.")],
+    model: Models,
     format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention or joint.")] = "beam",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
@@ -22,6 +24,7 @@ def transcribe(
     Examples:
     - `asr transcribe hello.wav --model runs/spoken_commands`
     - `asr transcribe *.flac --model model.pt --format json > transcripts.jsonl`
+    - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.errors import AudioError, ConfigError, did_you_mean
@@ -32,7 +35,7 @@ def transcribe(
     choice, *others = parse_decoders(decoder, width=width)
     if others:
         raise ConfigError(f"--decoder {decoder}: transcribing takes one decoder")
-    recognizer = Recognizer.load(model, choice, device)
+    recognizer = Recognizer.load(model[0], choice, device, model[1:])
     failures = 0
     for path in audio:
         try:

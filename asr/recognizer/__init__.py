@@ -1,9 +1,10 @@
 """Audio in, text out, for people who only want text.
 
-Decided here: how a trained model, its tokenizer and a decoder are put together, and in which forms transcripts are written.
+Decided here: how trained models, their tokenizer and a decoder are put together, and in which forms transcripts are written.
 """
 
+from asr.recognizer.ensemble import Ensemble
 from asr.recognizer.recognizer import Recognized, Recognizer
 from asr.recognizer.writers import FORMATS, TranscriptWriter
 
-__all__ = ["FORMATS", "Recognized", "Recognizer", "TranscriptWriter"]
+__all__ = ["FORMATS", "Ensemble", "Recognized", "Recognizer", "TranscriptWriter"]

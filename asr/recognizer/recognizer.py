@@ -1,8 +1,8 @@
-"""The recogniser: a trained model, its tokenizer and a decoder in one object."""
+"""The recogniser: a trained model or an ensemble of them, its tokenizer and a decoder in one object."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from asr.audio import read_signal
 from asr.corpus.batches import Batch
-from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis, build_decoder
+from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
 from asr.model.acoustic import AcousticModel
-from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.device import select_device
+from asr.recognizer.ensemble import Ensemble, average_probabilities
 from asr.text.tokenizer import Tokenizer
 
 
@@ -27,11 +27,13 @@ class Recognized:
         id: of the utterance.
         hypotheses: readings, the best first; never empty.
         seconds: duration of the audio.
+        models: how many models' probabilities were averaged.
     """
 
     id: str
     hypotheses: list[Hypothesis]
     seconds: float
+    models: int = 1
 
     @property
     def best(self) -> Hypothesis:
@@ -51,10 +53,21 @@ class Heard(NamedTuple):
 
 
 class Recognizer:
-    """Turns batches of audio into text."""
+    """Turns batches of audio into text.
 
-    def __init__(self, model: AcousticModel, tokenizer: Tokenizer, decoder: Decoder, device: torch.device) -> None:
+    `others` are models whose probabilities are averaged with those of `model`, as `Ensemble` found that they can be.
+    """
+
+    def __init__(
+        self,
+        model: AcousticModel,
+        tokenizer: Tokenizer,
+        decoder: Decoder,
+        device: torch.device,
+        others: Sequence[AcousticModel] = (),
+    ) -> None:
         self.model = model.to(device)
+        self.others = tuple(other.to(device) for other in others)
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.device = device
@@ -65,18 +78,19 @@ class Recognizer:
         path: Path,
         decoder: DecoderConfig | None = None,
         device: str = "auto",
+        others: Sequence[Path] = (),
     ) -> Recognizer:
-        """The recogniser in a run folder or checkpoint file.
+        """The recogniser in a run folder or checkpoint file, or with `others` the ensemble of all of them.
 
         Raises:
             CheckpointError: nothing there, or not a checkpoint.
-            ConfigError: no such device, or the model has no attention decoder and `decoder` needs one.
+            ConfigError: no such device, the models do not fit together, or they have no attention decoder that could be
+                asked and `decoder` needs one.
         """
-        file = find_checkpoint(path)
         at_device = select_device(device)
-        model, tokenizer = restore_model(load_checkpoint(file), where=str(file))
-        built = build_decoder(decoder or GreedyDecoderConfig(), tokenizer, model.attention)
-        return cls(model, tokenizer, built, at_device)
+        ensemble = Ensemble.load([path, *others])
+        decoder_of_all = ensemble.decoder(decoder or GreedyDecoderConfig())
+        return cls(ensemble.models[0], ensemble.tokenizer, decoder_of_all, at_device, ensemble.models[1:])
 
     @property
     def sample_rate(self) -> int:
@@ -100,15 +114,21 @@ class Recognizer:
     @torch.inference_mode()
     def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, S, V) of `batch` and the encoder frames of each utterance (B,), on the model's device."""
-        log_probs, num_frames = self.model(batch.waveforms.to(self.device), batch.num_samples)
-        return log_probs, num_frames
+        return self._averaged(batch, *self.model(batch.waveforms.to(self.device), batch.num_samples))
 
     @torch.inference_mode()
     def _read(self, batch: Batch) -> tuple[list[list[Hypothesis]], Tensor, Tensor]:
         """The readings of `batch`, and the log-probabilities and frames that they are made of."""
         hidden, num_frames = self.model.encode(batch.waveforms.to(self.device), batch.num_samples)
-        log_probs = self.model.log_probs(hidden)
+        log_probs, num_frames = self._averaged(batch, self.model.log_probs(hidden), num_frames)
         return self.decoder.decode(log_probs, num_frames, hidden), log_probs, num_frames
+
+    def _averaged(self, batch: Batch, log_probs: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What the first model made of `batch`, averaged with what the others make of it."""
+        if not self.others:
+            return log_probs, num_frames
+        of_others = [model.eval()(batch.waveforms.to(self.device), batch.num_samples) for model in self.others]
+        return average_probabilities([(log_probs, num_frames), *of_others])
 
     def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
         """What is heard in each utterance of `batches`, in their order."""
@@ -120,7 +140,12 @@ class Recognizer:
         self.model.eval()
         readings, log_probs, num_frames = self._read(batch)
         recognized = [
-            Recognized(id=utterance_id, hypotheses=hypotheses, seconds=num_samples / self.sample_rate)
+            Recognized(
+                id=utterance_id,
+                hypotheses=hypotheses,
+                seconds=num_samples / self.sample_rate,
+                models=1 + len(self.others),
+            )
             for utterance_id, hypotheses, num_samples in zip(
                 batch.ids, readings, batch.num_samples.tolist(), strict=True
             )

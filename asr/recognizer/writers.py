@@ -19,6 +19,8 @@ def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
 def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
     """One JSON object on one line: id, audio, seconds, text, score, tokens with times, and further readings if any.
 
+    Where several models were averaged, also how many.
+
     The id is the file's stem, as most corpora name their utterances, so that `asr score` finds the reference.
     """
     best, *others = recognized.hypotheses
@@ -31,6 +33,8 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
         "token_times": [round(frame * seconds_per_frame, 3) for frame in best.frames],
         "tokens": list(best.tokens),
     }
+    if recognized.models > 1:
+        record["models"] = recognized.models
     if others:
         record["alternatives"] = [{"text": other.text, "score": round(other.score, 4)} for other in others]
     return json.dumps(record, ensure_ascii=False)

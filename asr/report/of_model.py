@@ -15,31 +15,46 @@ from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.run_log import METRICS_FILE
 
 
-def write_model_report(path: Path, model: Path, systems: Sequence[System]) -> None:
+def write_model_report(path: Path, model: Path, systems: Sequence[System], others: Sequence[Path] = ()) -> None:
     """Write the report of `systems`, each a decoder of `model` (a run folder or checkpoint) on a subset, to `path`.
 
+    Where `others` were averaged with it, they are named; pictures and the learning curve are those of `model`.
+
     Raises:
-        CheckpointError: no model at `model`.
+        CheckpointError: no model at `model` or one of `others`.
     """
     file = find_checkpoint(model)
     checkpoint = load_checkpoint(file)
-    folder = file.parent.parent if file.parent.name == CHECKPOINT_FOLDER else file.parent
+    folder = _folder_of(file)
+    other_files = [find_checkpoint(other) for other in others]
+    names = " + ".join(_folder_of(each).resolve().name for each in (file, *other_files))
     normalizer = NormalizerConfig.model_validate(checkpoint.tokenizer["config"]["normalizer"])
     # A step that is done twice is told once.
     steps = ", ".join(dict.fromkeys(step.__name__.replace("_", " ") for step in normalization_steps(normalizer)))
     subsets = ", ".join(dict.fromkeys(system.result.subset for system in systems))
     write_report(
         path,
-        title=f"{folder.resolve().name}: {subsets}",
+        title=f"{names}: {subsets}",
         systems=systems,
         comparisons=list(_comparisons(systems)),
         notes=(
             f"Model: {file}{f', {checkpoint.note}' if checkpoint.note else ''}.",
+            *_together(other_files),
             f"What is done to the references before they are compared: {steps}.",
             "How sure the model is of a text: the geometric mean of its tokens' probabilities, each in its surest frame.",
         ),
         metrics=folder / METRICS_FILE,
     )
+
+
+def _folder_of(file: Path) -> Path:
+    """The run folder, or whichever else, that a checkpoint lies in."""
+    return file.parent.parent if file.parent.name == CHECKPOINT_FOLDER else file.parent
+
+
+def _together(others: Sequence[Path]) -> Iterator[str]:
+    if others:
+        yield f"Its probabilities are averaged with those of {len(others)} more: {', '.join(map(str, others))}."
 
 
 def _comparisons(systems: Sequence[System]) -> Iterator[str]:

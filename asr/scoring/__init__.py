@@ -12,7 +12,7 @@ from asr.scoring.comparison import Comparison, compare
 from asr.scoring.confusion import Confusions, confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
-from asr.scoring.formats import Columns, hint_about_ids, read_transcripts
+from asr.scoring.formats import Columns, check_writable, hint_about_ids, read_transcripts, write_transcripts
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
@@ -25,6 +25,7 @@ from asr.scoring.report import (
     write_hypotheses,
     write_results,
 )
+from asr.scoring.rover import confident_readings, readings, vote
 from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, count_unpaired, ignored
@@ -43,7 +44,9 @@ __all__ = [
     "SystemScores",
     "Transcript",
     "UtteranceScore",
+    "check_writable",
     "compare",
+    "confident_readings",
     "confusions",
     "confusions_table",
     "count_characters",
@@ -58,12 +61,15 @@ __all__ = [
     "rate_interval",
     "read_results",
     "read_transcripts",
+    "readings",
     "results_table",
     "score_systems",
     "score_utterance",
     "summarize",
     "summarize_groups",
+    "vote",
     "write_hypotheses",
     "write_results",
     "write_scorecard",
+    "write_transcripts",
 ]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.atomic import write_text
 from asr.errors import ScoringError, did_you_mean
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
@@ -65,8 +66,8 @@ def read_transcripts(
     kind = _form_of(path, format)
     found = FiledTranscripts()
     if kind == "ctm":
-        for name, text in _read_ctm(path, references or {}):
-            found.add(name, Transcript(text=text))
+        for name, transcript in _read_ctm(path, references or {}):
+            found.add(name, transcript)
         return found
     if kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
@@ -213,7 +214,7 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
 
-def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> Iterator[tuple[str, str]]:
+def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> Iterator[tuple[str, Transcript]]:
     with_times = any(said.segment is not None for said in references.values())
     words = _timed_words(path)
     return words_in_segments(words, references) if with_times else words_of_recordings(words)
@@ -228,7 +229,12 @@ def _timed_words(path: Path) -> Iterator[TimedWord]:
             raise ScoringError(f"{where}: expected 'recording channel start duration word [confidence]'")
         start, duration = (_number(field, where) for field in fields[2:4])
         yield TimedWord(
-            recording=fields[0], channel=fields[1], middle=start + duration / 2, word=fields[4], where=where
+            recording=fields[0],
+            channel=fields[1],
+            middle=start + duration / 2,
+            word=fields[4],
+            where=where,
+            confidence=_confidence(fields[5]) if len(fields) > 5 else None,
         )
 
 
@@ -238,6 +244,45 @@ def _number(text: str, where: str) -> float:
     except ValueError as error:
         raise ScoringError(f"{where}: expected a number of seconds, found '{text}'") from error
 
+
+def _confidence(text: str) -> float | None:
+    """The number in `text`; None where there is none, as in `NA`."""
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def check_writable(path: Path) -> None:
+    """Accepts a file whose suffix says in which form `write_transcripts` is to write it.
+
+    Raises:
+        ScoringError: a form that is read here, but not written.
+    """
+    kind = _form_of(path, None)
+    if kind not in _WRITERS:
+        raise ScoringError(f"{path}: transcripts are written as .txt (lines), .trn or .jsonl, not as {kind}")
+
+
+def write_transcripts(path: Path, texts: Mapping[str, str]) -> None:
+    """Writes `texts`, by utterance id, to `path`, in the form that its suffix names, so that `read_transcripts` reads them.
+
+    Raises:
+        ScoringError: a form that is not written, or an id with white space in a form that cannot hold it.
+    """
+    check_writable(path)
+    kind = _form_of(path, None)
+    for name in texts:
+        if kind != "jsonl" and (not name or name.split() != [name] or set(name) & set("()")):
+            raise ScoringError(f"{path}: the form '{kind}' cannot hold the id '{name}'; write .jsonl")
+    write_text(path, "".join(f"{_WRITERS[kind](name, text)}\n" for name, text in texts.items()))
+
+
+_WRITERS: dict[str, Callable[[str, str], str]] = {
+    "lines": lambda name, text: f"{name} {text}".rstrip(),
+    "trn": lambda name, text: f"{text} ({name})".lstrip(),
+    "jsonl": lambda name, text: json.dumps({"id": name, "text": text}, ensure_ascii=False),
+}
 
 FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {
     "lines": _read_lines,

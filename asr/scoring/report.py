@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -75,6 +75,7 @@ class Result:
         resampled: what the intervals take for independent, "speakers" or "utterances".
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
         speakers: number of them, 0 where that of any utterance is unknown.
+        models: number of models whose probabilities were averaged; `rtf` is of all of them.
     """
 
     subset: str
@@ -97,6 +98,7 @@ class Result:
     resampled: Unit
     rtf: float | None
     speakers: int = 0
+    models: int = 1
 
     @property
     def is_part(self) -> bool:
@@ -135,6 +137,7 @@ def summarize(
     decoder: str,
     processing_seconds: float | None = None,
     whole: int = 0,
+    models: int = 1,
     seed: int = 0,
 ) -> Result:
     """The result of `scores`, in whatever order they come.
@@ -145,13 +148,15 @@ def summarize(
         decoder: name of the decoder.
         processing_seconds: what recognising all of it took.
         whole: utterances of the whole published subset, 0 when that is not known.
+        models: number of models whose probabilities were averaged.
         seed: of the resampling behind the intervals.
 
     Raises:
         ScoringError: no utterance, or references without a single word: nothing to be wrong about.
     """
     rtf = _real_time_factor(scores, processing_seconds)
-    return result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
+    result = result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
+    return replace(result, models=models)
 
 
 def result_of_tally(
@@ -320,7 +325,9 @@ def _is_timed(results: Iterable[Result]) -> bool:
 
 
 def _caption(results: Sequence[Result]) -> str:
-    speed = " RTF: computing time / audio time." if _is_timed(results) else ""
+    num_models = max((result.models for result in results), default=1)
+    together = f" of all {num_models} models, whose probabilities are averaged," if num_models > 1 else ""
+    speed = f" RTF: computing time{together} / audio time." if _is_timed(results) else ""
     parts = {result.subset: f"{result.utterances} of {result.whole}" for result in results if result.is_part}
     partial = "".join(f" {name}: a part, {counts} utterances." for name, counts in parts.items())
     return f"{interval_note(results)}{speed}{partial}"

@@ -5,6 +5,7 @@ Words are sorted in a temporary database: there are many more of them than of ut
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
@@ -18,50 +19,57 @@ from asr.scoring.transcripts import Transcript
 _SCHEMA = (
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL)",
     "CREATE INDEX place ON segments (recording, channel)",
-    "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT)",
+    "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT, confidence REAL)",
 )
+_INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?)"
 # By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
 _NEAREST = """
     SELECT number FROM segments WHERE recording = :recording AND channel = :channel
     ORDER BY max(start - :middle, :middle - end, 0.0), -start, number LIMIT 1
 """
 _IN_ORDER = """
-    SELECT number, name, word FROM segments LEFT JOIN words ON segment = number
+    SELECT number, name, word, confidence FROM segments LEFT JOIN words ON segment = number
     ORDER BY number, middle, words.rowid
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedWord:
-    """A word, the middle of its time in the recording in seconds, and the place in a file that says so."""
+    """A word, the middle of its time in the recording in seconds, and the place in a file that says so.
+
+    Its confidence, from 0 to 1, is None where the file has none.
+    """
 
     recording: str
     channel: str
     middle: float
     word: str
     where: str
+    confidence: float | None = None
 
 
-def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, str]]:
+def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Transcript]]:
     """The names of recordings and what was heard in each, all channels together, in the order of time.
 
     Example:
         >>> place = {"recording": "r", "channel": "1", "where": ""}
         >>> words = [TimedWord(**place, middle=middle, word=word) for middle, word in ((2, "no"), (1, "oh"))]
-        >>> list(words_of_recordings(words))
+        >>> [(name, heard.text) for name, heard in words_of_recordings(words)]
         [('r', 'oh no')]
     """
     numbers: dict[str, int] = {}
     with closing(temporary_database(*_SCHEMA)) as database:
         for word in words:
             number = numbers.setdefault(word.recording, len(numbers))
-            database.execute("INSERT INTO words VALUES (?, ?, ?)", (number, word.middle, word.word))
+            database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
         for name, number in numbers.items():
             database.execute("INSERT INTO segments (number, name) VALUES (?, ?)", (number, name))
         yield from _texts(database)
 
 
-def words_in_segments(words: Iterable[TimedWord], references: Mapping[str, Transcript]) -> Iterator[tuple[str, str]]:
+def words_in_segments(
+    words: Iterable[TimedWord], references: Mapping[str, Transcript]
+) -> Iterator[tuple[str, Transcript]]:
     """The names of those `references` that are segments of recordings, and what was heard in each.
 
     A word belongs to the segment that holds its middle, the one that began last where several do, and where none does to
@@ -77,7 +85,7 @@ def words_in_segments(words: Iterable[TimedWord], references: Mapping[str, Trans
         >>> said = {name: Transcript(text="", segment=segment) for name, segment in segments.items()}
         >>> heard = ((1, "yes"), (3.2, "uh"), (6, "no"))
         >>> words = [TimedWord(**here, middle=middle, word=word, where="") for middle, word in heard]
-        >>> list(words_in_segments(words, said))
+        >>> [(name, found.text) for name, found in words_in_segments(words, said)]
         [('a', 'yes uh'), ('b', 'no')]
     """
     with closing(temporary_database(*_SCHEMA)) as database:
@@ -92,10 +100,14 @@ def words_in_segments(words: Iterable[TimedWord], references: Mapping[str, Trans
                 raise ScoringError(
                     f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references"
                 )
-            database.execute("INSERT INTO words VALUES (?, ?, ?)", (*nearest, word.middle, word.word))
+            database.execute(_INSERT_WORD, (*nearest, word.middle, word.word, word.confidence))
         yield from _texts(database)
 
 
-def _texts(database: sqlite3.Connection) -> Iterator[tuple[str, str]]:
-    for (_, name), found in groupby(database.execute(_IN_ORDER), key=lambda row: row[:2]):
-        yield name, " ".join(word for _, _, word in found if word is not None)
+def _texts(database: sqlite3.Connection) -> Iterator[tuple[str, Transcript]]:
+    for (_, name), rows in groupby(database.execute(_IN_ORDER), key=lambda row: row[:2]):
+        found = [(word, confidence) for _, _, word, confidence in rows if word is not None]
+        confidences = [confidence for _, confidence in found if confidence is not None]
+        # As a table's cell would hold them; where a word has none, the others are of no use.
+        columns = {"confidence": json.dumps(confidences)} if found and len(confidences) == len(found) else {}
+        yield name, Transcript(text=" ".join(word for word, _ in found), columns=columns)

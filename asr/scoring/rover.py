@@ -1,0 +1,188 @@
+"""ROVER: one transcript out of those of several recognisers, by a vote on each word.
+
+The hypotheses are aligned one after another into a word transition network: a row of slots, in each of which every system
+has a word or nothing. In each slot the reading with the highest score stands,
+
+    alpha * (its share of the systems) + (1 - alpha) * (its mean confidence; of nothing: `null_confidence`)
+
+so that `alpha` 1 is a vote by heads. Where scores are equal, the system that was named first has its way, with its word or
+with its silence: of two systems that vote by heads, the first always wins. What the first slots are, and so what stands
+opposite what, depends on the order too: name the best system first.
+
+Source: Fiscus 1997, "A post-processing system to yield reduced word error rates: Recognizer Output Voting Error Reduction".
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from asr.errors import ScoringError
+from asr.scoring.transcripts import Transcript
+
+# What NIST's alignments cost. To pass a slot in which some system has nothing is cheaper than to pass another, but not free:
+# else two words that stand for one would get a slot each, and nothing would outvote both. jiwer, which aligns elsewhere,
+# knows no slots with several words.
+_INSERT, _PASS, _PASS_NOTHING, _EXCHANGE = 3, 3, 2, 4
+_OPPOSITE, _PASSED, _INSERTED = range(3)
+
+
+class Reading(NamedTuple):
+    """What a system has in a slot: a word, or None for nothing, and how sure it is, from 0 to 1."""
+
+    word: str | None
+    confidence: float = 1.0
+
+
+Slot = list[Reading]
+"""The readings of the systems, one of each, in the order in which they were named."""
+
+_NOTHING = Reading(None)
+
+
+def word_transition_network(hypotheses: Sequence[Sequence[Reading]]) -> list[Slot]:
+    """The slots that `hypotheses`, words only, make when they are aligned one after another.
+
+    Equal word sequences stand in the same slots, so that what most systems say in whole wins by heads.
+
+    Example:
+        >>> heard = [[Reading(word) for word in text.split()] for text in ("a b", "a x b", "x b")]
+        >>> [[reading.word for reading in slot] for slot in word_transition_network(heard)]
+        [['a', 'a', None], [None, 'x', 'x'], ['b', 'b', 'b']]
+    """
+    network: list[Slot] = []
+    earlier: dict[tuple[str | None, ...], int] = {}
+    for number, words in enumerate(hypotheses):
+        spelling = tuple(reading.word for reading in words)
+        if spelling in earlier:
+            _add_again(network, earlier[spelling], words)
+        else:
+            network = _aligned(network, words, number)
+            earlier[spelling] = number
+    return network
+
+
+def _add_again(network: list[Slot], earlier: int, words: Sequence[Reading]) -> None:
+    """Add `words` where the system of the number `earlier` has the same."""
+    left = iter(words)
+    for slot in network:
+        slot.append(_NOTHING if slot[earlier].word is None else next(left))
+
+
+def _aligned(network: list[Slot], words: Sequence[Reading], num_systems: int) -> list[Slot]:
+    """`network`, of so many systems, with `words` of one more in the places where they cost least."""
+    aligned: list[Slot] = []
+    row, column = len(network), len(words)
+    moves = _cheapest_moves(network, [reading.word for reading in words])
+    while row or column:
+        move = moves[row, column]
+        if move == _INSERTED:
+            before, reading = [_NOTHING] * num_systems, words[column - 1]
+        else:
+            before, reading = network[row - 1], words[column - 1] if move == _OPPOSITE else _NOTHING
+        aligned.append([*before, reading])
+        row -= move != _INSERTED
+        column -= move != _PASSED
+    return aligned[::-1]
+
+
+def _cheapest_moves(network: list[Slot], words: Sequence[str | None]) -> npt.NDArray[np.uint8]:
+    """By how many slots and words are done (1 + slots, 1 + words), the last step of the cheapest way to get there.
+
+    Among equals words stand opposite slots, then slots are passed; so words stand as late as they can.
+    """
+    columns = np.arange(len(words) + 1)
+    places: dict[str | None, list[int]] = {}
+    for place, word in enumerate(words):
+        places.setdefault(word, []).append(place)
+    moves = np.full((len(network) + 1, len(words) + 1), _INSERTED, np.uint8)
+    costs = _INSERT * columns
+    for row, slot in enumerate(network, start=1):
+        present = {reading.word for reading in slot}
+        opposite = np.full(len(words), _EXCHANGE)
+        for word in present:
+            opposite[places.get(word, [])] = 0
+        opposite += costs[:-1]
+        passed = costs + (_PASS_NOTHING if None in present else _PASS)
+        best = passed.copy()
+        np.minimum(best[1:], opposite, out=best[1:])
+        # Each column may also be reached from any before it by inserting the words between.
+        costs = np.minimum.accumulate(best - _INSERT * columns) + _INSERT * columns
+        moves[row, costs == passed] = _PASSED
+        moves[row, 1:][costs[1:] == opposite] = _OPPOSITE
+    return moves
+
+
+def winner(slot: Slot, *, alpha: float, null_confidence: float) -> str | None:
+    """The word that wins in `slot`, or None where silence does.
+
+    Example:
+        >>> slot = [Reading("on", 0.3), Reading("in", 0.9), Reading("on", 0.4)]
+        >>> winner(slot, alpha=1, null_confidence=0), winner(slot, alpha=0.5, null_confidence=0)
+        ('on', 'in')
+    """
+    of_words: dict[str | None, list[float]] = {}
+    for word, confidence in slot:
+        of_words.setdefault(word, []).append(confidence)
+
+    def score(word: str | None) -> float:
+        confidences = of_words[word]
+        mean = null_confidence if word is None else math.fsum(confidences) / len(confidences)
+        return alpha * len(confidences) / len(slot) + (1 - alpha) * mean
+
+    # The first of equals, and words stand in the order of systems.
+    return max(of_words, key=score)
+
+
+def vote(hypotheses: Sequence[Sequence[Reading]], *, alpha: float = 1.0, null_confidence: float = 0.0) -> str:
+    """The text that `hypotheses`, words only, agree on; see above for `alpha` and `null_confidence`.
+
+    Example:
+        >>> vote([[Reading(word) for word in text.split()] for text in ("a b d", "a c d", "a c e")])
+        'a c d'
+    """
+    slots = word_transition_network(hypotheses)
+    words = [winner(slot, alpha=alpha, null_confidence=null_confidence) for slot in slots]
+    return " ".join(word for word in words if word is not None)
+
+
+def readings(transcript: Transcript) -> list[Reading]:
+    """The words of `transcript`, all alike in confidence."""
+    return [Reading(word) for word in transcript.text.split()]
+
+
+def confident_readings(transcript: Transcript, *, where: str) -> list[Reading]:
+    """The words of `transcript` with the confidences in its column `confidence`: one for each, or one for all of them.
+
+    Raises:
+        ScoringError: `transcript`, called `where`, has no such column, or not as many numbers from 0 to 1 as words.
+
+    Example:
+        >>> confident_readings(Transcript(text="a b", columns={"confidence": "[0.5, 1]"}), where="")
+        [Reading(word='a', confidence=0.5), Reading(word='b', confidence=1.0)]
+    """
+    words = transcript.text.split()
+    confidences = _confidences(transcript.columns, len(words))
+    if len(confidences) != len(words) or not all(0 <= confidence <= 1 for confidence in confidences):
+        found = transcript.columns.get("confidence") or "none"
+        raise ScoringError(
+            f"{where}: expected a column 'confidence' with a number from 0 to 1, or a list of {len(words)}, found {found}; "
+            "--method votes needs none"
+        )
+    return [Reading(word, confidence) for word, confidence in zip(words, confidences, strict=True)]
+
+
+def _confidences(columns: Mapping[str, str], num_words: int) -> list[float]:
+    """The numbers in the column `confidence`, that of a whole text for each word; nothing where they are no numbers."""
+    if not num_words or "confidence" not in columns:
+        return []
+    try:
+        found = json.loads(columns["confidence"])
+        return [float(each) for each in found] if isinstance(found, list) else [float(found)] * num_words
+    except (ValueError, TypeError):
+        return []

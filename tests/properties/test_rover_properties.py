@@ -1,0 +1,56 @@
+"""What holds for every vote, whatever was heard."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rapidfuzz.distance import Levenshtein
+
+from asr.scoring.rover import Reading, vote, word_transition_network
+
+texts = st.lists(st.sampled_from("abcd"), max_size=7)
+few = settings(max_examples=60, deadline=None)
+
+
+def heads(*hypotheses: list[str]) -> list[list[Reading]]:
+    return [[Reading(word) for word in words] for words in hypotheses]
+
+
+@few
+@given(texts, st.integers(1, 5), st.floats(0.01, 1))
+def test_identical_inputs_come_back(words: list[str], num_systems: int, alpha: float) -> None:
+    assert vote(heads(*[words] * num_systems), alpha=alpha).split() == words
+
+
+@few
+@given(texts, st.lists(texts, max_size=3), st.randoms(use_true_random=False))
+def test_what_most_systems_say_in_whole_wins(words: list[str], others: list[list[str]], random: object) -> None:
+    hypotheses = [*[words] * (len(others) + 1), *others]
+    random.shuffle(hypotheses)  # type: ignore[attr-defined]
+    assert vote(heads(*hypotheses)).split() == words
+
+
+@few
+@given(texts, texts)
+def test_of_two_systems_the_first_wins(first: list[str], second: list[str]) -> None:
+    assert vote(heads(first, second)).split() == first
+
+
+@few
+@given(st.lists(texts, min_size=1, max_size=5))
+def test_every_system_finds_its_words_in_the_network(hypotheses: list[list[str]]) -> None:
+    network = word_transition_network(heads(*hypotheses))
+    assert all(len(slot) == len(hypotheses) for slot in network)
+    for number, words in enumerate(hypotheses):
+        assert [slot[number].word for slot in network if slot[number].word is not None] == words
+    assert all(any(reading.word is not None for reading in slot) for slot in network)
+
+
+@few
+@given(texts, texts)
+def test_two_texts_are_aligned_as_cheaply_as_can_be(first: list[str], second: list[str]) -> None:
+    """rapidfuzz, behind jiwer, finds the least cost of inserting, dropping and exchanging words."""
+    network = word_transition_network(heads(first, second))
+    pairs = [(slot[0].word, slot[1].word) for slot in network]
+    cost = sum(0 if one == other else 3 if None in (one, other) else 4 for one, other in pairs)
+    assert cost == Levenshtein.distance(first, second, weights=(3, 3, 4))

@@ -1,0 +1,184 @@
+"""ROVER: worked examples, what its command says, and files that it cannot use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from asr.cli import main
+from asr.errors import ScoringError
+from asr.scoring import Transcript, confident_readings, read_transcripts, readings, vote, write_transcripts
+from asr.scoring.rover import Reading, word_transition_network
+
+
+def by_heads(*texts: str) -> str:
+    return vote([readings(Transcript(text=text)) for text in texts])
+
+
+@pytest.mark.parametrize(
+    ("texts", "together"),
+    [
+        (("the cat sat", "the cat sat", "a hat sat"), "the cat sat"),
+        (("a hat sat", "the cat sat", "the cat sat"), "the cat sat"),
+        # Each errs in another place, so that none of them is right and all together are.
+        (("the bat sat down", "the cat sang down", "a cat sat down"), "the cat sat down"),
+        # Inserted by one, dropped by one.
+        (("a b c", "a x b c", "a b c"), "a b c"),
+        (("a c", "a b c", "a b c"), "a b c"),
+        # Two systems: the first has its way, with its words and with its silence.
+        (("a b", "a c"), "a b"),
+        (("a", "a b"), "a"),
+        (("a b", "a"), "a b"),
+        # Three words in one slot: the first; of two against two, the first as well.
+        (("x", "y", "z"), "x"),
+        (("x", "y", "y", "x"), "x"),
+        # Two words where the third has nothing share a slot: all have one vote, and the first wins.
+        (("a b", "a x b", "a y b"), "a b"),
+        (("a x b", "a y b", "a b"), "a x b"),
+        (("", "", ""), ""),
+        (("", "a", "a"), "a"),
+        (("a", "", ""), ""),
+        (("only one",), "only one"),
+    ],
+)
+def test_a_vote_by_heads(texts: tuple[str, ...], together: str) -> None:
+    assert by_heads(*texts) == together
+
+
+def test_confidence_outvotes_heads() -> None:
+    """on: 0.5 * 2/3 + 0.5 * 0.2 = 0.43; in: 0.5 * 1/3 + 0.5 * 0.9 = 0.62."""
+    heard = [[Reading("on", 0.3)], [Reading("in", 0.9)], [Reading("on", 0.1)]]
+    assert vote(heard) == "on"
+    assert vote(heard, alpha=0.5) == "in"
+    assert vote(heard, alpha=0.9) == "on"
+
+
+def test_silence_has_the_confidence_that_it_is_given() -> None:
+    """um: 0.5 * 1/2 + 0.5 * 0.6 = 0.55; nothing: 0.25 + 0.5 * 0.5 = 0.5 or 0.25 + 0.5 * 0.7 = 0.6."""
+    heard = [[Reading("yes", 0.9)], [Reading("um", 0.6), Reading("yes", 0.8)]]
+    assert vote(heard, alpha=0.5, null_confidence=0.5) == "um yes"
+    assert vote(heard, alpha=0.5, null_confidence=0.7) == "yes"
+
+
+def test_a_word_stands_opposite_any_that_a_slot_has() -> None:
+    network = word_transition_network([readings(Transcript(text=text)) for text in ("a b", "a c", "a c d")])
+    assert [[reading.word for reading in slot] for slot in network] == [
+        ["a", "a", "a"],
+        ["b", "c", "c"],
+        [None, None, "d"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("column", "expected"),
+    [("0.5", [0.5, 0.5]), ("[0.5, 1]", [0.5, 1.0]), ("[0.5]", None), ("1.5", None), ("high", None), ("", None)],
+)
+def test_confidences_of_a_column(column: str, expected: list[float] | None) -> None:
+    transcript = Transcript(text="a b", columns={"confidence": column})
+    if expected is None:
+        with pytest.raises(ScoringError, match=r"here: expected a column 'confidence' .* list of 2, found"):
+            confident_readings(transcript, where="here")
+    else:
+        assert [reading.confidence for reading in confident_readings(transcript, where="here")] == expected
+
+
+def test_an_empty_text_needs_no_confidence() -> None:
+    assert confident_readings(Transcript(text=""), where="here") == []
+
+
+def test_a_ctm_keeps_confidences_in_the_order_of_time(tmp_path: Path) -> None:
+    ctm = tmp_path / "hyp.ctm"
+    ctm.write_text("r 1 1.0 0.2 b 0.25\nr 1 0.0 0.2 a 0.75\nq 1 0.0 0.2 c NA\nq 1 0.5 0.2 d 0.5\n", encoding="utf-8")
+    heard = read_transcripts(ctm)
+    assert confident_readings(heard["r"], where="") == [Reading("a", 0.75), Reading("b", 0.25)]
+    with pytest.raises(ScoringError, match="found none; --method votes needs none"):
+        confident_readings(heard["q"], where="q")
+
+
+Run = Callable[..., tuple[str, str, object]]
+
+
+@pytest.fixture
+def rover(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
+    """Runs the command in `tmp_path` on the files of given names and texts; what it said on both outputs, and its code."""
+
+    def run(files: dict[str, str], *arguments: str) -> tuple[str, str, object]:
+        monkeypatch.chdir(tmp_path)
+        for name, text in files.items():
+            Path(name).write_text(text, encoding="utf-8")
+        monkeypatch.setattr(sys, "argv", ["asr", "rover", *files, *arguments])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        return *capsys.readouterr(), stop.value.code
+
+    return run
+
+
+@pytest.mark.parametrize("out", ["out.txt", "out.trn", "out.jsonl"])
+def test_files_of_any_form_become_one_that_is_read_again(rover: Run, out: str) -> None:
+    files = {
+        "a.txt": "u1 turn on the light\nu2\nu3 yes\n",
+        "b.trn": "turn of the light (u1)\n(u2)\nno (u3)\n",
+        "c.jsonl": '{"id": "u1", "text": "turn on a light"}\n{"id": "u2", "text": "um"}\n',
+    }
+    said, _, code = rover(files, "--out", out)
+    assert not code
+    assert "c.jsonl: no vote on 1 of 3 utterances, which it lacks: 'u3'" in said
+    assert f"wrote {out}: 3 utterances, by votes of 3 files" in said
+    heard = read_transcripts(Path(out))
+    assert {name: heard[name].text for name in heard} == {"u1": "turn on the light", "u2": "", "u3": "yes"}
+
+
+def test_confidences_are_asked_for_by_name(rover: Run) -> None:
+    files = {"a.ctm": "r 1 0 1 on 0.2\n", "b.ctm": "r 1 0 1 on 0.2\n", "c.ctm": "r 1 0 1 in 0.9\n"}
+    rover(files, "--out", "votes.txt")
+    rover(files, "--out", "sure.txt", "--method", "confidence", "--alpha", "0.3")
+    assert [Path(name).read_text(encoding="utf-8") for name in ("votes.txt", "sure.txt")] == ["r on\n", "r in\n"]
+
+
+def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: Path) -> None:
+    """One recording, of which a segment each; what comes out has the segments' ids."""
+    files = {
+        f"{name}.ctm": f"r 1 0.5 1 {word} 0.5\nr 1 3 1 b 0.5\n" for name, word in (("x", "a"), ("y", "a"), ("z", "c"))
+    }
+    (tmp_path / "ref.stm").write_text("r 1 s 0 2 a\nr 1 s 2 5 b\n", encoding="utf-8")
+    _, errors, code = rover(files, "--segments", "ref.stm", "--out", "out.txt")
+    assert not code, errors
+    heard, said = read_transcripts(Path("out.txt")), read_transcripts(Path("ref.stm"))
+    assert {name: heard[name].text for name in heard} == {name: said[name].text for name in said}
+
+
+@pytest.mark.parametrize(
+    ("files", "options", "told"),
+    [
+        ({"a.txt": "u yes\n"}, (), "two files of transcripts or more"),
+        ({"a.txt": "u yes\n", "b.txt": "v yes\n"}, (), "b.txt: no utterance in common"),
+        ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--method", "vote"), "did you mean 'votes'?"),
+        (
+            {"a.txt": "u yes\n", "b.txt": "u yes\n"},
+            ("--method", "confidence"),
+            "a.txt: utterance 'u': expected a column 'confidence'",
+        ),
+        ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--out", "x.csv"), "x.csv: transcripts are written as .txt"),
+    ],
+)
+def test_what_cannot_be_combined_is_one_line(
+    rover: Run, files: dict[str, str], options: tuple[str, ...], told: str
+) -> None:
+    _, errors, code = rover(files, "--out", "out.txt", *options)
+    assert code == 2
+    (line,) = errors.splitlines()
+    assert told in line
+    assert not Path("out.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["two words", "", "a(b"])
+def test_an_id_that_a_form_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
+    for suffix in ("txt", "trn"):
+        with pytest.raises(ScoringError, match="cannot hold the id"):
+            write_transcripts(tmp_path / f"out.{suffix}", {name: "text"})
+    write_transcripts(tmp_path / "out.jsonl", {name: "text"})
+    assert read_transcripts(tmp_path / "out.jsonl")[name].text == "text"
