@@ -11,6 +11,6 @@ Models = Annotated[
     list[Path],
     typer.Option(
         help="Run folder or checkpoint. Given several times, the models' token probabilities are averaged frame by frame; "
-        "their tokens and frame rates must be the same, their features need not be."
+        "their tokens and frame rates must be the same, their features need not be; prefer --decoder beam."
     ),
 ]

@@ -2,6 +2,9 @@
 
 Models err at different places, and who errs is seldom sure of it: the mean keeps what most are sure of. Features, encoders
 and cells may differ; what goes in, the tokens and the frames must be the same.
+
+CTC leaves open in which frame of a sound a token stands, and models choose differently: two peaks of 0.9 in neighbouring
+frames become two of 0.45 below the blank, and the greedy decoder hears nothing. Beam search adds them up: prefer it here.
 """
 
 from __future__ import annotations
