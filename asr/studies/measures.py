@@ -40,19 +40,25 @@ class NetworkSize:
 def network_size(config: AcousticConfig, vocabulary_size: int) -> NetworkSize:
     """The size of the network of `config` with so many tokens.
 
-    Each matrix of a cell, and of the linear layers around them, is multiplied once for each encoder frame; a convolution's
-    weights, once for each point of its output. What is done element by element, and the features, are not counted.
+    Each matrix of a cell, and of the linear layers around them, is multiplied once for each frame there; a convolution's
+    weights, once for each point of its output. What is done element by element, what attention multiplies frames with, and
+    the features are not counted.
     """
     features = config.features
     num_features = features.num_static * (1 + features.deltas)
     with torch.device("meta"):
         encoder = Encoder(config.encoder, num_features)
         head = nn.Linear(config.encoder.output_size, vocabulary_size)
-    of_convolutions = _convolutions(encoder, num_features)
+    last = config.encoder.num_layers
+    rates: list[tuple[nn.Module, int]] = [(encoder.subsampling, config.encoder.subsampling.factor)]
+    rates.append((head, config.encoder.factor))
+    rates += [(layer, config.encoder.factor_of(number)) for number, layer in enumerate(encoder.layers, start=1)]
+    rates += [(blocks, config.encoder.factor_of(min(at, last))) for at, blocks in enumerate(encoder.blocks, start=2)]
+    total = _convolutions(encoder, num_features)
+    for module, factor in rates:
+        num_frames = frames_after_subsampling(_FRAMES_LOOKED_AT, factor)
+        total += num_frames * sum(weight.numel() for weight in module.parameters() if weight.dim() == 2)
     frame_rate = features.sample_rate / features.hop_length
-    num_frames = frames_after_subsampling(_FRAMES_LOOKED_AT, config.encoder.subsampling.factor)
-    matrices = [parameter for parameter in (*encoder.parameters(), *head.parameters()) if parameter.dim() == 2]
-    total = of_convolutions + num_frames * sum(matrix.numel() for matrix in matrices)
     return NetworkSize(num_parameters(encoder) + num_parameters(head), total * frame_rate / _FRAMES_LOOKED_AT)
 
 
@@ -64,7 +70,7 @@ def _convolutions(encoder: Encoder, num_features: int) -> int:
         weight = module.weight
         counts.append(int(weight.numel()) * output[0, 0].numel())  # type: ignore[operator]
 
-    convolutions = [module for module in encoder.subsampling.modules() if isinstance(module, nn.Conv2d)]
+    convolutions = [module for module in encoder.subsampling.modules() if isinstance(module, nn.Conv1d | nn.Conv2d)]
     handles = [module.register_forward_hook(count) for module in convolutions]
     frames = torch.zeros(1, _FRAMES_LOOKED_AT, num_features, device="meta")
     encoder.subsampling(frames, torch.tensor([_FRAMES_LOOKED_AT]))

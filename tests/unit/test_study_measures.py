@@ -35,6 +35,14 @@ def test_multiplications_are_counted_by_hand() -> None:
     assert network_size(config, 9).multiply_adds == frames * (convolution + projection + 2 * gru + head)
 
 
+def test_layers_above_a_pyramid_are_multiplied_half_as_often() -> None:
+    settings = [*SMALL, "encoder.subsampling={kind: conv1d, factor: 2, channels: 3, kernel: 3}"]
+    config = load_experiment(None, [*settings, "encoder.bidirectional=false", "encoder.pyramid={after: 1}"]).acoustic
+    convolution, projection, pairs, head = 3 * 12 * 3, 3 * 6, 12 * 6, 6 * 9
+    gru = 2 * 3 * 6 * 6
+    assert network_size(config, 9).multiply_adds == 50 * (convolution + projection + gru) + 25 * (pairs + gru + head)
+
+
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
 def test_matched_size_is_the_nearest_of_all(cell: str) -> None:
     wanted = network_size(load_experiment(None, [*SMALL, "encoder.hidden_size=20"]).acoustic, 9).parameters
