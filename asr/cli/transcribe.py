@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
-from asr.cli.model_option import Models
+from asr.cli.model_option import ModelsOrDefault
+
+_DEFAULT_MODEL = ("data", "models", "english_small", "model.pt")
+_ABOUT_DEFAULT_MODEL = "no --model: the small English model, which hears most words wrong; data/models has its card"
 
 
 def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
-    model: Models,
+    model: ModelsOrDefault = None,
     format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention or joint.")] = "beam",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
@@ -22,6 +25,7 @@ def transcribe(
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
     Examples:
+    - `asr transcribe hello.wav`
     - `asr transcribe hello.wav --model runs/spoken_commands`
     - `asr transcribe *.flac --model model.pt --format json > transcripts.jsonl`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
@@ -29,12 +33,16 @@ def transcribe(
     from asr.cli.decoder_option import parse_decoders
     from asr.errors import AudioError, ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
+    from asr.resources import resource
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
     choice, *others = parse_decoders(decoder, width=width)
     if others:
         raise ConfigError(f"--decoder {decoder}: transcribing takes one decoder")
+    if not model:
+        model = [resource(*_DEFAULT_MODEL)]
+        print(_ABOUT_DEFAULT_MODEL, file=sys.stderr)
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     failures = 0
     for path in audio:
