@@ -17,6 +17,7 @@ from asr.cli import main
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 Command = Callable[..., str]
@@ -152,3 +153,13 @@ def test_a_model_without_attention_says_what_to_do(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert "this model has no attention decoder; take greedy or beam, or train a model with attention={}" in line
+
+
+def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
+    file = resource("data", "models", "english_small", "model.pt")
+    assert file.stat().st_size < 16e6
+    assert not load_checkpoint(file).experiment.keys() & {"init", "splits"}
+    clip = resource("data", "spoken_commands", "clip.opus")
+    record = json.loads(cli("transcribe", clip, "--decoder", "greedy", "--format", "json"))
+    assert set(record["text"]) <= set("abcdefghijklmnopqrstuvwxyz' ")
+    assert len(record["text"].split()) > 2
