@@ -169,3 +169,12 @@ def test_unusable_sound_is_named(cli: Run, model: Path, tmp_path: Path) -> None:
             code, _, errors = cli("inspect", kind, tmp_path / name, "--model", model)
             assert (code, len(errors.splitlines())) == (2, 1)
             assert f"{name}: {reason}" in errors
+
+
+@pytest.mark.parametrize("what", ["gates", "gradients"])
+def test_layers_of_different_frame_rates_are_refused(cli: Run, audio: Path, tmp_path: Path, what: str) -> None:
+    model = write_model(tmp_path / "pyramid", factor=1, pyramid={"after": 1})
+    code, _, error = cli("inspect", what, audio, "--model", model, "--out", tmp_path / "out")
+    assert code == 2
+    assert error.startswith("error: encoder.pyramid: layers of this model have different frame rates")
+    assert not (tmp_path / "out").exists()
