@@ -22,14 +22,17 @@ CONFIG = AcousticConfig(features=LogMelConfig(sample_rate=8000, n_mels=8), encod
 OLD, NEW = (train_tokenizer([text], CharacterTokenizerConfig()) for text in ("abc", "defgh"))
 
 
-@pytest.fixture
-def trained(tmp_path: Path) -> Path:
-    model = AcousticModel(CONFIG, OLD.size)
+def saved_model(path: Path, config: AcousticConfig) -> Path:
+    model = AcousticModel(config, OLD.size)
     shaken(model)
-    path = tmp_path / "model.pt"
-    tree = CONFIG.model_dump(mode="json")
+    tree = config.model_dump(mode="json")
     save_checkpoint(path, Checkpoint(experiment=tree, tokenizer=OLD.state(), model=model.state_dict()))
     return path
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    return saved_model(tmp_path / "model.pt", CONFIG)
 
 
 def start(path: Path, tokenizer: Tokenizer = NEW, acoustic: AcousticConfig = CONFIG, **settings: object) -> tuple:
@@ -105,12 +108,7 @@ WITH_ATTENTION = CONFIG.model_copy(update={"attention": AttentionConfig(hidden_s
 
 @pytest.fixture
 def trained_with_attention(tmp_path: Path) -> Path:
-    model = AcousticModel(WITH_ATTENTION, OLD.size)
-    shaken(model)
-    path = tmp_path / "attention.pt"
-    tree = WITH_ATTENTION.model_dump(mode="json")
-    save_checkpoint(path, Checkpoint(experiment=tree, tokenizer=OLD.state(), model=model.state_dict()))
-    return path
+    return saved_model(tmp_path / "attention.pt", WITH_ATTENTION)
 
 
 def test_attention_keeps_what_does_not_depend_on_the_vocabulary(trained_with_attention: Path) -> None:

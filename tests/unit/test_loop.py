@@ -54,6 +54,22 @@ def run(trainer: Trainer, folder: Path) -> None:
         trainer.run(log)
 
 
+def cut_off(trainer: Trainer, folder: Path) -> Checkpoint:
+    """The checkpoint that `trainer` leaves when it is stopped after two batches."""
+    batches = trainer.data.epoch
+
+    def two_batches(number: int, skip: int) -> Iterator[Batch]:
+        stream = batches(number, skip)
+        yield next(stream)
+        yield next(stream)
+        raise RuntimeError("power failure")
+
+    object.__setattr__(trainer.data, "epoch", two_batches)
+    with pytest.raises(RuntimeError, match="power failure"):
+        run(trainer, folder)
+    return load_checkpoint(folder / "checkpoints" / "last.pt")
+
+
 def test_best_epochs_are_kept_and_others_removed(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     run(trainer, tmp_path)
@@ -78,18 +94,7 @@ def test_four_updates_equal_two_and_two(tmp_path: Path) -> None:
     whole = make_trainer(tmp_path / "whole", config=TrainingConfig(epochs=1))
     run(whole, tmp_path / "whole")
     half = make_trainer(tmp_path / "half", config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
-    batches = half.data.epoch
-
-    def cut_off(number: int, skip: int) -> Iterator[Batch]:
-        stream = batches(number, skip)
-        yield next(stream)
-        yield next(stream)
-        raise RuntimeError("power failure")
-
-    object.__setattr__(half.data, "epoch", cut_off)
-    with pytest.raises(RuntimeError, match="power failure"):
-        run(half, tmp_path / "half")
-    checkpoint = load_checkpoint(tmp_path / "half" / "checkpoints" / "last.pt")
+    checkpoint = cut_off(half, tmp_path / "half")
     assert checkpoint.training is not None
     resumed = make_trainer(tmp_path / "half", config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
     resumed.recognizer.model.load_state_dict(checkpoint.model)
