@@ -56,7 +56,7 @@ def tune(
     - `asr run fsdd --config runs/tune-fsdd/best.yaml`
     """
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError("asr tune needs Optuna, which is not installed: pip install 'bigru-asr[tune]'")
+        raise ConfigError("asr tune needs Optuna, which is not installed: pip install optuna")
     from asr.studies.jobs import default_jobs
     from asr.studies.tune import make_search, search_all
 

@@ -137,4 +137,4 @@ def test_without_optuna_it_says_what_to_install(
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == 2
-    assert "pip install 'bigru-asr[tune]'" in capsys.readouterr().err
+    assert "pip install optuna" in capsys.readouterr().err
