@@ -303,4 +303,7 @@ class Encoder(nn.Module):
 
 def _frames_at(hidden: Tensor, index: Tensor) -> Tensor:
     """Frames of `hidden` (S, B, D) at `index` (S, B)."""
-    return hidden.gather(0, index[..., None].expand_as(hidden))
+    # Whole rows: a gather would look up each number by itself, and add each one up on the way back.
+    batch = hidden.shape[1]
+    rows = index * batch + torch.arange(batch, device=index.device)
+    return hidden.flatten(0, 1).index_select(0, rows.flatten()).view_as(hidden)

@@ -31,10 +31,12 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
         return normed.masked_fill(~mask[..., None], 0)
-    frames = hidden[mask]
+    every = hidden.flatten(0, 1)
+    rows = mask.flatten().nonzero()[:, 0]
+    frames = every.index_select(0, rows)
     # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
     valid: Tensor = norm(frames) if len(frames) > 1 else _with_running_statistics(norm, frames)
-    return torch.zeros_like(hidden, dtype=valid.dtype).masked_scatter(mask[..., None], valid)
+    return torch.zeros_like(every, dtype=valid.dtype).index_copy(0, rows, valid).view_as(hidden)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
