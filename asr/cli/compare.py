@@ -59,7 +59,7 @@ def compare(
 
     Every setting can vary; several that do give every combination. The first variant is what the others are compared
     with. Each run is as `asr run` would do it, in a folder of its own below --out; shards are shared. What is done is not
-    done again, what was cut off goes on. At the end: tables, `comparison.html`, `comparison.json`.
+    done again, what was cut off goes on. At the end: tables, `comparison.html`, `.json` and `.md`.
 
     Examples:
     - `asr compare --recipe spoken_commands cells=gru,lstm,rnn --dry-run`
@@ -68,8 +68,10 @@ def compare(
     - `asr compare --recipe an4 --root ~/corpora augment.speed=null,{} --match time`
     - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
     """
+    from asr.atomic import write_text
     from asr.studies.compare import looked_up, make_plan, matched, only_one, prepared, train_all
     from asr.studies.jobs import default_jobs
+    from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, write_outcome
     from asr.studies.page import write_comparison
 
@@ -85,8 +87,9 @@ def compare(
         outcome = collect(plan, failures, num_at_once)
         write_outcome(plan.folder / "comparison.json", outcome)
         write_comparison(plan.folder / "comparison.html", plan, outcome)
+        write_text(plan.folder / "comparison.md", markdown(outcome))
     _print_outcome(outcome)
-    print(f"all of it: {plan.folder / 'comparison.html'}, {plan.folder / 'comparison.json'}")
+    print(f"all of it: {plan.folder / 'comparison.html'}; for programs comparison.json, to paste comparison.md")
     if failures:
         name, why = next(iter(failures.items()))
         raise TrainingError(

@@ -74,7 +74,9 @@ class Comparison:
         """What the comparison says, in plain words."""
         better, sign = (self.second, 1) if self.difference > 0 else (self.first, -1)
         ends = sorted((sign * self.low, sign * self.high))
-        size = f"{100 * abs(self.difference):.1f} points [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+        # Adding zero takes the sign off a zero.
+        low, high = (round(100 * end, 1) + 0.0 for end in ends)
+        size = f"{100 * abs(self.difference):.1f} points [{low:.1f}, {high:.1f}]"
         if self.is_significant:
             other = self.first if better == self.second else self.second
             return (

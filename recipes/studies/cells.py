@@ -4,7 +4,7 @@
 
 Each question is one call of `asr compare`, which is printed, with three seeds and short trainings; settings behind the
 options hold for all. What is done is not done again. Without `--root-fsdd`, only `spoken_commands` is asked. `--list` tells
-the questions.
+the questions. At the end OUT/answers.md holds all tables and what each of them says; `docs/cells.md` is one of these.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from asr.atomic import write_text
 from asr.model.cells import CELLS
 
 # Every cell of the table is asked about. These are expected there: one that is missing is named, not passed over.
@@ -89,13 +90,27 @@ def main() -> None:
         return
     failed = []
     for recipe, root in recipes.items():
+        if recipe in options.skip:
+            continue
         for name in names:
             words = command(recipe, root, name, options, common)
             print(f"\n{shlex.join(['asr', *words])}", flush=True)
             if subprocess.run([sys.executable, "-m", "asr.cli", *words], check=False).returncode:
                 failed.append(f"{recipe} {name}")
+            write_text(options.out / "answers.md", answers(options.out))
     if failed:
         sys.exit(f"without an answer, or not from all runs: {', '.join(failed)}")
+
+
+def answers(out: Path) -> str:
+    """What was answered so far in the folder `out`, by corpus and question, as Markdown."""
+    found = []
+    for recipe in SHORT:
+        for name, question in questions(recipe).items():
+            path = out / recipe / name / "comparison.md"
+            if path.is_file():
+                found.append(f"## `{recipe}`, {name}: {question.text}\n\n{path.read_text(encoding='utf-8')}")
+    return "\n".join(found)
 
 
 def command(recipe: str, root: Path | None, name: str, options: argparse.Namespace, common: list[str]) -> list[str]:
@@ -114,6 +129,7 @@ def parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--root-fsdd", type=Path, help="folder that holds the corpus fsdd")
     parser.add_argument("--out", type=Path, default=Path("runs/cells"), help="folder for RECIPE/QUESTION")
     parser.add_argument("--only", nargs="*", choices=list(questions("fsdd")), help="questions to ask; all without it")
+    parser.add_argument("--skip", nargs="*", default=[], choices=list(SHORT), help="corpora not to ask")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, help="runs at a time")
     parser.add_argument("--list", action="store_true", help="tell the questions and do nothing")

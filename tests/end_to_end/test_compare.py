@@ -74,6 +74,13 @@ def test_variants_are_trained_once_and_compared(command: Command, in_process: li
     for part in ("test, greedy", "runs/lstm-seed1/report.html", "Loss on the development set", "asr run"):
         assert part in page
     assert Path("study/runs/lstm-seed1/report.html").is_file()
+    tables = Path("study/comparison.md").read_text(encoding="utf-8").splitlines()
+    row = next(
+        line for line in tables if line.startswith("| lstm") and line.endswith("|") and "," in line.split("|")[-2]
+    )
+    assert [float(rate) for rate in row.split("|")[-2].split(",")] == [
+        pytest.approx(100 * rate, abs=0.005) for rate in record["pooled"][1]["wer_by_seed"].values()
+    ]
     in_process.clear()
     shutil.rmtree("study/runs/gru-seed1")
     command(*words)

@@ -9,7 +9,7 @@ import jiwer
 import numpy as np
 import pytest
 
-from asr.scoring import UtteranceScore, compare, score_utterance
+from asr.scoring import Comparison, UtteranceScore, compare, score_utterance
 from asr.scoring.comparison import matched_pairs_test, matched_segments
 from asr.scoring.error_counts import count_words
 from asr.scoring.resampling import resampled_sums
@@ -73,6 +73,14 @@ def test_swapping_the_systems_swaps_the_sign_and_nothing_else() -> None:
     assert one.segments == other.segments
     assert one.sentence().startswith("b is better than a by ")
     assert other.sentence().startswith("b is better than a by ")
+
+
+def test_an_end_at_zero_has_no_sign() -> None:
+    said = Comparison(
+        first="a", second="b", difference=-0.007, low=-0.016, high=0.0, p_bootstrap=0.1, p_matched_pairs=0.03,
+        segments=12, detectable=0.01, utterances=900, resampled="utterances",
+    ).sentence()  # fmt: skip
+    assert "0.7 points [0.0, 1.6]" in said
 
 
 def test_segments_hold_every_error_once() -> None:

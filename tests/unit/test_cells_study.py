@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -44,3 +45,19 @@ def test_every_cell_is_asked_about(study: ModuleType) -> None:
 def test_it_is_no_recipe() -> None:
     assert PATH.is_file()
     assert "cells" not in {recipe.name for recipe in find_recipes()}
+
+
+def test_answers_stand_in_the_order_of_the_questions(study: ModuleType, tmp_path: Path) -> None:
+    for recipe, name in (("fsdd", "norm"), ("fsdd", "cells"), ("spoken_commands", "norm")):
+        folder = tmp_path / recipe / name
+        folder.mkdir(parents=True)
+        (folder / "comparison.md").write_text(f"- {recipe} {name} says something.\n", encoding="utf-8")
+    found = [line for line in study.answers(tmp_path).splitlines() if line.startswith(("#", "-"))]
+    assert found == [
+        "## `spoken_commands`, norm: Does layer normalisation pay?",
+        "- spoken_commands norm says something.",
+        "## `fsdd`, cells: Which cell, at equal size?",
+        "- fsdd cells says something.",
+        "## `fsdd`, norm: Does layer normalisation pay?",
+        "- fsdd norm says something.",
+    ]
