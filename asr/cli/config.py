@@ -39,3 +39,37 @@ def check(
 
     load_experiment(name, overrides or ())
     print(f"{config_path(name)}: ok")
+
+
+@app.command()
+def explain(
+    key: Annotated[
+        str, typer.Argument(help="Path of a section or of one setting. Without it: what sections there are.")
+    ] = "",
+) -> None:
+    """Tell what settings mean, what they may be, and what they are unless said otherwise.
+
+    Examples:
+    - `asr config explain`
+    - `asr config explain augment.spec_augment`
+    - `asr config explain optimizer.lr`
+    """
+    from rich.markup import escape
+    from rich.table import Table
+
+    from asr.config_help import explain as explanations
+    from asr.experiment import Experiment
+    from asr.terminal import get_console
+
+    console = get_console()
+    for number, explanation in enumerate(explanations(Experiment, key)):
+        if number:
+            console.print()
+        title = explanation.key or "the whole configuration"
+        console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+        if explanation.text:
+            console.print(escape(explanation.text), highlight=False)
+        table = Table("setting", "may be", "default", "meaning", box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        for setting in explanation.settings:
+            table.add_row(*map(escape, (setting.key, setting.values, setting.default, setting.description)))
+        console.print(table)

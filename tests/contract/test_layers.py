@@ -21,6 +21,7 @@ LAYERS = (
     "compiled",
     "terminal",
     "config",
+    "config_help",
     "resources",
     "text",
     "audio",
