@@ -129,7 +129,8 @@ def make_plan(request: RunRequest, folder: Path | None, *, num_seeds: int, match
         of_variant = dict(zip((axis.key for axis in axes), values, strict=True))
         name = ", ".join(names[key] + value for key, value in of_variant.items())
         variants.append(Variant(name=name, values=of_variant))
-    base = request.run()
+    # With what varies: settings beside it may suit the variants only, such as a loss of layer 3 beside `num_layers=4,5`.
+    base = request.run(changes=variants[0].overrides)
     plan = Plan(
         folder=folder or Path("runs") / f"compare-{base.recipe.name}-{slug('-'.join(map(_last, keys)))}",
         request=request,

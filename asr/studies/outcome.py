@@ -203,7 +203,7 @@ def collect(plan: Plan, failures: dict[str, str], num_at_once: int) -> Outcome:
     variants = tuple(_variant_outcome(plan, variant) for variant in plan.variants)
     scores = _all_scores(plan.folder, variants)
     pooled = tuple(_pooled(scores))
-    recipe = plan.request.run().recipe
+    recipe = plan.run(plan.variants[0], plan.seeds[0]).recipe
     return Outcome(
         title=f"{recipe.name}: {' / '.join(variant.name for variant in variants)}",
         match=plan.match or "",

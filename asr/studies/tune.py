@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -68,6 +67,16 @@ class Search:
         run = self.request.run(folder, overrides)
         return replace(run, preparation=preparation_folder(self.folder, run))
 
+    def ends(self) -> list[Run]:
+        """A run at every end of every space, each with the first value of every other space.
+
+        Never without these: settings that suit each other, such as a loss of layer 3 and `num_layers=int(4,6)`, may not suit
+        the configuration that both are to change.
+        """
+        first = {space.key: space.values[0] for space in self.spaces}
+        chosen = [{**first, space.key: value} for space in self.spaces for value in space.values]
+        return [self.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen]
+
 
 def make_search(
     request: RunRequest, folder: Path | None, *, num_trials: int, metric: str = "wer", pruner: str = "median"
@@ -85,16 +94,16 @@ def make_search(
     if not spaces:
         raise ConfigError("nothing to search for: give a setting a space, such as 'optimizer.lr=log(1e-4,1e-2)'")
     request = replace(request, overrides=tuple(fixed))
+    first = request.run(changes=[f"{space.key}={space.values[0]}" for space in spaces])
     search = Search(
-        folder=folder or Path("runs") / f"tune-{request.run().recipe.name}",
+        folder=folder or Path("runs") / f"tune-{first.recipe.name}",
         request=request,
         spaces=tuple(spaces),
         num_trials=num_trials,
         metric=metric,
         pruner=pruner,
     )
-    for overrides in _ends(search):
-        search.run(search.folder, overrides)  # complains of what is wrong before anything is computed
+    search.ends()  # complains of what is wrong before anything is computed
     return search
 
 
@@ -108,18 +117,12 @@ def search_all(search: Search, num_at_once: int) -> dict[str, str]:
     search.folder.mkdir(parents=True, exist_ok=True)
     with _lock(search):
         _open(search)
-    runs = [search.run(search.folder, overrides) for overrides in _ends(search)]
+    runs = search.ends()
     if len({run.prepared_in for run in runs}) == 1:
         # What all trials share: here, where one sees it, before the workers, who would wait for each other.
         prepare_run(runs[0])
     workers = [Job(name=f"worker {number + 1}", work=search_on, arguments=(search,)) for number in range(num_at_once)]
     return run_jobs(workers, num_at_once, lambda text: None)
-
-
-def _ends(search: Search) -> Iterator[tuple[str, ...]]:
-    """Every end of every space by itself, as overrides."""
-    for space in search.spaces:
-        yield from ((f"{space.key}={value}",) for value in space.values)
 
 
 def search_on(search: Search, place: Place) -> None:
@@ -167,9 +170,8 @@ def _open(search: Search) -> optuna.Study:
         direction="minimize",
         pruner=_pruner(search),
     )
-    experiment = search.request.run().experiment
     # A new process must not propose again what the first one did.
-    seed = np.random.SeedSequence([experiment.seed, len(study.trials)]).generate_state(1)[0]
+    seed = np.random.SeedSequence([search.ends()[0].experiment.seed, len(study.trials)]).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
     request = {key: str(value) for key, value in asdict(search.request).items()}
     subject = {"request": request, "spaces": [str(space) for space in search.spaces], "metric": search.metric}
@@ -188,7 +190,7 @@ def _pruner(search: Search) -> BasePruner:
     if search.pruner == "halving":
         return SuccessiveHalvingPruner()
     # While the rate is still being raised, or all is blank, errors say little of what follows.
-    warm_up = 1 + search.request.run().experiment.training.epochs // 5
+    warm_up = 1 + max(run.experiment.training.epochs for run in search.ends()) // 5
     return MedianPruner(n_startup_trials=_TRIALS_TO_LEARN_FROM, n_warmup_steps=warm_up)
 
 

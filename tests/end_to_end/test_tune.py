@@ -17,7 +17,7 @@ from asr.errors import ConfigError
 from asr.experiment import RunRequest, load_experiment
 from asr.studies import tune
 from asr.studies.jobs import Job, Place
-from asr.studies.tune import Search, make_search, search_all
+from asr.studies.tune import Search, best_trial, make_search, search_all
 from asr.training.run_log import read_metrics
 
 COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
@@ -106,6 +106,13 @@ def test_trials_are_stopped_early_and_failures_are_counted(
     assert not (found.folder / "best.yaml").exists()
     records = read_metrics(found.folder / "trials" / "0000")
     assert [record["epoch"] for record in records if record["kind"] == "validation"] == [1]
+
+
+def test_settings_that_suit_only_what_is_searched_for_are_taken(tmp_path: Path) -> None:
+    words = ("encoder.num_layers=int(4,6)", "loss.intermediate_ctc.layers=choice([2],[3])", "loss.speaker.layer=4")
+    found = make_search(RunRequest(recipe="fsdd", overrides=words), tmp_path, num_trials=1)
+    assert [run.experiment.encoder.num_layers for run in found.ends()] == [4, 6, 4, 4]
+    assert best_trial(found) is None
 
 
 @pytest.mark.parametrize(
