@@ -195,10 +195,18 @@ def stage_inputs(run: Run, name: str) -> Tree:
     own = {
         "recipe": run.recipe.name,
         "root": root,
+        "files": _own_files(run, name),
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
     }
     return own | _settings(run.experiment, sections)
+
+
+def _own_files(run: Run, name: str) -> Tree:
+    """Paths of the user's own files that the result of the stage `name` depends on; a training does not on those to test."""
+    is_of_training = name in ("train", "average")
+    paths = {split: str(path.resolve()) for split, path in run.recipe.files.items()}
+    return {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
 
 
 def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
@@ -207,7 +215,8 @@ def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
     What can no longer be read as settings is returned as it is.
     """
     sections = [section for section in now if section in Experiment.model_fields]
-    own = {key: value for key, value in inputs.items() if key not in sections}
+    # Which files it was, was not always recorded.
+    own = {"files": now["files"]} | {key: value for key, value in inputs.items() if key not in sections}
     try:
         experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
     except ValidationError:

@@ -52,6 +52,7 @@ class Recipe:
         downloads: what `asr run` fetches when there is no `--root`.
         sizes: utterances in each split of the whole corpus, by the split's name, where that is known.
         speakers_disjoint: whether no speaker occurs in two splits.
+        files: manifests or folders of the user's own audio, by split; empty where the corpus is found by `root`.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Recipe:
     downloads: tuple[Download, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
     speakers_disjoint: bool = False
+    files: Mapping[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +236,8 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
             if not shared or (utterance.id in held_out()) == (split == "dev"):
                 yield utterance
 
-    return replace(_OWN_FILES, name=train.stem if train.is_file() else train.name, read=read, splits=Splits(test=names))
+    name = train.stem if train.is_file() else train.name
+    return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)
 
 
 def _test_name(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def make_run(folder: Path, *overrides: str, root: Path | None = None) -> Run:
+def make_run(folder: Path, *overrides: str, root: Path | None = None, files: Mapping[str, Path] | None = None) -> Run:
     recipe = Recipe(
         name="toy",
         title="",
@@ -44,6 +45,7 @@ def make_run(folder: Path, *overrides: str, root: Path | None = None) -> Run:
         read=lambda root, split: iter(()),
         imitate=lambda root: None,
         config="",
+        files=files or {},
     )
     return Run(folder=folder, recipe=recipe, root=root, experiment=load_experiment(None, overrides))
 
@@ -108,6 +110,23 @@ def test_work_of_before_a_setting_existed_is_done_if_that_is_off(tmp_path: Path,
     assert done == []
     with pytest.raises(ConfigError, match=r"'train' was begun here with other settings \(attention was null, is {"):
         run_stages(make_run(tmp_path, "attention={}"), STAGES)
+
+
+def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_path: Path, done: list[str]) -> None:
+    files = {"train": tmp_path / "a.jsonl", "dev": tmp_path / "a.jsonl", "test:c": tmp_path / "c.jsonl"}
+    run_stages(make_run(tmp_path, files=files), STAGES)
+    for more in ({"train": tmp_path / "b" / "a.jsonl"}, {"test:d": tmp_path / "d.jsonl"}):
+        with pytest.raises(ConfigError, match=r"'prepare' was begun here with other settings \(files\."):
+            run_stages(make_run(tmp_path, files=files | more), STAGES)
+    assert done == list(STAGES)
+    # A training depends on no file that is only measured on, and what did not record its files is as good as before.
+    run_stages(make_run(tmp_path, files={name: files[name] for name in ("train", "dev")}), ["train", "average"])
+    marks = read_marks(tmp_path)
+    for mark in marks.values():
+        del mark["inputs"]["files"]
+    (tmp_path / "stages.json").write_text(json.dumps(marks), encoding="utf-8")
+    run_stages(make_run(tmp_path, files=files), STAGES)
+    assert done == list(STAGES)
 
 
 def test_fresh_forgets_only_the_stages_that_run(tmp_path: Path, done: list[str]) -> None:
