@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from asr.corpus.batches import epoch_batches
 from asr.experiment import Experiment, Run
 from asr.lengths import frames_after_subsampling
 from asr.model.acoustic import AcousticConfig, AcousticModel, num_parameters
+from asr.model.attention import AttentionDecoder
 from asr.model.device import select_device, select_dtype
 from asr.model.encoder import Encoder
 from asr.stages import load_tokenizer, make_updater
@@ -41,14 +43,17 @@ def network_size(config: AcousticConfig, vocabulary_size: int) -> NetworkSize:
     """The size of the network of `config` with so many tokens.
 
     Each matrix of a cell, and of the linear layers around them, is multiplied once for each frame there; a convolution's
-    weights, once for each point of its output. What is done element by element, what attention multiplies frames with, and
-    the features are not counted.
+    weights, once for each point of its output. What is done element by element, what attention multiplies frames with, the
+    features, and the work of an attention decoder, which goes by tokens, are not counted; its parameters are.
     """
     features = config.features
     num_features = features.num_static * (1 + features.deltas)
     with torch.device("meta"):
         encoder = Encoder(config.encoder, num_features)
         head = nn.Linear(config.encoder.output_size, vocabulary_size)
+        parts: list[nn.Module] = [encoder, head]
+        if config.attention is not None:
+            parts.append(AttentionDecoder(config.attention, config.encoder.output_size, vocabulary_size))
     last = config.encoder.num_layers
     rates: list[tuple[nn.Module, int]] = [(encoder.subsampling, config.encoder.subsampling.factor)]
     rates.append((head, config.encoder.factor))
@@ -59,7 +64,7 @@ def network_size(config: AcousticConfig, vocabulary_size: int) -> NetworkSize:
         num_frames = frames_after_subsampling(_FRAMES_LOOKED_AT, factor)
         total += num_frames * sum(weight.numel() for weight in module.parameters() if weight.dim() == 2)
     frame_rate = features.sample_rate / features.hop_length
-    return NetworkSize(num_parameters(encoder) + num_parameters(head), total * frame_rate / _FRAMES_LOOKED_AT)
+    return NetworkSize(sum(map(num_parameters, parts)), total * frame_rate / _FRAMES_LOOKED_AT)
 
 
 def _convolutions(encoder: Encoder, num_features: int) -> int:
@@ -81,19 +86,22 @@ def _convolutions(encoder: Encoder, num_features: int) -> int:
 
 def hidden_size_for(experiment: Experiment, num_wanted: int, vocabulary_size: int) -> int:
     """The `encoder.hidden_size` at which the network of `experiment` comes nearest to `num_wanted` parameters."""
+    # Heads of self-attention share the width among them, so only some sizes can be had.
+    heads = experiment.encoder.self_attention.heads if experiment.encoder.self_attention is not None else 1
+    step = heads // math.gcd(heads, 2 if experiment.encoder.bidirectional else 1)
 
-    def off(hidden_size: int) -> int:
-        encoder = experiment.encoder.model_copy(update={"hidden_size": hidden_size})
-        config = AcousticConfig(features=experiment.features, encoder=encoder)
+    def off(num_steps: int) -> int:
+        encoder = experiment.encoder.model_copy(update={"hidden_size": num_steps * step})
+        config = experiment.acoustic.model_copy(update={"encoder": encoder})
         return network_size(config, vocabulary_size).parameters - num_wanted
 
     low, high = 1, 2
-    while high < _MOST_HIDDEN and off(high) < 0:
+    while high * step < _MOST_HIDDEN and off(high) < 0:
         low, high = high, 2 * high
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if off(middle) < 0 else (low, middle)
-    return min((low, high), key=lambda size: abs(off(size)))
+    return step * min((low, high), key=lambda num_steps: abs(off(num_steps)))
 
 
 def seconds_per_utterance(run: Run) -> float:

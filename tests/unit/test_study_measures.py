@@ -26,6 +26,23 @@ def test_parameters_are_those_of_the_model(cell: str, bidirectional: bool) -> No
     assert network_size(config, 9).parameters == num_parameters(AcousticModel(config, 9))
 
 
+def test_an_attention_decoder_has_parameters_too() -> None:
+    config = load_experiment(None, [*SMALL, "attention={hidden_size: 5}"]).acoustic
+    assert network_size(config, 9).parameters == num_parameters(AcousticModel(config, 9))
+
+
+@pytest.mark.parametrize("bidirectional", ["true", "false"])
+def test_matched_sizes_can_be_shared_among_heads(bidirectional: str) -> None:
+    settings = [*SMALL, "encoder.hidden_size=12", "encoder.self_attention={after: 1, heads: 4}"]
+    settings.append(f"encoder.bidirectional={bidirectional}")
+    wanted = network_size(load_experiment(None, settings).acoustic, 9).parameters
+    lstm = load_experiment(None, [*settings, "encoder.cell=lstm"])
+    found = hidden_size_for(lstm, wanted, 9)
+    assert load_experiment(None, [*settings, "encoder.cell=lstm", f"encoder.hidden_size={found}"])
+    assert 8 <= found <= 12
+    assert hidden_size_for(load_experiment(None, settings), wanted, 9) == 12
+
+
 def test_multiplications_are_counted_by_hand() -> None:
     config = load_experiment(None, [*SMALL, "encoder.subsampling.factor=2", "encoder.bidirectional=false"]).acoustic
     frames = 50  # encoder frames per second
