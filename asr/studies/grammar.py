@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Literal
 
 from asr.config import parse_yaml
-from asr.errors import ConfigError
+from asr.errors import ConfigError, did_you_mean
+from asr.experiment import Experiment
 
 SHORT_NAMES = {"cells": "encoder.cell"}
 """Short names of keys that are often varied."""
@@ -64,6 +67,19 @@ def split_values(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
+def _whole_key(name: str) -> str:
+    """The key that `name` means: a short name, or the key itself.
+
+    Raises:
+        ConfigError: a misspelt short name, which the configuration would not know as one.
+    """
+    if name in SHORT_NAMES:
+        return SHORT_NAMES[name]
+    if name not in Experiment.model_fields and get_close_matches(name, SHORT_NAMES):
+        raise ConfigError(f"{name}: unknown key{did_you_mean(name, SHORT_NAMES)}")
+    return name
+
+
 def split_axes(words: Iterable[str]) -> tuple[list[Axis], list[str]]:
     """The settings among `words` (`key.path=value`) that have several values, and the words that fix one.
 
@@ -78,7 +94,7 @@ def split_axes(words: Iterable[str]) -> tuple[list[Axis], list[str]]:
     fixed: list[str] = []
     for word in words:
         key, _, text = word.partition("=")
-        key = SHORT_NAMES.get(key.strip(), key.strip())
+        key = _whole_key(key.strip())
         values = split_values(text)
         if len(values) == 1:
             fixed.append(f"{key}={text}")
@@ -103,7 +119,7 @@ def split_spaces(words: Iterable[str]) -> tuple[list[Space], list[str]]:
     fixed: list[str] = []
     for word in words:
         key, _, text = word.partition("=")
-        key = SHORT_NAMES.get(key.strip(), key.strip())
+        key = _whole_key(key.strip())
         match = _SPACE.fullmatch(text.strip())
         if match is None:
             if len(split_values(text)) > 1:
@@ -125,10 +141,11 @@ def _check_values(word: str, values: Iterable[str]) -> None:
     for value in values:
         if not value:
             raise ConfigError(f"{word}: expected values with commas between, found an empty one")
-        parse_yaml(value, where=word)
-        if value in known:
+        # However it is written: 1e-3 and 0.001 would be two names of one training.
+        meaning = json.dumps(parse_yaml(value, where=word), sort_keys=True, default=str)
+        if meaning in known:
             raise ConfigError(f"{word}: '{value}' stands twice")
-        known.add(value)
+        known.add(meaning)
     if len(known) < 2:
         raise ConfigError(f"{word}: expected two values or more")
 
@@ -149,7 +166,10 @@ def _check_keys(varied: list[str], fixed: list[str]) -> None:
     for key in varied:
         if not key or varied.count(key) > 1:
             raise ConfigError(f"{key or '='}: expected each varied setting once, as key.path=...")
-        # A fixed value of the same key, or of what lies around or inside it, would say nothing or take away what varies.
-        for other in (word.partition("=")[0] for word in fixed):
+        # Another value of the same key, or of what lies around or inside it, would say nothing or take away what varies.
+        others = [(word.partition("=")[0], "is fixed") for word in fixed]
+        others += [(other, "varies") for other in varied if other != key]
+        for other, how in others:
             if f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}."):
-                raise ConfigError(f"{other}: is fixed, and {key} varies: leave one out")
+                too = " too" if how == "varies" else ""
+                raise ConfigError(f"{other}: {how}, and {key} varies{too}: leave one out")

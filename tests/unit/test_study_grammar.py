@@ -38,6 +38,12 @@ def test_what_has_several_values_varies_and_the_rest_is_fixed() -> None:
         (["cells=gru,lstm", "encoder.cell=rnn"], r"encoder\.cell: is fixed, and encoder\.cell varies"),
         (["cells=gru,lstm", "encoder={}"], r"encoder: is fixed, and encoder\.cell varies"),
         (["encoder={},{cell: gru}", "encoder.cell=rnn"], r"encoder\.cell: is fixed, and encoder varies"),
+        (
+            ["encoder.cell=gru,lstm", "encoder={num_layers: 1},{cell: rnn}"],
+            r"encoder: varies, and encoder\.cell varies too",
+        ),
+        (["optimizer.lr=1e-3,0.001"], r"'0\.001' stands twice"),
+        (["cels=gru,lstm"], "cels: unknown key, did you mean 'cells'"),
         (["=a,b"], "each varied setting once"),
         (["loss.x={a: 1},}{,"], "empty one|not valid YAML"),
     ],
@@ -69,6 +75,7 @@ def test_spaces_are_known_by_their_names() -> None:
 @pytest.mark.parametrize(
     ("word", "message"),
     [
+        ("cell=choice(gru,lstm)", "cell: unknown key, did you mean 'cells'"),
         ("a=log(0,1)", "both above 0"),
         ("a=log(2,1)", "the lower bound first"),
         ("a=int(1,2.5)", r"two whole numbers.*int\(1,10\)"),
