@@ -138,13 +138,12 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
 def _print_outcome(outcome: Outcome) -> None:
     from rich.table import Table
 
-    from asr.scoring import interval_note
-    from asr.studies.page import cost_figures, notes_on_costs
+    from asr.studies.page import COST_HEADS, cost_figures, error_figures, error_heads, note_on_errors, notes_on_costs
     from asr.terminal import get_console
 
     console = get_console()
     costs = Table("variant", box=None, pad_edge=False)
-    for name in ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF"):
+    for name in COST_HEADS:
         costs.add_column(name, justify="right")
     for variant in outcome.variants:
         costs.add_row(variant.name, *cost_figures(variant, outcome))
@@ -153,22 +152,14 @@ def _print_outcome(outcome: Outcome) -> None:
         console.print(text, style="dim")
     for subset, decoder in outcome.parts():
         pooled = outcome.pooled_of(subset, decoder)
-        seeds = ", ".join(map(str, outcome.seeds))
         table = Table(f"{subset}, {decoder}", box=None, pad_edge=False)
-        for name in ("WER %", "95 %", "CER %", f"WER % of seeds {seeds}"):
+        for name in error_heads(outcome):
             table.add_column(name, justify="right")
         for each in pooled:
-            result = each.result
-            table.add_row(
-                each.variant,
-                f"{100 * result.wer:.2f}",
-                f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
-                f"{100 * result.cer:.2f}",
-                "  ".join(f"{100 * rate:.2f}" for rate in each.wer_by_seed.values()),
-            )
+            table.add_row(each.variant, *error_figures(each, outcome))
         print()
         console.print(table)
-        console.print(interval_note([pooled[0].result]), style="dim")
+        console.print(note_on_errors(pooled, outcome), style="dim")
         for pair in outcome.pairs_of(subset, decoder):
             for sentence in pair.sentences():
                 print(sentence)

@@ -328,9 +328,13 @@ def _caption(results: Sequence[Result]) -> str:
     num_models = max((result.models for result in results), default=1)
     together = f" of all {num_models} models, whose probabilities are averaged," if num_models > 1 else ""
     speed = f" RTF: computing time{together} / audio time." if _is_timed(results) else ""
+    return f"{interval_note(results)}{speed}{part_note(results)}"
+
+
+def part_note(results: Iterable[Result]) -> str:
+    """Which of `results` are of a part of a published subset, and of how much; begins with a space, "" for none."""
     parts = {result.subset: f"{result.utterances} of {result.whole}" for result in results if result.is_part}
-    partial = "".join(f" {name}: a part, {counts} utterances." for name, counts in parts.items())
-    return f"{interval_note(results)}{speed}{partial}"
+    return "".join(f" {name}: a part, {counts} utterances." for name, counts in parts.items())
 
 
 def interval_note(results: Iterable[Result]) -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from asr.scoring import interval_note
 from asr.studies.outcome import Outcome
-from asr.studies.page import cost_figures, notes_on_costs
-
-_COSTS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF")
+from asr.studies.page import COST_HEADS, cost_figures, error_figures, error_heads, note_on_errors, notes_on_costs
 
 
 def markdown(outcome: Outcome) -> str:
@@ -18,30 +15,19 @@ def markdown(outcome: Outcome) -> str:
 
 def _lines(outcome: Outcome) -> Iterator[str]:
     yield from _table(
-        ("variant", *_COSTS), ((variant.name, *cost_figures(variant, outcome)) for variant in outcome.variants)
+        ("variant", *COST_HEADS), ((variant.name, *cost_figures(variant, outcome)) for variant in outcome.variants)
     )
     yield ""
     yield from notes_on_costs(outcome)
-    seeds = ", ".join(map(str, outcome.seeds))
     for subset, decoder in outcome.parts():
         pooled = outcome.pooled_of(subset, decoder)
         yield ""
         yield from _table(
-            (f"{subset}, {decoder}", "WER %", "95 %", "CER %", f"WER % of seeds {seeds}"),
-            (
-                (
-                    each.variant,
-                    f"{100 * each.result.wer:.2f}",
-                    f"{100 * each.result.wer_low:.2f}-{100 * each.result.wer_high:.2f}",
-                    f"{100 * each.result.cer:.2f}",
-                    ", ".join(f"{100 * rate:.2f}" for rate in each.wer_by_seed.values()),
-                )
-                for each in pooled
-            ),
+            (f"{subset}, {decoder}", *error_heads(outcome)),
+            ((each.variant, *error_figures(each, outcome)) for each in pooled),
         )
-        one = pooled[0].result
         yield ""
-        yield f"{one.utterances} utterances, {one.words} words. {interval_note([one])}"
+        yield note_on_errors(pooled, outcome)
         yield ""
         for pair in outcome.pairs_of(subset, decoder):
             yield f"- {' '.join(pair.sentences())}"

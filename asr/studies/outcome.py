@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -202,7 +202,8 @@ def collect(plan: Plan, failures: dict[str, str], num_at_once: int) -> Outcome:
     """
     variants = tuple(_variant_outcome(plan, variant) for variant in plan.variants)
     scores = _all_scores(plan.folder, variants)
-    pooled = tuple(_pooled(scores))
+    whole = {each.subset: each.whole for variant in variants for run in variant.runs for each in run.results}
+    pooled = tuple(_pooled(scores, whole))
     recipe = plan.run(plan.variants[0], plan.seeds[0]).recipe
     return Outcome(
         title=f"{recipe.name}: {' / '.join(variant.name for variant in variants)}",
@@ -306,13 +307,17 @@ def read_scores(path: Path) -> list[UtteranceScore]:
     ]
 
 
-def _pooled(scores: Scores) -> Iterator[Pooled]:
+def _pooled(scores: Scores, whole: Mapping[str, int]) -> Iterator[Pooled]:
+    """All seeds of each variant together; `whole` is the number of utterances of each whole subset, 0 where unknown."""
     for (subset, decoder), of_variants in scores.items():
         for variant, of_seeds in of_variants.items():
             one = next(iter(of_seeds.values()))
             # An utterance has the same id in every seed, so that all its errors are in one block of the resampling.
             result = summarize(
-                [each for scores in of_seeds.values() for each in scores], subset=subset, decoder=decoder
+                [each for scores in of_seeds.values() for each in scores],
+                subset=subset,
+                decoder=decoder,
+                whole=whole[subset],
             )
             words = sum(each.words.reference_length for each in one)
             yield Pooled(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.atomic import write_text
 from asr.report import static_page
-from asr.scoring import interval_note
+from asr.scoring import interval_note, part_note
 from asr.studies.compare import Plan
 from asr.studies.outcome import Epoch, Outcome, Pooled, VariantOutcome
 from asr.studies.svg import Series, chart, interval, swatch
@@ -84,30 +84,58 @@ def _failures(outcome: Outcome) -> str:
 def _errors(outcome: Outcome, part: tuple[str, str], names: list[str]) -> str:
     pooled = outcome.pooled_of(*part)
     most = max(max(each.result.wer_high, *each.wer_by_seed.values()) for each in pooled)
-    rows = [_errors_row(each, names.index(each.variant), most) for each in pooled]
-    head = ("variant", "WER %", "", "95 %", "CER %", "each seed, WER %")
-    one = pooled[0].result
-    seeds = len(outcome.seeds)
-    of_seeds = f"{seeds} {'seed' if seeds == 1 else 'seeds'}"
+    rows = [_errors_row(each, outcome, names.index(each.variant), most) for each in pooled]
+    wer_head, *heads = error_heads(outcome)
+    head = ("variant", wer_head, "", *heads)
     return card(
         f"{part[0]}, {part[1]} decoder",
-        note(f"{one.utterances} utterances, {one.words} words; mean over {of_seeds}. {interval_note([one])}"),
+        note(note_on_errors(pooled, outcome)),
         table(head, rows, numbers=(1, 3, 4, 5)),
         sentences(sentence for pair in outcome.pairs_of(*part) for sentence in pair.sentences()),
         wide=True,
     )
 
 
-def _errors_row(pooled: Pooled, number: int, most: float) -> tuple[str, ...]:
+def _errors_row(pooled: Pooled, outcome: Outcome, number: int, most: float) -> tuple[str, ...]:
     result = pooled.result
+    wer, *figures = error_figures(pooled, outcome)
     return (
         f"{swatch(number)}{escape(pooled.variant)}",
-        f'<span class="big">{100 * result.wer:.2f}</span>',
+        f'<span class="big">{wer}</span>',
         interval(result.wer, result.wer_low, result.wer_high, pooled.wer_by_seed.values(), most=most, colour=number),
-        f"{100 * result.wer_low:.2f}–{100 * result.wer_high:.2f}",
-        f"{100 * result.cer:.2f}",
-        ", ".join(f"{100 * rate:.2f}" for rate in pooled.wer_by_seed.values()),
+        *figures,
     )
+
+
+def error_heads(outcome: Outcome) -> tuple[str, ...]:
+    """What `error_figures` are of."""
+    return "WER %", "95 %", "CER %", f"WER % of {_seeds(outcome)}"
+
+
+def error_figures(pooled: Pooled, outcome: Outcome) -> tuple[str, ...]:
+    """Word error rate with its interval, character error rate, and the word error rate of each seed, "-" without a run."""
+    result, rates = pooled.result, pooled.wer_by_seed
+    return (
+        f"{100 * result.wer:.2f}",
+        f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
+        f"{100 * result.cer:.2f}",
+        ", ".join(f"{100 * rates[seed]:.2f}" if seed in rates else "-" for seed in outcome.seeds),
+    )
+
+
+def note_on_errors(pooled: Sequence[Pooled], outcome: Outcome) -> str:
+    """On how much speech the rates of one part were measured, what they are means of, and what the intervals tell."""
+    one = pooled[0].result
+    is_whole = all(each.wer_by_seed.keys() == set(outcome.seeds) for each in pooled)
+    missing = "" if is_whole else "; -: that run failed, and the mean is over the others"
+    return (
+        f"{one.utterances} utterances, {one.words} words; mean over {_seeds(outcome)}{missing}. "
+        f"{interval_note([one])}{part_note([one])}"
+    )
+
+
+def _seeds(outcome: Outcome) -> str:
+    return f"{'seed' if len(outcome.seeds) == 1 else 'seeds'} {', '.join(map(str, outcome.seeds))}"
 
 
 def _costs(outcome: Outcome) -> str:
@@ -119,6 +147,10 @@ def _costs(outcome: Outcome) -> str:
         for number, variant in enumerate(outcome.variants)
     )
     return table(head, rows, numbers=range(1, 7))
+
+
+COST_HEADS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF")
+"""What `cost_figures` are, in short."""
 
 
 def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:

@@ -6,7 +6,8 @@ import random
 
 from asr.scoring import UtteranceScore, score_utterance, summarize
 from asr.studies.compare import Variant
-from asr.studies.outcome import _compared, _pair, _pooled
+from asr.studies.markdown import markdown
+from asr.studies.outcome import Outcome, Pooled, _compared, _pair, _pooled
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -26,16 +27,39 @@ def scores(errors: float, seed: int) -> list[UtteranceScore]:
 
 def test_rates_are_means_over_seeds() -> None:
     of_seeds = {seed: scores(0.1, seed) for seed in range(3)}
-    (pooled,) = _pooled({("test", "greedy"): {"gru": of_seeds}})
+    (pooled,) = _pooled({("test", "greedy"): {"gru": of_seeds}}, {"test": 0})
     expected = [sum(each.words.errors for each in of_seed) / 400 for of_seed in of_seeds.values()]
     assert list(pooled.wer_by_seed.values()) == expected
     assert abs(pooled.result.wer - sum(expected) / 3) < 1e-12
     assert (pooled.result.utterances, pooled.result.words) == (40, 400)
 
 
+def outcome_of(pooled: tuple[Pooled, ...], seeds: tuple[int, ...]) -> Outcome:
+    circumstances: dict[str, str | int] = {"runs at a time": 1}
+    return Outcome(
+        title="", match="", seeds=seeds, variants=(), pooled=pooled, pairs=(), failures={}, circumstances=circumstances
+    )
+
+
+def test_rates_stand_at_their_seeds_where_a_run_failed() -> None:
+    of_seeds = {seed: scores(0.1, seed) for seed in (1, 2)}
+    (pooled,) = _pooled({("test", "greedy"): {"gru": of_seeds}}, {"test": 0})
+    text = markdown(outcome_of((pooled,), (0, 1, 2)))
+    rates = [f"{100 * rate:.2f}" for rate in pooled.wer_by_seed.values()]
+    assert "| WER % of seeds 0, 1, 2 |" in text
+    assert f"| -, {rates[0]}, {rates[1]} |" in text
+    assert "mean over seeds 0, 1, 2; -: that run failed, and the mean is over the others." in text
+    assert "failed" not in markdown(outcome_of((pooled,), (1, 2)))
+
+
+def test_a_part_of_a_test_set_is_called_one() -> None:
+    (pooled,) = _pooled({("test", "greedy"): {"gru": {0: scores(0.1, 0)}}}, {"test": 2620})
+    assert "test: a part, 40 of 2620 utterances." in markdown(outcome_of((pooled,), (0,)))
+
+
 def test_the_same_seed_three_times_is_no_surer_than_once() -> None:
     one, other = scores(0.1, 0), scores(0.14, 1)
-    (pooled,) = _pooled({("test", "greedy"): {"gru": dict.fromkeys(range(3), one)}})
+    (pooled,) = _pooled({("test", "greedy"): {"gru": dict.fromkeys(range(3), one)}}, {"test": 0})
     alone = summarize(one, subset="test", decoder="greedy")
     assert (pooled.result.wer_low, pooled.result.wer_high) == (alone.wer_low, alone.wer_high)
     once = _pair("test", "greedy", ("a", "b"), (0,), {0: one}, {0: other}).comparison
