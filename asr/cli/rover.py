@@ -59,13 +59,15 @@ def rover(
         raise ConfigError(f"--method {method}: no such method{did_you_mean(method, _METHODS)}")
     if len(hypothesis) < 2:
         raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")
+    if len({path.resolve() for path in hypothesis}) < len(hypothesis):
+        raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
     check_outputs({"--out": out})
+    if any(out.resolve() == path.resolve() for path in hypothesis):
+        raise ConfigError(f"--out {out}: stands among the files to vote on, and would be overwritten; write elsewhere")
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
-    if len(heard) < len(hypothesis):
-        raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
     ids = _ids(heard)
     weights = (alpha, null_confidence) if method == "confidence" else None
     texts = {name: _together(name, heard, weights) for name in ids}
