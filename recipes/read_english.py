@@ -11,14 +11,13 @@ All of it is one part, "all"; `train`, `dev` and `test` divide it by the CRC of 
 
 from __future__ import annotations
 
-import json
 import logging
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 from asr.audio import audio_info
-from asr.corpus.utterance import Utterance, utterance_of_record, write_manifest
+from asr.corpus.utterance import Utterance, record_of_line, utterance_of_record, write_manifest
 from asr.errors import CorpusError
 from asr.recipe import Recipe
 
@@ -37,8 +36,12 @@ def read_all(root: Path) -> Iterator[Utterance]:
     path = root / "manifest.jsonl"
     if not path.is_file():
         raise CorpusError(f"{root}: expected manifest.jsonl there")
-    lines = enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
-    utterances = [utterance_of_record(json.loads(line), root, f"{path}:{number}") for number, line in lines]
+    utterances = []
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        where = f"{path}:{number}"
+        record = record_of_line(line, where)
+        if record is not None:
+            utterances.append(utterance_of_record(record, root, where))
     best: dict[str, Utterance] = {}
     for utterance in utterances:
         other = best.get(utterance.id)

@@ -36,8 +36,13 @@ def read_published(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of the publisher's own part `split`, train or test."""
     for folder in (root / "speechocean762", root):
         if (folder / "manifest.jsonl").is_file():
-            utterances = read_manifest(folder / "manifest.jsonl")
-            yield from (utterance for utterance in utterances if utterance.metadata["split"] == split)
+            for utterance in read_manifest(folder / "manifest.jsonl"):
+                if "split" not in utterance.metadata:
+                    raise CorpusError(
+                        f"{folder / 'manifest.jsonl'}: '{utterance.id}' has no key 'split' (train or test)"
+                    )
+                if utterance.metadata["split"] == split:
+                    yield utterance
             return
         if (folder / split / "wav.scp").is_file():
             yield from read_kaldi(folder, split)

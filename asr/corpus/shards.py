@@ -291,13 +291,23 @@ def _write_all(
 
 def _with_unique_ids(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
     ids: set[str] = set()
-    for utterance in utterances:
+    for utterance in _read_whole(utterances):
         check_id(utterance.id, where="shards")
         if utterance.id in ids:
             raise CorpusError(f"two utterances have the id '{utterance.id}'; ids must be unique within a split")
         ids.add(utterance.id)
         check_text(utterance.text, where=f"utterance '{utterance.id}'")
         yield utterance
+
+
+def _read_whole(utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+    """`utterances`; a file of theirs that cannot be read is told as that, not as shards that cannot be written."""
+    try:
+        yield from utterances
+    except OSError as error:
+        raise CorpusError(
+            f"{error.filename or 'the corpus'}: cannot read the corpus: {error.strerror or error}"
+        ) from error
 
 
 def _remove_shards(folder: Path, *, keep: Collection[str]) -> None:

@@ -144,6 +144,35 @@ def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest
     assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("speechocean762", '{"id": "a", "audio": "a.wav", "text": "x"}\n', r"manifest\.jsonl: 'a' has no key 'split'"),
+        ("read_english", '{"id": "a"\n', r"manifest\.jsonl:1: not JSON"),
+    ],
+)
+def test_another_manifest_is_named(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / "manifest.jsonl").write_text(content, encoding="utf-8")
+    with pytest.raises(CorpusError, match=message):
+        list(find_recipe(name).read(tmp_path, "train"))
+
+
+def test_blank_lines_of_a_manifest_are_passed_over(tmp_path: Path) -> None:
+    recipe = find_recipe("read_english")
+    recipe.imitate(tmp_path)
+    with (tmp_path / "manifest.jsonl").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert len(list(recipe.read(tmp_path, "all"))) == 60
+
+
+def test_a_list_that_is_missing_is_not_told_as_shards(tmp_path: Path) -> None:
+    recipe = find_recipe("an4")
+    recipe.imitate(tmp_path)
+    (tmp_path / "etc" / "an4_train.transcription").unlink()
+    with pytest.raises(CorpusError, match=r"an4_train\.transcription: cannot read the corpus: No such file"):
+        write_shards(recipe.read(tmp_path, "train"), tmp_path / "shards", sample_rate=16000, config=ShardsConfig())
+
+
 def test_librispeech_downloads_only_the_subsets_that_are_used() -> None:
     recipe = find_recipe("librispeech")
     for download in recipe.downloads:
