@@ -170,10 +170,16 @@ def _work(job: Job, place: Place, answer: Connection) -> None:
             answer.send(str(error))
         except Exception as error:  # a defect of this program: told to the parent in one line, and whole in the output
             traceback.print_exc()
-            answer.send(f"{type(error).__name__}: {' '.join(str(error).split())}; the traceback is in {job.output}")
+            answer.send(one_line(error, job.output))
         else:
             return
     sys.exit(1)
+
+
+def one_line(error: Exception, output: Path | None) -> str:
+    """A defect of this program in one line; its traceback is in the file `output`, None: it was printed."""
+    where = "was printed" if output is None else f"is in {output}"
+    return f"{type(error).__name__}: {' '.join(str(error).split())}; the traceback {where}"
 
 
 def _live_and_die_with_parent() -> None:

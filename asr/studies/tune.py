@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import shutil
+import traceback
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -25,9 +26,9 @@ from asr.config import parse_yaml
 from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
 from asr.experiment import Run, RunRequest
 from asr.pipeline import run_stages
-from asr.studies.compare import preparation_folder, prepare_run
+from asr.studies.compare import OUTPUT_FILE, preparation_folder, prepare_run
 from asr.studies.grammar import Space, split_spaces
-from asr.studies.jobs import Job, Place, run_jobs
+from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
 from asr.studies.tune_page import write_search_page
 from asr.training.loop import CHECKPOINT_FOLDER
@@ -231,7 +232,7 @@ def _do_trial(search: Search, study: optuna.Study, trial: Trial, folder: Path, p
     name = f"trial {folder.name} ({' '.join(overrides)})"
     try:
         with (
-            (folder / "output.txt").open("a", encoding="utf-8") as file,
+            (folder / OUTPUT_FILE).open("a", encoding="utf-8") as file,
             contextlib.redirect_stdout(file),
             contextlib.redirect_stderr(file),
         ):
@@ -242,15 +243,24 @@ def _do_trial(search: Search, study: optuna.Study, trial: Trial, folder: Path, p
         said = f"stopped after epoch {max(epoch.epoch for epoch in read_curve(folder))}, others were better by then"
     except StoppedByUserError:
         raise
-    except AsrError as error:
-        value, state, said = math.nan, TrialState.FAIL, f"failed: {error}"
-        trial.set_user_attr("error", str(error))
+    except Exception as error:
+        # Also one of torch or of this program: a trial that is never told to have failed would be taken up again and again.
+        message = str(error) if isinstance(error, AsrError) else _with_traceback(error, folder / OUTPUT_FILE)
+        value, state, said = math.nan, TrialState.FAIL, f"failed: {message}"
+        trial.set_user_attr("error", message)
     trial.set_user_attr("overrides", list(overrides))
     with _lock(search):
         study.tell(trial, value if state == TrialState.COMPLETE else None, state=state)
         _tidy(folder, keep_best=state == TrialState.COMPLETE)
         write_findings(search)
     print(f"{name}: {said}", flush=True)
+
+
+def _with_traceback(error: Exception, output: Path) -> str:
+    """`error` in one line, after its traceback is written to the end of `output`."""
+    with output.open("a", encoding="utf-8") as file:
+        traceback.print_exception(error, file=file)
+    return one_line(error, output)
 
 
 def _train(search: Search, trial: Trial, run: Run) -> float:

@@ -92,6 +92,26 @@ def test_a_trial_whose_process_is_gone_goes_on(search: Callable[..., Search], mo
     assert sorted(record["by_epoch"]) == ["1", "2"]
 
 
+def test_a_trial_that_breaks_has_failed_and_the_search_goes_on(
+    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, calls = tune.run_stages, []
+
+    def breaks_once(run: object, stages: list[str]) -> None:
+        calls.append(run)
+        if len(calls) == 1:
+            raise RuntimeError("a kernel\ndoes not fit")
+        real(run, stages)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(tune, "run_stages", breaks_once)
+    found = search(num_trials=2)
+    search_all(found, 1)
+    assert states(found) == ["fail", "complete"]
+    output = found.folder / "trials" / "0000" / "output.txt"
+    assert f"failed: RuntimeError: a kernel does not fit; the traceback is in {output}\n" in capsys.readouterr().out
+    assert "Traceback" in output.read_text(encoding="utf-8")
+
+
 def test_trials_are_stopped_early_and_failures_are_counted(
     search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:

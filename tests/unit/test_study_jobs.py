@@ -51,6 +51,11 @@ def test_each_job_ends_by_itself(tmp_path: Path) -> None:
     assert said[-1].startswith("works: done, ")
 
 
+def test_a_traceback_that_was_printed_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    found = run_jobs([Job(name="breaks", work=breaks, arguments=(tmp_path,))], 1, lambda text: None)
+    assert found == {"breaks": "KeyError: 'a defect'; the traceback was printed"}
+
+
 def test_places_share_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 0)
     monkeypatch.setattr(jobs.torch, "get_num_threads", lambda: 8)
