@@ -132,6 +132,8 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     speaker = record.pop("speaker", None)
     if speaker is not None and not isinstance(speaker, str):
         raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
+    if not _is_unicode(f"{speaker}{_json(record)}"):
+        raise CorpusError(f"{where}: what is said of '{utterance_id}' besides its text is not valid Unicode")
     return Utterance(
         id=utterance_id,
         audio=folder / audio,

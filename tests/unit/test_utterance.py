@@ -78,6 +78,8 @@ def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path: Path) -> No
         ('{"id": "b", "audio": "b\\u0000.wav", "text": "x"}', "'audio' of 'b' is not a path"),
         ('{"id": "b", "audio": "b.wav", "text": " "}', "'b' has no text"),
         ('{"id": "b", "audio": "b.wav", "text": "\\udfff"}', "not valid Unicode"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "speaker": "\\udfff"}', "not valid Unicode"),
+        ('{"id": "b", "audio": "b.wav", "text": "x", "place": ["\\udfff"]}', "not valid Unicode"),
         (GOOD, "id 'a' stands already in line 1"),
     ],
 )
