@@ -26,6 +26,7 @@ from asr.corpus.places import find_place, inside, open_place, title
 from asr.corpus.shards import ShardIndex, ShardsConfig, read_shard, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
+from asr.recipe import recipe_of_files
 
 RATE = 8000
 SMALL = BatchesConfig(seconds=1, shuffle_buffer=10, window_batches=2, num_workers=0)
@@ -227,6 +228,13 @@ def test_nobody_answers(train: ShardIndex) -> None:
         CorpusError, match=r"http://127\.0\.0\.1:9/train/index\.json: the connection failed .*; tried 4"
     ):
         ShardIndex.load("http://127.0.0.1:9/train")
+
+
+def test_the_folder_where_one_stands_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dev").mkdir()
+    monkeypatch.chdir(tmp_path / "dev")
+    assert title(Path()) == title(Path("../dev")) == "dev"
+    assert recipe_of_files(Path(), (tmp_path,)).name == "dev"
 
 
 def test_places_are_told_apart(tmp_path: Path) -> None:
