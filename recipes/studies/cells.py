@@ -1,6 +1,6 @@
 """Which recurrent network hears best? Questions about cells, depth, direction and what is around them, asked of two corpora.
 
-    python recipes/studies/cells.py --root-fsdd CORPORA/fsdd --out runs/cells [--only NAME ...] [key.path=value ...]
+    python recipes/studies/cells.py --root-fsdd CORPORA/fsdd --out runs/cells [--only NAME ...] [-- key.path=value ...]
 
 Each question is one call of `asr compare`, which is printed, with three seeds and short trainings; settings behind the
 options hold for all. What is done is not done again. Without `--root-fsdd`, only `spoken_commands` is asked. `--list` tells
