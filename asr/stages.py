@@ -13,7 +13,7 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
-from asr.corpus.shards import ShardIndex, shard_utterances, write_shards
+from asr.corpus.shards import ShardIndex, read_shard, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError
@@ -43,6 +43,8 @@ from asr.training.validation import Validation, validate
 
 REPORT_FILE = "report.html"
 _NORMALIZATION_BATCHES = 100
+# For the longest text: long texts belong to long utterances.
+_SHARDS_LOOKED_INTO = 4
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
 # Of test speech, in all, that goes into the report to be heard: some four kilobytes a second.
@@ -204,15 +206,27 @@ def train(run: Run) -> None:
 
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
     """Say before the first update, not in the middle of the night, when the largest batches do not fit into memory."""
-    seconds = run.experiment.batches.seconds
+    batches = run.experiment.batches
     longest = max(max(shard.num_samples) for shard in index.shards) / index.sample_rate
-    fitting = updater.largest_batch_seconds(seconds, longest)
-    if fitting < seconds:
+    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index))
+    if fitting == 0:
         print(
-            f"  note: batches of {seconds:g} s do not fit into memory, {fitting:g} s do: set batches.seconds={fitting:g}, "
-            "or larger batches will be halved as they come",
+            f"  note: the longest utterances, {longest:g} s, do not fit into memory even alone: leave them out, or make "
+            "the model smaller",
             flush=True,
         )
+    elif fitting < batches.seconds:
+        print(
+            f"  note: batches of {batches.seconds:g} s do not fit into memory, {fitting:g} s do: set "
+            f"batches.seconds={fitting:g}, or larger batches will be halved as they come",
+            flush=True,
+        )
+
+
+def _longest_text(index: ShardIndex) -> str:
+    """The longest text, as far as one can tell from the few shards with the longest utterances: a corpus may be large."""
+    shards = sorted(index.shards, key=lambda shard: max(shard.num_samples), reverse=True)[:_SHARDS_LOOKED_INTO]
+    return max((stored.utterance.text for shard in shards for stored in read_shard(index, shard)), key=len)
 
 
 def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
