@@ -152,7 +152,9 @@ class Trainer:
     def resume(self, state: dict[str, Any]) -> None:
         """Continue from the training state of a checkpoint; the model's weights are already loaded."""
         self.updater.optimizer.load_state_dict(state["optimizer"])
-        self.updater.scaler.load_state_dict(state["scaler"])
+        # Empty where no scaler was in use; then its scale starts anew.
+        if state["scaler"]:
+            self.updater.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["moving_average"])
         if self.updater.objective.heads:
