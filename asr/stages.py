@@ -31,7 +31,7 @@ from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
-from asr.training.init import freeze, pretrained
+from asr.training.init import freeze, pretrained, refuse_unspellable
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
@@ -233,7 +233,10 @@ def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[Acous
     experiment = run.experiment
     torch.manual_seed(experiment.seed)
     if experiment.init.model is not None:
-        return pretrained(experiment.init, experiment.acoustic, tokenizer)
+        model, tokenizer = pretrained(experiment.init, experiment.acoustic, tokenizer)
+        if experiment.init.vocabulary == "model":
+            refuse_unspellable(experiment.init, tokenizer, shard_utterances(index))
+        return model, tokenizer
     model = AcousticModel(experiment.acoustic, tokenizer.size)
     if experiment.features.normalization == "global":
         batches = sequential_batches(index, experiment.batches)
