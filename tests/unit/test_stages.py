@@ -12,6 +12,8 @@ from test_pipeline import make_run
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
+from asr.errors import ConfigError
+from asr.experiment import load_experiment
 from asr.stages import _try_largest_batch
 
 RATE = 8000
@@ -53,3 +55,9 @@ def test_batches_are_tried_with_the_longest_sound_and_text(
     found = capsys.readouterr().out
     assert found.strip().startswith(said)
     assert bool(found) == bool(said)
+
+
+def test_a_seed_that_torch_does_not_take_is_refused_with_the_configuration() -> None:
+    assert load_experiment(None, [f"seed={2**64 - 1}"]).seed == 2**64 - 1
+    with pytest.raises(ConfigError, match=r"seed: input should be less than 18446744073709551616"):
+        load_experiment(None, [f"seed={2**64}"])
