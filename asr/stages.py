@@ -205,10 +205,12 @@ def train(run: Run) -> None:
 
 
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
-    """Say before the first update, not in the middle of the night, when the largest batches do not fit into memory."""
+    """Say before the first update, not in the middle of the night, when the largest batches do not fit into a GPU."""
     batches = run.experiment.batches
     longest = max(max(shard.num_samples) for shard in index.shards) / index.sample_rate
     fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index))
+    # What a study says of memory is what the training takes, not what was tried, which may have been the whole GPU.
+    torch.cuda.reset_peak_memory_stats(updater.device)
     if fitting == 0:
         print(
             f"  note: the longest utterances, {longest:g} s, do not fit into memory even alone: leave them out, or make "

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from test_pipeline import make_run
 
 from asr.audio import encode_audio
@@ -26,6 +27,7 @@ class Asked:
     def __init__(self, fitting: float) -> None:
         self.fitting = fitting
         self.asked: tuple[Any, ...] = ()
+        self.device = torch.device("cuda")
 
     def largest_batch_seconds(self, *arguments: Any) -> float:
         self.asked = arguments
@@ -41,8 +43,14 @@ class Asked:
     ],
 )
 def test_batches_are_tried_with_the_longest_sound_and_text(
-    fitting: float, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fitting: float,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    forgotten: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
     clips = [
         Utterance(id=f"u{length}", audio=encode_audio(np.zeros(length, np.float32), RATE, "flac"), text=text)
         for text, length in TEXTS.items()
@@ -55,6 +63,7 @@ def test_batches_are_tried_with_the_longest_sound_and_text(
     found = capsys.readouterr().out
     assert found.strip().startswith(said)
     assert bool(found) == bool(said)
+    assert forgotten == [updater.device]
 
 
 def test_a_seed_that_torch_does_not_take_is_refused_with_the_configuration() -> None:
