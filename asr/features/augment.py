@@ -107,7 +107,12 @@ class Augmenter:
         self.generator = torch.Generator().manual_seed(seed)
 
     def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,)."""
+        """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,), in their own precision."""
+        # Autocast would resample in half precision: some utterances would hiss, and float32 noise could not be added.
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return self._sound(waveforms, num_samples)
+
+    def _sound(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.speed is not None:
             waveforms, num_samples = self._change_speed(self.config.speed, waveforms, num_samples)
         if self.config.reverberation is not None:
