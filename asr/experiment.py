@@ -76,7 +76,7 @@ class SplitsConfig(Section):
 class Experiment(Section):
     """One run: configuration file plus overrides, resolved."""
 
-    seed: int = Field(default=0, ge=0, description="everything random follows from it")
+    seed: int = Field(default=0, ge=0, lt=2**64, description="everything random follows from it")
     device: str = Field(default="auto", description="auto, cpu, cuda, cuda:1, mps")
     splits: SplitsConfig = SplitsConfig()
     tokenizer: TokenizerConfig = CharacterTokenizerConfig()

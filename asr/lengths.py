@@ -58,8 +58,8 @@ def frames_needed_by_ctc(tokens: list[int] | tuple[int, ...]) -> int:
     return len(tokens) + sum(1 for left, right in pairwise(tokens) if left == right)
 
 
-def valid_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
-    """A boolean mask (B, max_length), True where position < length, on the device of `lengths` (B,).
+def valid_mask(lengths: torch.Tensor, max_length: int, device: torch.device | None = None) -> torch.Tensor:
+    """A boolean mask (B, max_length), True where position < length, on `device`; None: on that of `lengths` (B,).
 
     Example:
         >>> import torch
@@ -68,4 +68,7 @@ def valid_mask(lengths: torch.Tensor, max_length: int) -> torch.Tensor:
     """
     import torch
 
+    if device is not None:
+        # Lengths stay on the CPU. A plain copy to a GPU would wait until that has done all it was given before.
+        lengths = lengths.to(device, non_blocking=True)
     return torch.arange(max_length, device=lengths.device)[None, :] < lengths[:, None]

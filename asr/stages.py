@@ -13,7 +13,7 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
-from asr.corpus.shards import ShardIndex, shard_utterances, write_shards
+from asr.corpus.shards import ShardIndex, read_shard, shard_utterances, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError
@@ -31,7 +31,7 @@ from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
-from asr.training.init import freeze, pretrained
+from asr.training.init import freeze, pretrained, refuse_unspellable
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
@@ -43,6 +43,8 @@ from asr.training.validation import Validation, validate
 
 REPORT_FILE = "report.html"
 _NORMALIZATION_BATCHES = 100
+# For the longest text: long texts belong to long utterances.
+_SHARDS_LOOKED_INTO = 4
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
 # Of test speech, in all, that goes into the report to be heard: some four kilobytes a second.
@@ -203,23 +205,40 @@ def train(run: Run) -> None:
 
 
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
-    """Say before the first update, not in the middle of the night, when the largest batches do not fit into memory."""
-    seconds = run.experiment.batches.seconds
+    """Say before the first update, not in the middle of the night, when the largest batches do not fit into a GPU."""
+    batches = run.experiment.batches
     longest = max(max(shard.num_samples) for shard in index.shards) / index.sample_rate
-    fitting = updater.largest_batch_seconds(seconds, longest)
-    if fitting < seconds:
+    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index))
+    # What a study says of memory is what the training takes, not what was tried, which may have been the whole GPU.
+    torch.cuda.reset_peak_memory_stats(updater.device)
+    if fitting == 0:
         print(
-            f"  note: batches of {seconds:g} s do not fit into memory, {fitting:g} s do: set batches.seconds={fitting:g}, "
-            "or larger batches will be halved as they come",
+            f"  note: the longest utterances, {longest:g} s, do not fit into memory even alone: leave them out, or make "
+            "the model smaller",
             flush=True,
         )
+    elif fitting < batches.seconds:
+        print(
+            f"  note: batches of {batches.seconds:g} s do not fit into memory, {fitting:g} s do: set "
+            f"batches.seconds={fitting:g}, or larger batches will be halved as they come",
+            flush=True,
+        )
+
+
+def _longest_text(index: ShardIndex) -> str:
+    """The longest text, as far as one can tell from the few shards with the longest utterances: a corpus may be large."""
+    shards = sorted(index.shards, key=lambda shard: max(shard.num_samples), reverse=True)[:_SHARDS_LOOKED_INTO]
+    return max((stored.utterance.text for shard in shards for stored in read_shard(index, shard)), key=len)
 
 
 def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
     experiment = run.experiment
     torch.manual_seed(experiment.seed)
     if experiment.init.model is not None:
-        return pretrained(experiment.init, experiment.acoustic, tokenizer)
+        model, tokenizer = pretrained(experiment.init, experiment.acoustic, tokenizer)
+        if experiment.init.vocabulary == "model":
+            refuse_unspellable(experiment.init, tokenizer, shard_utterances(index))
+        return model, tokenizer
     model = AcousticModel(experiment.acoustic, tokenizer.size)
     if experiment.features.normalization == "global":
         batches = sequential_batches(index, experiment.batches)

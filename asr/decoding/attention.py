@@ -133,7 +133,7 @@ class AttentionSearch:
             following, after = self.decoder.step(last, state, memory)
             candidates = [
                 (row, token, text)
-                for row, likely in enumerate(following.double().cpu().numpy())
+                for row, likely in enumerate(following.cpu().double().numpy())
                 for token, text in self._followed(beam[row], likely, log_probs)
             ]
             # Sorting is stable: among equals the better beginning goes first, then the end, then the lower token.

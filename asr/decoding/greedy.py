@@ -38,7 +38,8 @@ class GreedyDecoder:
             return [[Hypothesis(text="", score=0.0)] for _ in range(batch_size)]
         best, tokens = log_probs.float().max(dim=-1)
         valid = valid_mask(num_frames, max_frames)
-        scores = torch.where(valid, best, 0).double().sum(dim=1).tolist()
+        # Fetched first, for not every device has float64.
+        scores = torch.where(valid, best, 0).cpu().double().sum(dim=1).tolist()
         rows, spoken, frames = (column.tolist() for column in _runs(best, torch.where(valid, tokens, 0)))
         bounds = torch.bincount(torch.tensor(rows, dtype=torch.long), minlength=batch_size).cumsum(0).tolist()
         return [

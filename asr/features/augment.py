@@ -107,7 +107,12 @@ class Augmenter:
         self.generator = torch.Generator().manual_seed(seed)
 
     def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,)."""
+        """Augmented waveforms (B, N') of `waveforms` (B, N) and their lengths (B,), in their own precision."""
+        # Autocast would resample in half precision: some utterances would hiss, and float32 noise could not be added.
+        with torch.autocast(waveforms.device.type, enabled=False):
+            return self._sound(waveforms, num_samples)
+
+    def _sound(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.speed is not None:
             waveforms, num_samples = self._change_speed(self.config.speed, waveforms, num_samples)
         if self.config.reverberation is not None:
@@ -116,14 +121,14 @@ class Augmenter:
             waveforms = self._add_noise(self.config.noise, waveforms, num_samples)
         if self.config.gain is not None:
             gain_db = self._uniform(len(waveforms), self.config.gain.low_db, self.config.gain.high_db)
-            waveforms = waveforms * (10 ** (gain_db / 20)).to(waveforms.device)[:, None]
+            waveforms = waveforms * (10 ** (gain_db / 20)).to(waveforms.device, non_blocking=True)[:, None]
         return waveforms, num_samples
 
     def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
         """Warped and masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,)."""
         if self.config.warp is not None:
             factors = self._uniform(len(features), self.config.warp.low, self.config.warp.high)
-            features = _warped(features, factors.to(features.device))
+            features = _warped(features, factors.to(features.device, non_blocking=True))
         config = self.config.spec_augment
         if config is None:
             return features
@@ -137,7 +142,7 @@ class Augmenter:
             frames = num_frames.cpu()
             limit = (frames * config.time_share).long().clamp(max=config.time_width)
             keep &= ~self._interval(frames, limit, max_frames)[:, :, None]
-        return features * keep.to(features.device)
+        return features * keep.to(features.device, non_blocking=True)
 
     def _uniform(self, count: int, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=self.generator)
@@ -158,7 +163,7 @@ class Augmenter:
             if len(members) == 0:
                 continue
             old, new = round(factor * _HUNDREDTHS), _HUNDREDTHS
-            at_device = members.to(waveforms.device)
+            at_device = members.to(waveforms.device, non_blocking=True)
             lengths[members] = (num_samples[members] * new + old - 1) // old
             resampled = waveforms[at_device] if old == new else _resampled(waveforms[at_device], old, new)
             # The resampling filter rings on behind the end of an utterance, where padding has to stay zero.
@@ -180,12 +185,12 @@ class Augmenter:
         tails = noise[rows] * fall
         tails = tails / torch.linalg.vector_norm(tails, dim=1, keepdim=True) * 10 ** (-level_db[rows, None] / 20)
         # The direct sound stays where it is, so that the text keeps its frames.
-        response = nn.functional.pad(tails, (1, 0), value=1.0).to(waveforms.device)
-        at_device = rows.to(waveforms.device)
+        response = nn.functional.pad(tails, (1, 0), value=1.0).to(waveforms.device, non_blocking=True)
+        at_device = rows.to(waveforms.device, non_blocking=True)
         dry = waveforms[at_device]
         wet = audio_functional.fftconvolve(dry, response)[:, : dry.shape[1]]
         # As loud as before, and nothing behind the end, where padding has to stay zero.
-        wet = wet * valid_mask(num_samples.to(waveforms.device)[at_device], wet.shape[1])
+        wet = wet * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[at_device], wet.shape[1])
         before, after = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (dry, wet))
         return waveforms.index_copy(0, at_device, wet * before / after.clamp(min=1e-6))
 
@@ -194,18 +199,18 @@ class Augmenter:
         snr_db = self._uniform(len(waveforms), config.low_db, config.high_db)
         slope = self._uniform(len(waveforms), 0.0, 1.0)
         noise_seed = int(torch.randint(2**62, (), generator=self.generator))
-        rows = noisy.nonzero()[:, 0].to(waveforms.device)
+        rows = noisy.nonzero()[:, 0].to(waveforms.device, non_blocking=True)
         if len(rows) == 0:
             return waveforms
         generator = torch.Generator(waveforms.device).manual_seed(noise_seed)
         # A Fourier transform of a length with a large prime factor takes several times longer.
         length = -(-waveforms.shape[1] // _FAST_MULTIPLE) * _FAST_MULTIPLE
         noise = torch.randn(len(rows), length, generator=generator, device=waveforms.device)
-        noise = _coloured(noise, slope.to(waveforms.device)[rows])[:, : waveforms.shape[1]]
-        noise = noise * valid_mask(num_samples.to(waveforms.device)[rows], waveforms.shape[1])
+        noise = _coloured(noise, slope.to(waveforms.device, non_blocking=True)[rows])[:, : waveforms.shape[1]]
+        noise = noise * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[rows], waveforms.shape[1])
         loudness = torch.linalg.vector_norm(waveforms[rows], dim=1)
         noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
-        level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device)[rows] / 20)
+        level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device, non_blocking=True)[rows] / 20)
         return waveforms.index_add(0, rows, level[:, None] * noise)
 
 

@@ -44,7 +44,7 @@ class FeatureExtractor(nn.Module):
         """
         with torch.autocast(signals.device.type, enabled=False):
             features, num_frames = self.unnormalized(signals.float(), num_samples)
-            mask = valid_mask(num_frames.to(features.device), features.shape[1])[..., None]
+            mask = valid_mask(num_frames, features.shape[1], features.device)[..., None]
             # Not a product: what stands behind the end may be infinite.
             features = features.masked_fill(~mask, 0.0)
             if self.config.normalization == "utterance":
@@ -70,7 +70,7 @@ class FeatureExtractor(nn.Module):
         count = 0
         for signals, num_samples in batches:
             features, num_frames = self.unnormalized(signals.to(self.mean.device), num_samples)
-            valid = features[valid_mask(num_frames.to(features.device), features.shape[1])].double().cpu()
+            valid = features[valid_mask(num_frames, features.shape[1], features.device)].double().cpu()
             total += valid.sum(0)
             squares += valid.square().sum(0)
             count += len(valid)

@@ -44,7 +44,7 @@ def with_deltas(features: Tensor, num_frames: Tensor, order: int) -> Tensor:
     """
     parts = [features]
     steps = torch.arange(features.shape[1], device=features.device)
-    last = (num_frames.to(features.device) - 1)[:, None]
+    last = (num_frames.to(features.device, non_blocking=True) - 1)[:, None]
     scale = 2 * sum(n * n for n in range(1, _DELTA_REACH + 1))
     for _ in range(order):
         static = parts[-1]

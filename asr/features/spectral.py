@@ -122,7 +122,7 @@ class SpectralFrontEnd(nn.Module):
 
         Samples behind the end (B,) are taken as zero whatever they hold.
         """
-        inside = valid_mask(num_samples.to(waveforms.device), waveforms.shape[1])
+        inside = valid_mask(num_samples, waveforms.shape[1], waveforms.device)
         if self.training and self.config.dither > 0:
             waveforms = waveforms + self.config.dither * torch.randn_like(waveforms)
         if self.config.preemphasis > 0:

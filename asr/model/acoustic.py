@@ -80,7 +80,7 @@ class AcousticModel(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, S, V) in float32, and the encoder frames of each utterance (B,).
 
-        `num_samples` (B,) may stay on the CPU: then nothing here waits for the device.
+        `num_samples` (B,) should stay on the CPU: then nothing here waits for the device.
         """
         hidden, num_frames = self.encode(waveforms, num_samples, augmentation)
         return self.log_probs(hidden), num_frames

@@ -106,7 +106,7 @@ class AttentionDecoder(nn.Module):
 
     def memory(self, frames: Tensor, num_frames: Tensor) -> Memory:
         """What is looked at in `frames` (B, S, D), of which the first `num_frames` (B,), 1 or more, are valid."""
-        mask = valid_mask(num_frames.to(frames.device), frames.shape[1])
+        mask = valid_mask(num_frames, frames.shape[1], frames.device)
         return Memory(frames, self.keys(frames), mask)
 
     def start(self, memory: Memory) -> AttentionState:

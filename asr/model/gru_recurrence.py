@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from asr.model import gru_kernel
 
@@ -58,6 +59,7 @@ class _GruRecurrence(torch.autograd.Function):
         return tuple(direction[3][1:] for direction in directions)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *d_outputs: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         directions = []

@@ -69,7 +69,7 @@ class ConvSubsampling(nn.Module):
             hidden = torch.relu(convolution(hidden))
             num_frames = frames_after_subsampling(num_frames, 2)
             # The bias makes padding non-zero; the next convolution must see there the zeros that it pads with itself.
-            hidden = hidden * valid_mask(num_frames.to(hidden.device), hidden.shape[2])[:, None, :, None]
+            hidden = hidden * valid_mask(num_frames, hidden.shape[2], hidden.device)[:, None, :, None]
         hidden = hidden.transpose(1, 2).flatten(2)
         return self.projection(hidden), num_frames
 
@@ -98,7 +98,7 @@ class TimeConvSubsampling(nn.Module):
             hidden = torch.relu(convolution(hidden))
             num_frames = frames_after_subsampling(num_frames, 2)
             # As in two dimensions: what the bias makes of padding must not be heard.
-            hidden = hidden * valid_mask(num_frames.to(hidden.device), hidden.shape[2])[:, None]
+            hidden = hidden * valid_mask(num_frames, hidden.shape[2], hidden.device)[:, None]
         return self.projection(hidden.transpose(1, 2)), num_frames
 
 

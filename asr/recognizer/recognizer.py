@@ -44,7 +44,7 @@ class Recognized:
 class Heard(NamedTuple):
     """What the model made of a batch, and the readings that the decoder made of that.
 
-    `log_probs` (B, S, V) and `num_frames` (B,) are on the model's device.
+    `log_probs` (B, S, V) is on the model's device, `num_frames` (B,) where the batch's lengths are: on the CPU.
     """
 
     recognized: list[Recognized]

@@ -20,6 +20,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from asr.errors import ConfigError
+
 Item = TypeVar("Item")
 
 # The first process prepares a corpus, averages and evaluates while the others wait.
@@ -88,6 +90,9 @@ def join_workers() -> Iterator[Workers]:
     """The processes that `torchrun` started together with this one; a lone one where it did not.
 
     Only the first one prints: what the others would say is the same.
+
+    Raises:
+        ConfigError: there are GPUs on this machine, but fewer than processes.
     """
     if not dist.is_torchelastic_launched():
         yield Workers()
@@ -95,8 +100,14 @@ def join_workers() -> Iterator[Workers]:
     local_rank = dist.get_node_local_rank()
     on_gpu = torch.cuda.is_available()
     if on_gpu:
+        if local_rank >= (num_gpus := torch.cuda.device_count()):
+            raise ConfigError(
+                f"torchrun started {local_rank + 1} processes or more on this machine, which has {num_gpus} GPUs, and each "
+                f"needs one of its own: take --nproc-per-node {num_gpus}, or set CUDA_VISIBLE_DEVICES= to train on the CPU"
+            )
         torch.cuda.set_device(local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo")
+    # Both, because device=cpu may be asked for where there is a GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
     try:
         numbers = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         workers = Workers(dist.get_rank(), dist.get_world_size(), local_rank, numbers)

@@ -68,7 +68,7 @@ class SpeakerHead(nn.Module):
     def forward(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
         hidden, num_frames = material.layers[self.layers[0]]
-        mean = hidden.float().sum(dim=1) / num_frames.to(hidden.device)[:, None]
+        mean = hidden.float().sum(dim=1) / num_frames.to(hidden.device, non_blocking=True)[:, None]
         if self.adversarial:
             # Forward this is the mean, backward its negative.
             mean = 2 * mean.detach() - mean
@@ -94,7 +94,7 @@ class PhoneHead(nn.Module):
         log_probs = torch.log_softmax(self.output(hidden).float(), dim=-1)
         targets = CtcTargets(material.texts, self.lexicon, log_probs.device)
         losses, _ = targets.losses(log_probs, num_frames)
-        return losses.masked_fill((targets.lengths == 0).to(losses.device), 0.0).sum()
+        return losses.masked_fill((targets.lengths == 0).to(losses.device, non_blocking=True), 0.0).sum()
 
 
 def make_heads(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +11,8 @@ from pydantic import Field
 from torch import nn
 
 from asr.config import Section, Tree
-from asr.errors import ConfigError
+from asr.corpus.utterance import Utterance
+from asr.errors import ConfigError, TextError
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.encoder import EncoderConfig
@@ -61,6 +62,22 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(left_behind)}
     fresh.load_state_dict(weights, strict=False)
     return fresh, tokenizer
+
+
+def refuse_unspellable(config: InitConfig, tokenizer: Tokenizer, utterances: Iterable[Utterance]) -> None:
+    """Do nothing if the tokens of the model to start from can spell all training `utterances`.
+
+    Raises:
+        TextError: they lack a character, which training would find out in the middle of an epoch.
+    """
+    for utterance in utterances:
+        try:
+            tokenizer.encode(utterance.text)
+        except TextError as error:
+            raise TextError(
+                f"init.model={config.model}: its tokens cannot spell the training utterance '{utterance.id}': {error}; take "
+                "init.vocabulary=new for tokens of these texts and a new head, or mend the text"
+            ) from error
 
 
 def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:

@@ -150,13 +150,25 @@ class Trainer:
         self.workers = updater.workers
 
     def resume(self, state: dict[str, Any]) -> None:
-        """Continue from the training state of a checkpoint; the model's weights are already loaded."""
+        """Continue from the training state of a checkpoint; the model's weights are already loaded.
+
+        Raises:
+            TrainingError: the lexicon or the speakers have changed, which the heads were made for.
+        """
         self.updater.optimizer.load_state_dict(state["optimizer"])
-        self.updater.scaler.load_state_dict(state["scaler"])
+        # Empty where no scaler was in use; then its scale starts anew.
+        if state["scaler"]:
+            self.updater.scaler.load_state_dict(state["scaler"])
         if self.average is not None:
             self.average.load_state_dict(state["moving_average"])
         if self.updater.objective.heads:
-            self.updater.objective.heads.load_state_dict(state["heads"])
+            try:
+                self.updater.objective.heads.load_state_dict(state["heads"])
+            except RuntimeError as error:
+                raise TrainingError(
+                    f"{self.folder}: the heads of this training had other sizes when it was cut off: put back the file "
+                    "loss.phones.lexicon and the speakers that it began with, or start over with --fresh"
+                ) from error
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
 

@@ -38,7 +38,7 @@ class LossConfig(Section):
         ge=0,
         lt=1,
         description="share of the divergence from an even distribution over tokens, per frame, against over-confidence "
-        "(Kim, Hori & Watanabe 2017); 0: off",
+        "(Kim, Seltzer, Li & Zhao 2018); 0: off",
     )
     attention: AttentionLossConfig = AttentionLossConfig()
     speaker: SpeakerConfig | None = None

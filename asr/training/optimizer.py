@@ -11,13 +11,15 @@ from torch import nn
 
 from asr.config import Section
 
+_Share = Annotated[float, Field(ge=0, lt=1)]
+
 
 class AdamWConfig(Section):
     """Adam with decoupled weight decay. Source: Loshchilov & Hutter 2019."""
 
     kind: Literal["adamw"] = "adamw"
     lr: float = Field(default=2e-3, gt=0, description="highest learning rate")
-    betas: tuple[float, float] = Field(default=(0.9, 0.98), description="decay of the first and second moments")
+    betas: tuple[_Share, _Share] = Field(default=(0.9, 0.98), description="decay of the first and second moments")
     l2: float = Field(default=0.01, ge=0, description="weight decay of matrices; biases and norms are left alone")
     l1: float = Field(default=0.0, ge=0, description="weight of the sum of absolute values of matrices")
 

@@ -35,8 +35,8 @@ def plot_training(folder: Path) -> Path | None:
     _draw(rate, updates, "lr", "learning rate")
     rate.set(title="Learning rate", ylim=(0, None))
     for part in updates[0]["gradient_norms"] if updates else ():
-        points = [(record["update"], record["gradient_norms"][part]) for record in updates]
-        gradients.plot(*zip(*points, strict=True), label=part, linewidth=1)
+        norms = [{"update": record["update"], part: record["gradient_norms"][part]} for record in updates]
+        _draw(gradients, norms, part, part)
     gradients.set(title="Gradient norm by part of the model", yscale="log")
     for axis in axes.flat:
         axis.set_xlabel("update")

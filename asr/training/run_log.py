@@ -100,10 +100,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
     """`values` with non-finite numbers as text, which JSON can hold."""
-    return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in values.items()
-    }
+    return {name: _as_json_has_it(value) for name, value in values.items()}
+
+
+def _as_json_has_it(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _without_nan(value)
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _flat(prefix: str, values: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

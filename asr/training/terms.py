@@ -37,9 +37,8 @@ class CtcTargets:
         tokens = [speller.encode(text) for text in texts]
         self.lengths = torch.tensor([len(ids) for ids in tokens])
         self.frames_needed = torch.tensor([frames_needed_by_ctc(ids) for ids in tokens])
-        self.tokens = pad_sequence([torch.tensor(ids, dtype=torch.int64) for ids in tokens], batch_first=True).to(
-            device
-        )
+        padded = pad_sequence([torch.tensor(ids, dtype=torch.int64) for ids in tokens], batch_first=True)
+        self.tokens = padded.to(device, non_blocking=True)
 
     def losses(self, log_probs: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """CTC loss of each utterance (B,) in nats, 0 where it is impossible, and which are impossible (B,), on the CPU.
@@ -57,7 +56,7 @@ class CtcTargets:
             zero_infinity=True,
         )
         impossible = num_frames < self.frames_needed
-        return losses.masked_fill(impossible.to(losses.device), 0.0), impossible
+        return losses.masked_fill(impossible.to(losses.device, non_blocking=True), 0.0), impossible
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ class AttentionLoss:
             logits.transpose(1, 2), wanted, reduction="none", label_smoothing=self.config.label_smoothing
         )
         counts = valid_mask(targets.lengths + 1, wanted.shape[1]) & ~material.impossible[:, None]
-        return losses.masked_fill(~counts.to(losses.device), 0.0).sum()
+        return losses.masked_fill(~counts.to(losses.device, non_blocking=True), 0.0).sum()
 
 
 class BottleneckPrice:
@@ -243,7 +242,7 @@ class BottleneckPrice:
 
 def divergence_from_even(log_probs: Tensor, num_frames: Tensor) -> Tensor:
     """Kullback-Leibler divergence of an even distribution from `log_probs` (B, S, V), in nats, summed over valid frames."""
-    mask = valid_mask(num_frames.to(log_probs.device), log_probs.shape[1])
+    mask = valid_mask(num_frames, log_probs.shape[1], log_probs.device)
     divergence = -log_probs.mean(-1) - math.log(log_probs.shape[-1])
     return divergence.masked_fill(~mask, 0.0).sum()
 
@@ -254,6 +253,6 @@ def divergence_of_views(log_probs: Tensor, num_frames: Tensor) -> Tensor:
     `log_probs` (2B, S, V) holds the first views, then the second; of each pair both learn from the other as it is, so the
     divergence counts once from each side, as the CTC losses of both views do.
     """
-    mask = valid_mask(num_frames.to(log_probs.device), log_probs.shape[1])[..., None]
+    mask = valid_mask(num_frames, log_probs.shape[1], log_probs.device)[..., None]
     others = torch.cat(log_probs.detach().chunk(2)[::-1])
     return nn.functional.kl_div(log_probs, others, reduction="none", log_target=True).masked_fill(~mask, 0.0).sum()

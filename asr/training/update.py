@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from asr.corpus.batches import Batch
+from asr.corpus.batches import Batch, BatchesConfig
 from asr.errors import TrainingError
 from asr.features.augment import AugmentConfig, Augmenter
 from asr.model.acoustic import AcousticModel
@@ -129,14 +129,15 @@ class Updater:
                         f"{self.device}: a batch of {len(largest)} utterances, {seconds:.0f} s with padding, does not fit "
                         f"into memory (the first is '{largest.ids[0]}'): lower batches.seconds, or leave long utterances out"
                     ) from error
-                split += largest.ids
-                half = len(largest) // 2
-                halves = [largest.rows(0, half), largest.rows(half, len(largest))]
-                batches = [part for batch in batches for part in (halves if batch is largest else [batch])]
-                _free_memory(self.device)
             else:
                 result.split = split
                 return result
+            # Not in the handler, where the error still holds on to all that the failed attempt had made.
+            _free_memory(self.device)
+            split += largest.ids
+            half = len(largest) // 2
+            halves = [largest.rows(0, half), largest.rows(half, len(largest))]
+            batches = [part for batch in batches for part in (halves if batch is largest else [batch])]
 
     def _accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
         self.optimizer.zero_grad(set_to_none=True)
@@ -153,7 +154,8 @@ class Updater:
             with contextlib.nullcontext() if is_last else workers.local_only(self.losses):
                 # The place among all batches of the update, so that one process would draw the same for it.
                 place = position * workers.size + workers.rank
-                losses = self._backward(batch, target, number, derived_seed(self.seed, number, place), num_tokens)
+                seed = derived_seed(self.seed, number, place)
+                losses = self._backward(self.losses, batch, target, number, seed, num_tokens)
             if not batch.repeated:
                 total += torch.stack([losses.ctc.sum(), *losses.terms]) / num_tokens
                 result.seconds += float(batch.num_samples.sum()) / self.sample_rate
@@ -169,36 +171,53 @@ class Updater:
             result.impossible = workers.gather(result.impossible)
         return result
 
-    def largest_batch_seconds(self, seconds: float, longest: float) -> float:
-        """The most seconds of audio, padding included, up to `seconds`, whose gradients fit into memory, as tried.
+    def largest_batch_seconds(self, batches: BatchesConfig, longest: float, text: str) -> float:
+        """The most seconds of audio, padding included, up to `batches.seconds`, whose gradients fit into memory, as tried.
 
-        What is tried is noise in utterances of `longest` seconds; what does not fit is halved. Nothing is learnt from it.
+        What is tried is noise in utterances of `longest` seconds that say `text`, which should be the longest: what an
+        attention decoder keeps grows with frames times tokens. What does not fit is halved; 0: not one such utterance fits.
+        Nothing is learnt from it. Each process tries by itself, and the answer is that of the one with the least memory.
         """
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.train()
         length = max(1, round(longest * self.sample_rate))
-        num_features = self.model.config.num_stored_features
-        while seconds > longest:
-            count = max(1, int(seconds * self.sample_rate) // length)
-            shape = (count, length, num_features) if num_features else (count, length)
-            nothing = ("",) * count
-            noise = Batch(nothing, nothing, nothing, 0.1 * torch.randn(shape), torch.full((count,), length))
-            try:
-                self._accumulate([noise], 0)
+        seconds = batches.seconds
+        while True:
+            count = min(batches.max_utterances, max(1, int(seconds * self.sample_rate) // length))
+            if self._fits(count, length, text):
                 break
-            except torch.OutOfMemoryError:
-                seconds /= 2
-                _free_memory(self.device)
-        self.optimizer.zero_grad(set_to_none=True)
+            if count == 1:
+                seconds = 0.0
+                break
+            seconds = min(seconds, count * longest) / 2
         self.model.load_state_dict(state)
-        return seconds
+        return min(self.workers.gather([seconds]))
 
-    def _backward(self, batch: Batch, target: CtcTargets, number: int, seed: int, num_tokens: float) -> Losses:
-        """Add the gradients of one batch; what its loss is made of."""
+    def _fits(self, count: int, length: int, text: str) -> bool:
+        """Whether the gradients of `count` utterances of `length` samples that say `text` fit into this process's memory."""
+        num_features = self.model.config.num_stored_features
+        shape = (count, length, num_features) if num_features else (count, length)
+        nothing = ("",) * count
+        noise = Batch(nothing, (text,) * count, nothing, 0.1 * torch.randn(shape), torch.full((count,), length))
+        target = CtcTargets(noise.texts * self.objective.views, self.tokenizer, self.device)
+        try:
+            # Not through what is wrapped, where processes that need different numbers of attempts would wait for each other.
+            self._backward(self.objective, noise, target, 0, self.seed, 1.0)
+            fits = True
+        except torch.OutOfMemoryError:
+            fits = False
+        self.optimizer.zero_grad(set_to_none=True)
+        _free_memory(self.device)
+        return fits
+
+    def _backward(
+        self, objective: nn.Module, batch: Batch, target: CtcTargets, number: int, seed: int, num_tokens: float
+    ) -> Losses:
+        """Add the gradients of one batch by `objective`, wrapped or not; what its loss is made of."""
         torch.manual_seed(seed)
         batch = replace(batch, waveforms=batch.waveforms.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses: Losses = self.losses(batch, target, Augmenter(self.augment, seed, self.sample_rate), number)
+            losses: Losses = objective(batch, target, Augmenter(self.augment, seed, self.sample_rate), number)
         # Gradients become the mean over the processes, each of which has a share of the sum.
         share = 0 if batch.repeated else self.workers.size
         self.scaler.scale(share * losses.whole / num_tokens).backward()  # type: ignore[no-untyped-call]

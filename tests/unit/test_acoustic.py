@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+from typing import Any
+
 import pytest
 import torch
 from ragged import VOCABULARY_SIZE, encoder_config, ragged_batch, small_model
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
-from asr.features import LogMelConfig, MfccConfig
+from asr.features import AugmentConfig, Augmenter, LogMelConfig, MfccConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.model.acoustic import num_parameters
+from asr.training.terms import divergence_from_even
 
 LENGTHS = [1601, 800, 1, 1279]
 
@@ -134,3 +139,47 @@ def test_saved_state_is_weights_and_statistics() -> None:
 def test_same_seed_gives_the_same_model() -> None:
     for one, other in zip(small_model(seed=3).parameters(), small_model(seed=3).parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+class Waiting(TorchFunctionMode):
+    """Notes the copies between devices that would wait for all that a GPU was given before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copies: list[tuple[int, ...]] = []
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        options = options or {}
+        result = function(*arguments, **options)
+        is_copy = function is torch.Tensor.to and arguments[0].device != result.device
+        if is_copy and not options.get("non_blocking"):
+            self.copies.append(tuple(arguments[0].shape))
+        return result
+
+
+def test_lengths_on_the_cpu_let_nothing_wait_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *arguments, **options: nullcontext())  # meta knows none
+    settings = {
+        "features": {"kind": "log_mel", "n_mels": 8, "deltas": 1},
+        "encoder": {
+            "hidden_size": 4,
+            "num_layers": 2,
+            "subsampling": {"kind": "conv1d"},
+            "pyramid": {"after": 1},
+            "self_attention": {"after": 1, "heads": 2},
+            "bottleneck": {"after": 1, "size": 3},
+        },
+        "attention": {},
+    }
+    model = AcousticModel(AcousticConfig.model_validate(settings), 5).to("meta")
+    assert model.attention is not None
+    augmenter = Augmenter(AugmentConfig.model_validate({"gain": {}, "spec_augment": {"frequency_width": 2}}), 1)
+    with Waiting() as waiting:
+        waveforms, num_samples = torch.zeros(2, 8000, device="meta"), torch.tensor([8000, 4000])
+        hidden, num_frames = model.encode(waveforms, num_samples, augmenter)
+        log_probs = model.log_probs(hidden)
+        divergence_from_even(log_probs, num_frames)
+        scores = model.attention(hidden, num_frames, torch.ones(2, 3, dtype=torch.int64, device="meta"))
+    assert scores.shape == (2, 4, 5)
+    assert num_frames.tolist() == [7, 4]
+    assert waiting.copies == []

@@ -302,3 +302,13 @@ def test_warp_takes_bands_from_a_place_further_on() -> None:
     assert len(set(factors.tolist())) == 3
     assert factors.min() >= 0.9
     assert factors.max() <= 1.1
+
+
+def test_sound_keeps_its_precision_under_autocast() -> None:
+    config = AugmentConfig.model_validate({"speed": {"factors": [0.9, 1.1]}, "noise": {"probability": 1}, "gain": {}})
+    waveforms, num_samples = torch.randn(4, 3000, generator=torch.Generator().manual_seed(1)), torch.full((4,), 3000)
+    expected, _ = Augmenter(config, 7).waveforms(waveforms, num_samples)
+    with torch.autocast("cpu", torch.bfloat16):
+        found, _ = Augmenter(config, 7).waveforms(waveforms, num_samples)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, expected)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from spellers import grid_of, letters
+from torch.overrides import TorchFunctionMode
 
 from asr.decoding import GreedyDecoderConfig, Hypothesis, build_decoder
 
@@ -51,3 +53,24 @@ def test_runs_end_with_the_utterance() -> None:
     batch = torch.stack([grid_of("ba", VOCABULARY), grid_of("aa", VOCABULARY), grid_of("a-", VOCABULARY)])
     assert [found.tokens for found in decode(batch, [2, 1, 2])] == [(3, 2), (2,), (2,)]
     assert [found.frames for found in decode(batch, [2, 1, 2])] == [(0, 1), (0,), (0,)]
+
+
+class OnlyTheCpuHasDoubles(TorchFunctionMode):
+    """As with a GPU that has no float64, such as Apple's: what was not fetched from it cannot be made double."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: set[int] = set()
+
+    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+        result = function(*arguments, **(options or {}))
+        if function is torch.Tensor.cpu:
+            self.fetched.add(id(result))
+        if function is torch.Tensor.double and id(arguments[0]) not in self.fetched:
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype")
+        return result
+
+
+def test_reads_also_on_a_device_without_doubles() -> None:
+    with OnlyTheCpuHasDoubles():
+        assert decode(grid_of("a-b", VOCABULARY))[0].text == "ab"

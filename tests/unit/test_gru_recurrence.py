@@ -79,3 +79,12 @@ def test_half_precision_inputs_leave_the_sum_over_time_in_full_precision() -> No
         (output,) = gru_directions([cell], [frames])
     assert output.dtype == torch.float32
     torch.testing.assert_close(output, cell(frames)[0], rtol=0.05, atol=0.02)
+
+
+def test_gradient_of_a_gradient_is_refused() -> None:
+    # The compiled backward pass leaves no trace, so that what is missing of it would be taken for zero.
+    cell, inputs = nn.GRU(2, 3), torch.randn(4, 1, 2, requires_grad=True)
+    (output,) = gru_directions([cell], [inputs])
+    (gradient,) = torch.autograd.grad(output.square().sum(), inputs, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()

@@ -176,6 +176,15 @@ def test_a_resumed_training_ends_the_same_with_all_of_them(lexicon: str, tmp_pat
         assert torch.equal(value, expected[name]), name
 
 
+def test_resuming_with_another_lexicon_is_refused(lexicon: str, tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=1, checkpoint_every_updates=2)
+    state = cut_off(make_trainer(tmp_path, updater=all_terms(lexicon), config=config), tmp_path).training
+    assert state is not None
+    Path(lexicon).write_text(f"{LEXICON}cab k\n", encoding="utf-8")
+    with pytest.raises(TrainingError, match=r"heads.*other sizes.*loss\.phones\.lexicon.*--fresh"):
+        make_trainer(tmp_path, updater=all_terms(lexicon)).resume(state)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -8,14 +8,15 @@ import pytest
 import torch
 from ragged import encoder_config, shaken
 
-from asr.errors import CheckpointError, ConfigError
+from asr.corpus.utterance import Utterance
+from asr.errors import CheckpointError, ConfigError, TextError
 from asr.experiment import load_experiment
 from asr.features import LogMelConfig
 from asr.model import AcousticConfig, AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
-from asr.training.init import InitConfig, freeze, model_parts, pretrained
+from asr.training.init import InitConfig, freeze, model_parts, pretrained, refuse_unspellable
 from asr.training.optimizer import AdamWConfig, make_optimizer
 
 CONFIG = AcousticConfig(features=LogMelConfig(sample_rate=8000, n_mels=8), encoder=encoder_config())
@@ -141,3 +142,10 @@ def test_attention_is_brought_along_unless_it_is_not_wanted(trained: Path, train
     assert brought.attention == WITH_ATTENTION.attention
     assert load_experiment(None, [common, f"init.model={trained_with_attention}", "attention=null"]).attention is None
     assert load_experiment(None, [common, f"init.model={trained}", "attention={}"]).attention == AttentionConfig()
+
+
+def test_texts_that_the_tokens_of_the_model_cannot_spell_are_named() -> None:
+    said = [Utterance(id=name, audio=b"", text=text) for name, text in [("a-1", "cab"), ("a-2", "cabbage")]]
+    refuse_unspellable(InitConfig(model="runs/old"), OLD, said[:1])
+    with pytest.raises(TextError, match=r"runs/old.*'a-2'.*'e' \(U\+0065\), 'g'.*init\.vocabulary=new"):
+        refuse_unspellable(InitConfig(model="runs/old"), OLD, said)

@@ -105,6 +105,17 @@ def test_four_updates_equal_two_and_two(tmp_path: Path) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+def test_training_goes_on_in_half_precision_where_it_began_in_full(tmp_path: Path) -> None:
+    # As after a move to a GPU, where precision=auto may be fp16: what was saved knows no scale of the loss.
+    half = make_trainer(tmp_path, config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
+    checkpoint = cut_off(half, tmp_path)
+    assert checkpoint.training is not None
+    resumed = make_trainer(tmp_path, updater=make_updater(dtype=torch.float16))
+    resumed.resume(checkpoint.training)
+    assert resumed.progress.update == 2
+    assert resumed.updater.scaler.get_scale() == make_updater(dtype=torch.float16).scaler.get_scale()
+
+
 def test_patience_ends_a_training_that_does_not_improve(tmp_path: Path) -> None:
     trainer = make_trainer(
         tmp_path, config=TrainingConfig(epochs=50, patience=2), optimizer=SgdConfig(lr=1e-30, momentum=0.0, l2=0.0)

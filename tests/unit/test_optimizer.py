@@ -8,6 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from asr.config import validated
+from asr.errors import ConfigError
 from asr.training.optimizer import (
     AdamWConfig,
     CosineConfig,
@@ -76,3 +78,9 @@ def test_l1_gradient_is_that_of_the_sum_of_absolute_weights() -> None:
     add_l1_gradient(model, 0.7)
     torch.testing.assert_close(model.weight.grad, expected)
     torch.testing.assert_close(model.bias.grad, bias)
+
+
+@pytest.mark.parametrize("betas", [[0.9, 1.0], [1.5, 0.98], [-0.1, 0.98]])
+def test_decay_of_moments_must_be_a_share(betas: list[float]) -> None:
+    with pytest.raises(ConfigError, match=r"betas.*(less than 1|greater than or equal to 0), found"):
+        validated(AdamWConfig, {"betas": betas}, where="test")

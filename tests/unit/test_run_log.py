@@ -42,6 +42,12 @@ def test_not_a_number_is_kept_as_text(tmp_path: Path) -> None:
     assert read_metrics(tmp_path)[0]["loss"] == "nan"
 
 
+def test_not_a_number_inside_a_record_is_kept_as_text_too(tmp_path: Path) -> None:
+    with RunLog(tmp_path) as log:
+        log.record("train", 1, {"gradient_norms": {"head": float("inf"), "layer1": 1.0}})
+    assert read_metrics(tmp_path)[0]["gradient_norms"] == {"head": "inf", "layer1": 1.0}
+
+
 def test_events_are_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with RunLog(tmp_path) as log:
         log.event(7, "left out: a, b")
@@ -51,9 +57,9 @@ def test_events_are_printed_and_kept(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_plot_is_a_picture_also_with_odd_values(tmp_path: Path) -> None:
     with RunLog(tmp_path) as log:
-        for update in (10, 20):
+        for update, norm in ((10, 0.5), (20, float("nan"))):
             log.record(
-                "train", update, {"loss": float("inf"), "lr": 0.1, "gradient_norms": {"layer1": 1.0, "head": 0.5}}
+                "train", update, {"loss": float("inf"), "lr": 0.1, "gradient_norms": {"layer1": 1.0, "head": norm}}
             )
             log.record("validation", update, {"train_loss": 1.0, "loss": 1.2, "wer": 0.5, "cer": 0.2})
     path = plot_training(tmp_path)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Sequence
 
 import pytest
 import torch
 
-from asr.corpus.batches import Batch
+from asr.corpus.batches import Batch, BatchesConfig
 from asr.errors import TrainingError
 from asr.features import AugmentConfig, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.model.attention import AttentionConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
+from asr.training import update
+from asr.training.distributed import Workers
 from asr.training.loss import LossConfig, Objective
 from asr.training.optimizer import SgdConfig, make_optimizer
 from asr.training.terms import CtcTargets, Term, divergence_from_even, divergence_of_views
@@ -276,11 +279,68 @@ def test_an_utterance_that_does_not_fit_alone_is_named(monkeypatch: pytest.Monke
         updater.accumulate([make_batch()], 0)
 
 
+def test_memory_is_freed_when_nothing_holds_on_to_it_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    # While an error is handled, its traceback holds what the failed attempt had made.
+    updater = make_updater()
+    limit_memory(updater, monkeypatch, 4)
+    handled: list[BaseException | None] = []
+    monkeypatch.setattr(update, "_free_memory", lambda device: handled.append(sys.exception()))
+    updater.accumulate([make_batch()], 0)
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=8.0), 1.0, "ab") == 4.0
+    assert handled == [None] * 3
+
+
 def test_the_largest_batch_is_found_and_nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
     updater = make_updater()
     before = {name: value.clone() for name, value in updater.model.state_dict().items()}
-    assert updater.largest_batch_seconds(40.0, 1.0) == 40.0
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0), 1.0, "ab") == 40.0
     limit_memory(updater, monkeypatch, 12)
-    assert updater.largest_batch_seconds(40.0, 1.0) == 10.0
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0), 1.0, "ab") == 10.0
     assert all(torch.equal(value, before[name]) for name, value in updater.model.state_dict().items())
     assert all(parameter.grad is None for parameter in updater.model.parameters())
+
+
+def test_the_largest_batch_has_no_more_utterances_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    updater = make_updater()
+    limit_memory(updater, monkeypatch, 12)
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0, max_utterances=12), 1.0, "ab") == 40.0
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0, max_utterances=16), 1.0, "ab") == 8.0
+
+
+def test_a_longest_utterance_that_does_not_fit_alone_is_not_said_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    updater = make_updater()
+    limit_memory(updater, monkeypatch, 0)
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=8.0), 1.0, "ab") == 0.0
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=0.5), 1.0, "ab") == 0.0
+
+
+def test_the_largest_batch_says_the_longest_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What an attention decoder keeps grows with the number of tokens: without any, nearly all batches would fit.
+    updater = make_updater(attention=AttentionConfig(hidden_size=5))
+    decoder = updater.model.attention
+    assert decoder is not None
+    forward = decoder.forward
+
+    def limited(frames: torch.Tensor, num_frames: torch.Tensor, tokens: torch.Tensor, **options: float) -> torch.Tensor:
+        if tokens.numel() > 24:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(frames, num_frames, tokens, **options)
+
+    monkeypatch.setattr(decoder, "forward", limited)
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=16.0), 1.0, "abcabc") == 4.0
+
+
+class LeastOfTwo(Workers):
+    """Two processes, of which the other, with less memory, answers a quarter; any sum would wait for it."""
+
+    def gather(self, items: Sequence[float]) -> list[float]:  # type: ignore[override]
+        return [*items, *(item / 4 for item in items)]
+
+    def sum(self, *values: float) -> list[float]:
+        raise AssertionError("the other process may need another number of attempts")
+
+
+def test_processes_try_the_largest_batch_without_waiting_for_each_other() -> None:
+    updater = make_updater()
+    updater.workers = LeastOfTwo(size=2)
+    assert updater.largest_batch_seconds(BatchesConfig(seconds=4.0), 1.0, "ab") == 1.0

@@ -66,7 +66,7 @@ class Encoded(NamedTuple):
 
 def make_stream(hidden: Tensor, num_frames: Tensor, divergence: Tensor) -> Stream:
     """The stream of frames `hidden` (S, B, D), of which `num_frames` (B,) are valid."""
-    lengths = num_frames.to(hidden.device)
+    lengths = num_frames.to(hidden.device, non_blocking=True)
     mask = valid_mask(lengths, len(hidden)).T
     return Stream(hidden, num_frames, mask, reversed_frames(lengths, len(hidden)), divergence)
 

@@ -1,0 +1,46 @@
+"""The processes that torchrun starts, and what is said where they cannot work together."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from asr.errors import ConfigError
+from asr.training.distributed import join_workers
+
+
+@pytest.fixture
+def backends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine with two GPUs, on which torchrun started this process; the backends that were asked for."""
+    asked: list[str] = []
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    monkeypatch.setattr(dist, "init_process_group", asked.append)
+    monkeypatch.setattr(dist, "new_group", lambda **options: None)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    return asked
+
+
+def test_more_processes_than_gpus_is_one_line(backends: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dist, "get_node_local_rank", lambda: 2)
+    with (
+        pytest.raises(ConfigError, match=r"3 processes or more.*2 GPUs.*--nproc-per-node 2.*CUDA_VISIBLE_DEVICES="),
+        join_workers(),
+    ):
+        pass
+    assert not backends
+
+
+def test_gradients_travel_also_between_cpus_of_machines_with_gpus(
+    backends: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With device=cpu there, the model's tensors are none that nccl can send.
+    monkeypatch.setattr(dist, "get_node_local_rank", lambda: 1)
+    with join_workers() as workers:
+        assert workers.local_rank == 1
+    assert backends == ["cpu:gloo,cuda:nccl"]

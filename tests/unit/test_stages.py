@@ -1,0 +1,72 @@
+"""What the stages say before the work begins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_pipeline import make_run
+
+from asr.audio import encode_audio
+from asr.corpus.shards import ShardsConfig, combined_index, write_shards
+from asr.corpus.utterance import Utterance
+from asr.errors import ConfigError
+from asr.experiment import load_experiment
+from asr.stages import _try_largest_batch
+
+RATE = 8000
+TEXTS = {"short": 2000, "the longest text of all": 3000, "longest sound": 4000}
+
+
+class Asked:
+    """In the place of an updater: what it was asked, and `fitting` as the answer."""
+
+    def __init__(self, fitting: float) -> None:
+        self.fitting = fitting
+        self.asked: tuple[Any, ...] = ()
+        self.device = torch.device("cuda")
+
+    def largest_batch_seconds(self, *arguments: Any) -> float:
+        self.asked = arguments
+        return self.fitting
+
+
+@pytest.mark.parametrize(
+    ("fitting", "said"),
+    [
+        (40.0, ""),
+        (10.0, "note: batches of 40 s do not fit into memory, 10 s do: set batches.seconds=10"),
+        (0.0, "note: the longest utterances, 0.5 s, do not fit into memory even alone"),
+    ],
+)
+def test_batches_are_tried_with_the_longest_sound_and_text(
+    fitting: float,
+    said: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    forgotten: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", forgotten.append)
+    clips = [
+        Utterance(id=f"u{length}", audio=encode_audio(np.zeros(length, np.float32), RATE, "flac"), text=text)
+        for text, length in TEXTS.items()
+    ]
+    write_shards(clips, tmp_path / "shards", sample_rate=RATE, config=ShardsConfig())
+    run = make_run(tmp_path, "batches.seconds=40")
+    updater = Asked(fitting)
+    _try_largest_batch(run, updater, combined_index({tmp_path / "shards": 1.0}))  # type: ignore[arg-type]
+    assert updater.asked == (run.experiment.batches, 0.5, "the longest text of all")
+    found = capsys.readouterr().out
+    assert found.strip().startswith(said)
+    assert bool(found) == bool(said)
+    assert forgotten == [updater.device]
+
+
+def test_a_seed_that_torch_does_not_take_is_refused_with_the_configuration() -> None:
+    assert load_experiment(None, [f"seed={2**64 - 1}"]).seed == 2**64 - 1
+    with pytest.raises(ConfigError, match=r"seed: input should be less than 18446744073709551616"):
+        load_experiment(None, [f"seed={2**64}"])
