@@ -109,7 +109,7 @@ class ShardIndex(Section):
                 record = json.loads(file.read())
             index = cls.model_validate({**record, "folder": folder})
         except FileNotFoundError as error:
-            raise CorpusError(f"{path}: no such file; these shards were never finished, prepare them again") from error
+            raise CorpusError(_why_no_index(folder)) from error
         except OSError as error:
             raise CorpusError(f"{path}: cannot read the index: {error.strerror or error}") from error
         except ValidationError as error:
@@ -163,6 +163,16 @@ class PlacedShard(Shard):
     """
 
     place: Place
+
+
+def _why_no_index(folder: Place) -> str:
+    if isinstance(folder, Path):
+        if not folder.is_dir():
+            return f"{folder}: no such folder"
+        names = sorted(path.parent.name for path in folder.glob(f"*/{_INDEX}"))
+        if names:
+            return f"{folder}: no shards here, but in its folders: {', '.join(names)}"
+    return f"{inside(folder, _INDEX)}: no such file; these shards were never finished, prepare them again"
 
 
 def _contents(num_features: int) -> str:
