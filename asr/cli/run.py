@@ -160,7 +160,10 @@ def make_request(
         overrides.append(f"init.model={json.dumps(str(init))}")
     if len(names) > 1:
         found = ", ".join(names)
-        raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
+        raise ConfigError(
+            f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes; settings are written "
+            "key.path=value, without spaces)"
+        )
     return RunRequest(
         recipe=names[0] if names else None,
         manifest=manifest,
