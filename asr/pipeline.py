@@ -208,6 +208,8 @@ def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
     """
     sections = [section for section in now if section in Experiment.model_fields]
     own = {key: value for key, value in inputs.items() if key not in sections}
+    if "num_stored_features" in now:
+        own.setdefault("num_stored_features", 0)  # There was only sound before.
     try:
         experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
     except ValidationError:
