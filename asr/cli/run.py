@@ -39,7 +39,8 @@ def recipes() -> None:
     from asr.recipe import find_recipes
     from asr.terminal import get_console
 
-    table = Table("name", "hours", "speakers", "licence", "what and where from", box=None, pad_edge=False)
+    table = Table("name", "hours", "speakers", "licence", box=None, pad_edge=False)
+    table.add_column("what and where from", overflow="fold")  # An address that is cut short leads nowhere.
     for recipe in find_recipes():
         table.add_row(
             recipe.name, f"{recipe.hours:.1f}", str(recipe.speakers), recipe.licence, f"{recipe.title}; {recipe.source}"
