@@ -290,7 +290,7 @@ class RunRequest:
         if self.manifest is None and (self.dev is not None or self.test):
             raise ConfigError("--dev and --test go with --manifest, your own training audio; recipes know their parts")
         if (self.recipe is None) == (self.manifest is None):
-            found = self.recipe or "none"
+            found = f"both {self.recipe} and --manifest" if self.recipe else "none"
             raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
         if self.recipe is not None:
             recipe = find_recipe(self.recipe)

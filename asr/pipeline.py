@@ -215,8 +215,11 @@ def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
     What can no longer be read as settings is returned as it is.
     """
     sections = [section for section in now if section in Experiment.model_fields]
-    # Which files it was, was not always recorded.
-    own = {"files": now["files"]} | {key: value for key, value in inputs.items() if key not in sections}
+    own = {key: value for key, value in inputs.items() if key not in sections}
+    # Which files it was, was not always recorded; and there was only sound before.
+    for key, before in (("files", now.get("files")), ("num_stored_features", 0)):
+        if key in now:
+            own.setdefault(key, before)
     try:
         experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
     except ValidationError:

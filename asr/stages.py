@@ -13,7 +13,8 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
-from asr.corpus.shards import ShardIndex, read_shard, shard_utterances, write_shards
+from asr.corpus.shard_reader import read_shard, shard_utterances
+from asr.corpus.shards import ShardIndex, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError

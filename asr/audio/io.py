@@ -159,7 +159,7 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         except OSError as error:
             raise UnusableAudioError(name, "missing", error.strerror or str(error)) from error
         if source.is_dir():
-            raise UnusableAudioError(name, "not audio", "it is a directory")
+            raise UnusableAudioError(name, "not audio", "it is a directory; name the sound files in it")
     else:
         size = len(source)
     if size == 0:

@@ -95,6 +95,6 @@ def _plural(count: int, word: str) -> str:
 
 def _named(finding: Finding) -> str:
     # What is wrong with one line says nothing of the next.
-    most = _NUM_LINES_NAMED if finding.kind == "unusable line" else _NUM_NAMED
+    most = _NUM_LINES_NAMED if finding.kind in ("unusable line", "unusable text") else _NUM_NAMED
     shown = [f"{name} ({detail})" if detail else name for name, detail in finding.examples[:most]]
     return "; ".join(shown) + ("; ..." if finding.count > len(shown) else "")

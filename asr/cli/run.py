@@ -39,7 +39,8 @@ def recipes() -> None:
     from asr.recipe import find_recipes
     from asr.terminal import get_console
 
-    table = Table("name", "hours", "speakers", "licence", "what and where from", box=None, pad_edge=False)
+    table = Table("name", "hours", "speakers", "licence", box=None, pad_edge=False)
+    table.add_column("what and where from", overflow="fold")  # An address that is cut short leads nowhere.
     for recipe in find_recipes():
         table.add_row(
             recipe.name, f"{recipe.hours:.1f}", str(recipe.speakers), recipe.licence, f"{recipe.title}; {recipe.source}"
@@ -160,7 +161,10 @@ def make_request(
         overrides.append(f"init.model={json.dumps(str(init))}")
     if len(names) > 1:
         found = ", ".join(names)
-        raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
+        raise ConfigError(
+            f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes; settings are written "
+            "key.path=value, without spaces)"
+        )
     return RunRequest(
         recipe=names[0] if names else None,
         manifest=manifest,

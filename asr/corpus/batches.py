@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from asr.audio import audio_info, read_frames, read_signal
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
-from asr.corpus.shards import ShardIndex, StoredUtterance, read_shard
+from asr.corpus.shard_reader import StoredUtterance, read_shard
+from asr.corpus.shards import ShardIndex
 from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError

@@ -27,6 +27,7 @@ Severity = Literal["error", "warning"]
 _SEVERITIES: dict[str, Severity] = {
     "unreadable manifest": "error",
     "unusable line": "error",
+    "unusable text": "error",
     "repeated id": "error",
     "missing audio": "error",
     "unusable audio": "error",
@@ -272,7 +273,12 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     if not path.is_dir():
         for utterance_id, lines in repeated_ids(path).items():
             result.note("repeated id", utterance_id, f"lines {', '.join(map(str, lines))}")
-    utterances = _until_broken(read_folder(path) if path.is_dir() else _usable_lines(path, result), path, result)
+
+    def left_out(utterance_id: str, error: CorpusError) -> None:
+        result.note("unusable text", utterance_id, error.message)
+
+    usable = read_folder(path, left_out) if path.is_dir() else _usable_lines(path, result)
+    utterances = _until_broken(usable, path, result)
 
     def heard(utterance: Utterance) -> tuple[Utterance, Sound]:
         return utterance, examine(utterance)

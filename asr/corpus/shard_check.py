@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from asr.audio import read_signal
 from asr.corpus.ahead import map_ahead
 from asr.corpus.places import Place
-from asr.corpus.shards import ShardIndex, StoredUtterance, shard_members, stored_utterance
+from asr.corpus.shard_reader import StoredUtterance, shard_members, stored_utterance
+from asr.corpus.shards import ShardIndex
 from asr.corpus.tar_writer import Shard
 from asr.errors import AsrError, CorpusError
 

@@ -1,6 +1,6 @@
 """Shards: tar files that hold, for each utterance, `KEY.flac` (or `.opus`, or the original) and `KEY.json`.
 
-webdataset reads them, and so does `tar`. `index.json` lists them and is written last: a folder without it is
+webdataset reads them, so do `tar` and `shard_reader.py`. `index.json` lists them and is written last: a folder without it is
 unfinished, and `journal.py` knows how far it is. Audio is checked, mixed to mono and resampled here, once, so that training
 reads only what is known to be good. A finished folder may be copied to a server and read from there (`places.py`).
 """
@@ -8,15 +8,12 @@ reads only what is known to be good. A finished folder may be copied to a server
 from __future__ import annotations
 
 import json
-import tarfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, ValidationError
-from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asr.atomic import write_text
 from asr.config import Section
@@ -30,7 +27,6 @@ from asr.errors import CorpusError
 
 _INDEX = "index.json"
 _AHEAD_PER_THREAD = 4
-_BLOCK_BYTES = 1 << 16
 
 
 class ShardsConfig(Section):
@@ -109,7 +105,7 @@ class ShardIndex(Section):
                 record = json.loads(file.read())
             index = cls.model_validate({**record, "folder": folder})
         except FileNotFoundError as error:
-            raise CorpusError(f"{path}: no such file; these shards were never finished, prepare them again") from error
+            raise CorpusError(_why_no_index(folder)) from error
         except OSError as error:
             raise CorpusError(f"{path}: cannot read the index: {error.strerror or error}") from error
         except ValidationError as error:
@@ -163,6 +159,16 @@ class PlacedShard(Shard):
     """
 
     place: Place
+
+
+def _why_no_index(folder: Place) -> str:
+    if isinstance(folder, Path):
+        if not folder.is_dir():
+            return f"{folder}: no such folder"
+        names = sorted(path.parent.name for path in folder.glob(f"*/{_INDEX}"))
+        if names:
+            return f"{folder}: no shards here, but in its folders: {', '.join(names)}"
+    return f"{inside(folder, _INDEX)}: no such file; these shards were never finished, prepare them again"
 
 
 def _contents(num_features: int) -> str:
@@ -314,86 +320,3 @@ def _remove_shards(folder: Path, *, keep: Collection[str]) -> None:
     for path in folder.glob("shard-*.tar"):
         if path.name not in keep:
             path.unlink()
-
-
-@dataclass(frozen=True, slots=True)
-class StoredUtterance:
-    """An utterance as a shard holds it.
-
-    Attributes:
-        utterance: with its audio still compressed, as bytes.
-        num_samples: of the audio when decoded at the index's sample rate.
-        name: which and where, for errors.
-    """
-
-    utterance: Utterance
-    num_samples: int
-    name: str
-
-
-def shard_utterances(index: ShardIndex) -> Iterator[Utterance]:
-    """The utterances of the shards of `index` in the order of writing, with their audio still compressed, as bytes.
-
-    Raises:
-        CorpusError: a shard cannot be read or does not hold what the index lists.
-    """
-    for shard in index.shards:
-        for stored in read_shard(index, shard):
-            yield stored.utterance
-
-
-def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
-    """The utterances of one shard of `index`, one at a time and in order.
-
-    Raises:
-        CorpusError: the shard cannot be read or does not hold what the index lists.
-    """
-    path = index.place(shard)
-    num_read = 0
-    for members in shard_members(path, shard.bytes):
-        stored = stored_utterance(members, path)
-        if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
-            raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
-        num_read += 1
-        yield stored
-    if num_read < len(shard.num_samples):
-        raise CorpusError(
-            f"{path}: {num_read} of {len(shard.num_samples)} utterances are there; prepare the shards again"
-        )
-
-
-def shard_members(place: Place, num_bytes: int) -> Iterator[dict[str, Any]]:
-    """For each key of the shard at `place`, its members by suffix, as webdataset groups them.
-
-    Raises:
-        CorpusError: the shard cannot be read, or behind a URL there are not `num_bytes` bytes.
-    """
-    try:
-        with open_place(place, num_bytes) as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(place), "stream": stream}]))
-            while stream.read(_BLOCK_BYTES):  # behind the tar's end mark: whether the file ends, and in time
-                pass
-    except (OSError, EOFError, ValueError, tarfile.TarError) as error:
-        reason = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
-        if isinstance(error, OSError):
-            reason = error.strerror or reason
-        raise CorpusError(f"{place}: cannot read the shard: {reason}; prepare the shards again") from error
-
-
-def stored_utterance(members: dict[str, Any], path: Place) -> StoredUtterance:
-    """The utterance that `members` of the shard at `path` describe.
-
-    Raises:
-        CorpusError: not one sound file, or the description is missing or damaged.
-    """
-    where = f"{path}: {members['__key__']}"
-    audio = [data for suffix, data in members.items() if suffix != "json" and not suffix.startswith("__")]
-    if len(audio) != 1:
-        raise CorpusError(f"{where}: expected one sound file, found {len(audio)}; prepare the shards again")
-    try:
-        record = json.loads(members["json"])
-        num_samples = int(record.pop("num_samples"))
-        utterance = Utterance(audio=audio[0], **record)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise CorpusError(f"{where}: damaged description ({error}); prepare the shards again") from error
-    return StoredUtterance(utterance, num_samples, f"{path}: utterance '{utterance.id}'")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -241,12 +241,17 @@ def _record_of(utterance: Utterance, path: Path) -> dict[str, object]:
     return record | dict(utterance.metadata)
 
 
-def read_folder(folder: Path) -> Iterator[Utterance]:
+def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | None = None) -> Iterator[Utterance]:
     """The utterances in `folder` and below: every sound file with a `.txt` of the same name, ordered by path.
 
     The id is the relative path without suffix, the speaker the first folder of that path ("" for a file that lies in
     `folder` itself). Lines of a text are joined by spaces. Hidden files are passed over; sound without text and text
     without sound are counted and named in a warning of the log.
+
+    Args:
+        folder: where to look.
+        unusable: called with the id and the error of an utterance whose id or text cannot be used, which is then left
+            out; None: that error is raised.
 
     Raises:
         CorpusError: no such folder, no sound file with a text, two sound files of the same name, or a text that is
@@ -264,9 +269,15 @@ def read_folder(folder: Path) -> Iterator[Utterance]:
     _warn(folder, "sound files without text", audio_of, text_of)
     _warn(folder, "texts without sound file", text_of, audio_of)
     for utterance_id in ids:
-        check_id(utterance_id, where=str(folder))
+        try:
+            check_id(utterance_id, where=str(folder))
+            text = _text_of_file(text_of[utterance_id])
+        except CorpusError as error:
+            if unusable is None:
+                raise
+            unusable(utterance_id, error)
+            continue
         first, _, rest = utterance_id.partition("/")
-        text = _text_of_file(text_of[utterance_id])
         yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=first if rest else "")
 
 

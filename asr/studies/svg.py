@@ -14,6 +14,7 @@ _WIDTH, _HEIGHT = 460, 270
 _LEFT, _RIGHT, _TOP, _BOTTOM = 48, 14, 24, 40
 _INTERVAL_WIDTH = 160
 _NUM_TICKS = 5
+_LABEL_WIDTH = 38  # of five digits and a gap
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,8 +98,12 @@ def chart(
         at = up.at(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{at:.1f}" y2="{at:.1f}"/>')
         parts.append(f'<text x="{_LEFT - 6}" y="{at + 4:.1f}" text-anchor="end">{value:g}</text>')
+    written = -math.inf
     for value in across.ticks():
         at = across.at(value)
+        if at - written < _LABEL_WIDTH:
+            continue
+        written = at
         parts.append(
             f'<text x="{at:.1f}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="middle">{escape(show_x(value))}</text>'
         )

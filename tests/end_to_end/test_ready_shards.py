@@ -91,7 +91,7 @@ def test_nor_when_only_some_of_it_is_ready(tones: Path, tmp_path: Path) -> None:
             ["features.sample_rate=16000"],
             "train: these shards have 8000 Hz, the model hears 16000 Hz; take the manifest",
         ),
-        (["splits.dev=shards:gone"], r"gone/index\.json: no such file"),
+        (["splits.dev=shards:gone"], r"gone: no such folder"),
         (["splits.dev=shards:ftp://host/dev"], "ftp://host/dev: expected a path, http://"),
         (
             ["splits.dev=shards:pipe:cat x/train/{}"],

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from asr.audio import encode_audio
 from asr.corpus.batches import BatchesConfig, epoch_batches, num_epoch_batches
-from asr.corpus.shards import ShardIndex, ShardsConfig, shard_utterances, write_shards
+from asr.corpus.shard_reader import shard_utterances
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.tar_writer import escaped_key
 from asr.corpus.utterance import Utterance, read_manifest, write_manifest
 

@@ -169,7 +169,7 @@ def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:
     for read in (lambda path: read_audio(path, RATE), audio_info):
         with pytest.raises(UnusableAudioError, match=r"gone\.wav: missing: No such file"):
             read(tmp_path / "gone.wav")
-        with pytest.raises(UnusableAudioError, match="not audio: it is a directory"):
+        with pytest.raises(UnusableAudioError, match="not audio: it is a directory; name the sound files in it"):
             read(tmp_path)
 
 

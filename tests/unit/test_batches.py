@@ -22,7 +22,8 @@ from asr.corpus.batches import (
     num_epoch_batches,
     sequential_batches,
 )
-from asr.corpus.shards import ShardIndex, ShardsConfig, StoredUtterance, read_shard, write_shards
+from asr.corpus.shard_reader import StoredUtterance, read_shard
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError

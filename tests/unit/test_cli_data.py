@@ -186,6 +186,19 @@ def test_all_unusable_lines_are_named_and_the_others_checked(tmp_path: Path) -> 
     assert all(f"all.jsonl:{number} (" in line for number in (1, 2, 6, 7, 8))
 
 
+def test_all_unusable_texts_of_a_folder_are_named_and_the_others_checked(tmp_path: Path) -> None:
+    for number, text in enumerate((b"yes", b" \n", b"no", b"\xff", b"maybe 7")):
+        soundfile.write(tmp_path / f"{number}.wav", _noise(number), RATE)
+        (tmp_path / f"{number}.txt").write_bytes(text)
+    result = _checked(tmp_path)
+    unusable, digit = result.findings()
+    assert (unusable.kind, unusable.severity, unusable.count) == ("unusable text", "error", 2)
+    assert [name for name, _ in unusable.examples] == ["1", "3"]
+    assert "1.txt has no text" in unusable.examples[0][1]
+    assert "3.txt: not UTF-8" in unusable.examples[1][1]
+    assert (digit.kind.split()[0], result.utterances) == ("digit", 3)
+
+
 def test_a_manifest_without_any_line_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text("\n\n")

@@ -23,7 +23,8 @@ from asr.cli import main
 from asr.corpus import places
 from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
 from asr.corpus.places import find_place, inside, open_place, title
-from asr.corpus.shards import ShardIndex, ShardsConfig, read_shard, shard_utterances, write_shards
+from asr.corpus.shard_reader import read_shard, shard_utterances
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 from asr.recipe import recipe_of_files

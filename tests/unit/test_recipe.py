@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tones import write_tone_corpus
 
-from asr.errors import CorpusError
+from asr.cli.run import make_request
+from asr.errors import ConfigError, CorpusError
 from asr.recipe import find_recipe, find_recipes, load_recipe, recipe_of_files
 
 
@@ -19,6 +20,17 @@ def test_recipes_are_found_by_name() -> None:
 def test_misspelt_recipe_gets_a_suggestion() -> None:
     with pytest.raises(CorpusError, match="did you mean 'fsdd'"):
         find_recipe("fsd")
+
+
+def test_a_recipe_and_files_of_ones_own_are_not_taken_together(tmp_path: Path) -> None:
+    request = make_request(["fsdd"], None, None, tmp_path / "train.jsonl", None, None)
+    with pytest.raises(ConfigError, match="found both fsdd and --manifest"):
+        request.run()
+
+
+def test_a_setting_without_equals_sign_is_told_how_to_be_written() -> None:
+    with pytest.raises(ConfigError, match=r"found fsdd, encoder\.cell, lstm .* key\.path=value, without spaces"):
+        make_request(["fsdd", "encoder.cell", "lstm"], None, None, None, None, None)
 
 
 @pytest.mark.parametrize(

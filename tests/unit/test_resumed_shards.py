@@ -17,7 +17,8 @@ import pytest
 
 from asr.audio import encode_audio
 from asr.corpus import shards
-from asr.corpus.shards import ShardIndex, ShardsConfig, shard_utterances, write_shards
+from asr.corpus.shard_reader import shard_utterances
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 

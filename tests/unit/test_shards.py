@@ -20,7 +20,8 @@ import pytest
 import webdataset
 
 from asr.audio import encode_audio, read_audio
-from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, read_shard, shard_utterances, write_shards
+from asr.corpus.shard_reader import read_shard, shard_utterances
+from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError
 
@@ -135,6 +136,15 @@ def test_too_much_unusable_audio_is_an_error(tmp_path: Path) -> None:
         ShardIndex.load(tmp_path)
 
 
+def test_a_folder_that_holds_no_shards_is_not_called_unfinished(tmp_path: Path) -> None:
+    with pytest.raises(CorpusError, match=r"gone: no such folder"):
+        ShardIndex.load(tmp_path / "gone")
+    for name in ("train", "dev"):
+        write(clips(2), tmp_path / name)
+    with pytest.raises(CorpusError, match=r"no shards here, but in its folders: dev, train$"):
+        ShardIndex.load(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
@@ -245,7 +255,7 @@ def test_missing_and_resized_shards_are_named(tmp_path: Path) -> None:
     shard.unlink()
     with pytest.raises(CorpusError, match=f"{shard.name}: shard is missing"):
         ShardIndex.load(tmp_path)
-    with pytest.raises(CorpusError, match=r"gone/index\.json: no such file"):
+    with pytest.raises(CorpusError, match=r"gone: no such folder"):
         ShardIndex.load(tmp_path / "gone")
     with pytest.raises(CorpusError, match="cannot read the index"):
         ShardIndex.load(shard.parent / "index.json" / "x")

@@ -12,7 +12,8 @@ import torch
 from torchaudio.functional import create_dct
 
 from asr.audio import UnusableAudioError, encode_frames, read_frames
-from asr.corpus.shards import ShardIndex, ShardsConfig, shard_utterances, write_shards
+from asr.corpus.shard_reader import shard_utterances
+from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 from asr.features import FeatureExtractor, StoredConfig
 

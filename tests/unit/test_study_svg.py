@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from xml.etree import ElementTree
@@ -38,6 +39,15 @@ def test_epochs_are_whole_numbers() -> None:
     picture = chart([Series(points=[(1, 0.5), (2, 0.4)])], title="", x="epoch", y="loss")
     across = re.findall(r'y="246"[^>]*>([^<]*)<', picture)
     assert across == ["0", "1", "2"] or across == ["1", "2"]
+
+
+@pytest.mark.parametrize("x_log", [True, False])
+@pytest.mark.parametrize("ends", [(0.001178, 0.00884), (1e-4, 1e-2), (64, 256), (0.1, 0.5)])
+def test_numbers_below_the_picture_stand_apart(ends: tuple[float, float], x_log: bool) -> None:
+    picture = chart([Series(points=[(value, 1) for value in ends])], title="", x="lr", y="WER", x_log=x_log)
+    places = [float(place) for place in re.findall(r'<text x="([^"]*)" y="246"', picture)]
+    assert len(places) >= 2
+    assert all(there - here >= 36 for here, there in itertools.pairwise(places))
 
 
 def test_strips_and_bars_are_well_formed() -> None:
