@@ -15,22 +15,28 @@ _ABOUT_DEFAULT_MODEL = "no --model: the small English model, which hears most wo
 
 
 def transcribe(
-    audio: Annotated[list[Path], typer.Argument(help="Sound files: wav, flac, ogg, opus, mp3.")],
+    audio: Annotated[list[Path], typer.Argument(help="Sound files (wav, flac, ogg, opus, mp3) or folders of them.")],
     model: ModelsOrDefault = None,
-    format: Annotated[str, typer.Option(help="txt or json, one line per file.")] = "txt",
+    format: Annotated[
+        str, typer.Option(help="txt or json: a line per file. ctm: a line per word, with times. srt: subtitles.")
+    ] = "txt",
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention or joint.")] = "beam",
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
+    json and ctm hold each word with its times and how sure the model is of it, from 0 to 1.
+
     Examples:
     - `asr transcribe hello.wav`
     - `asr transcribe hello.wav --model runs/spoken_commands`
-    - `asr transcribe *.flac --model model.pt --format json > transcripts.jsonl`
+    - `asr transcribe recordings/ --model model.pt --format json > transcripts.jsonl`
+    - `asr transcribe talk.mp3 --format srt > talk.srt`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     """
     from asr.cli.decoder_option import parse_decoders
+    from asr.corpus.utterance import sound_files
     from asr.errors import AudioError, ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
     from asr.resources import resource
@@ -40,18 +46,23 @@ def transcribe(
     choice, *others = parse_decoders(decoder, width=width)
     if others:
         raise ConfigError(f"--decoder {decoder}: transcribing takes one decoder")
+    files = [file for path in audio for file in (sound_files(path) if path.is_dir() else [path])]
+    if format == "srt" and len(files) > 1:
+        raise ConfigError(f"--format srt: subtitles are of one recording, found {len(files)}; call once for each")
     if not model:
         model = [resource(*_DEFAULT_MODEL)]
         print(_ABOUT_DEFAULT_MODEL, file=sys.stderr)
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     failures = 0
-    for path in audio:
+    for path in files:
         try:
             recognized = recognizer.transcribe(path)
         except AudioError as error:
             failures += 1
             print(f"error: {error}", file=sys.stderr)
         else:
-            print(FORMATS[format](recognized, recognizer.seconds_per_frame), flush=True)
+            # Where nothing was heard there is no line of a word.
+            if written := FORMATS[format](recognized, recognizer.seconds_per_frame):
+                print(written, flush=True)
     if failures:
-        raise AudioError(f"{failures} of {len(audio)} files could not be transcribed")
+        raise AudioError(f"{failures} of {len(files)} files could not be transcribed")

@@ -281,14 +281,30 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
         yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=first if rest else "")
 
 
+def sound_files(folder: Path) -> list[Path]:
+    """The sound files in `folder` and the folders below, by their suffixes, in alphabetical order; hidden ones are left out.
+
+    Raises:
+        CorpusError: there is none.
+    """
+    found = [path for path in _visible_files(folder) if path.suffix.lower() in _AUDIO_SUFFIXES]
+    if not found:
+        raise CorpusError(f"{folder}: no sound file in this folder")
+    return found
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.rglob("*")):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
+            yield path
+
+
 def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """Sound files and texts below `folder` by relative path without suffix."""
     audio_of: dict[str, Path] = {}
     text_of: dict[str, Path] = {}
-    for path in sorted(folder.rglob("*")):
+    for path in _visible_files(folder):
         relative, suffix = path.relative_to(folder), path.suffix.lower()
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
         if suffix not in _AUDIO_SUFFIXES and suffix != ".txt":
             continue
         files, key = text_of if suffix == ".txt" else audio_of, relative.with_suffix("").as_posix()

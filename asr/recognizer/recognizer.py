@@ -16,6 +16,7 @@ from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
 from asr.model.acoustic import AcousticModel
 from asr.model.device import select_device
 from asr.recognizer.ensemble import Ensemble, average_probabilities
+from asr.recognizer.words import Word, words_of
 from asr.text.tokenizer import Tokenizer
 
 
@@ -28,17 +29,26 @@ class Recognized:
         hypotheses: readings, the best first; never empty.
         seconds: duration of the audio.
         models: how many models' probabilities were averaged.
+        pieces: what each token of the best reading stands for, the space shown as `▁`.
+        probabilities: of each of these tokens, in its frame.
     """
 
     id: str
     hypotheses: list[Hypothesis]
     seconds: float
     models: int = 1
+    pieces: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
 
     @property
     def best(self) -> Hypothesis:
         """The best reading."""
         return self.hypotheses[0]
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of the best reading, with their frames and how sure they are."""
+        return words_of(zip(self.pieces, self.best.frames, self.probabilities, strict=True))
 
 
 class Heard(NamedTuple):
@@ -139,17 +149,22 @@ class Recognizer:
         """What is heard in each utterance of `batch`, in order, with the probabilities behind it."""
         self.model.eval()
         readings, log_probs, num_frames = self._read(batch)
-        recognized = [
-            Recognized(
-                id=utterance_id,
-                hypotheses=hypotheses,
-                seconds=num_samples / self.sample_rate,
-                models=1 + len(self.others),
+        on_cpu, pieces = log_probs.cpu(), self.tokenizer.pieces
+        recognized = []
+        for row, (utterance_id, hypotheses, num_samples) in enumerate(
+            zip(batch.ids, readings, batch.num_samples.tolist(), strict=True)
+        ):
+            best = hypotheses[0]
+            recognized.append(
+                Recognized(
+                    id=utterance_id,
+                    hypotheses=hypotheses,
+                    seconds=num_samples / self.sample_rate,
+                    models=1 + len(self.others),
+                    pieces=tuple(pieces[token] for token in best.tokens),
+                    probabilities=tuple(on_cpu[row, list(best.frames), list(best.tokens)].exp().tolist()),
+                )
             )
-            for utterance_id, hypotheses, num_samples in zip(
-                batch.ids, readings, batch.num_samples.tolist(), strict=True
-            )
-        ]
         return Heard(recognized, log_probs, num_frames)
 
     def transcribe(self, audio: Path) -> Recognized:

@@ -7,8 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from asr.recognizer.recognizer import Recognized
+from asr.recognizer.words import Word
 
 TranscriptWriter = Callable[[Recognized, float], str]
+
+# Subtitles are as long as a line of a television's screen, and change where nobody speaks for so long.
+_SUBTITLE_LETTERS = 42
+_PAUSE_SECONDS = 0.8
 
 
 def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
@@ -17,9 +22,11 @@ def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
 
 
 def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
-    """One JSON object on one line: id, audio, seconds, text, score, tokens with times, and further readings if any.
+    """One JSON object on one line.
 
-    Where several models were averaged, also how many.
+    It holds id, audio, seconds, text, score; the words with their times in seconds, and how sure each is (`confidence`, from
+    0 to 1, which `asr rover` weighs); the tokens with theirs; and further readings and the number of models, if there are
+    several.
 
     The id is the file's stem, as most corpora name their utterances, so that `asr score` finds the reference.
     """
@@ -30,8 +37,13 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
         "seconds": round(recognized.seconds, 3),
         "text": best.text,
         "score": round(best.score, 4),
+        "words": [
+            {"word": word.text, "start": round(start, 3), "end": round(end, 3)}
+            for word, start, end in timed_words(recognized, seconds_per_frame)
+        ],
+        "confidence": [round(word.confidence, 4) for word in recognized.words],
+        "tokens": list(recognized.pieces),
         "token_times": [round(frame * seconds_per_frame, 3) for frame in best.frames],
-        "tokens": list(best.tokens),
     }
     if recognized.models > 1:
         record["models"] = recognized.models
@@ -40,4 +52,42 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
     return json.dumps(record, ensure_ascii=False)
 
 
-FORMATS: dict[str, TranscriptWriter] = {"txt": as_text, "json": as_json}
+def as_ctm(recognized: Recognized, seconds_per_frame: float) -> str:
+    """NIST's form: a line `recording channel start duration word confidence` for each word."""
+    name = "_".join(Path(recognized.id).stem.split())
+    return "\n".join(
+        f"{name} 1 {start:.3f} {end - start:.3f} {word.text} {word.confidence:.4f}"
+        for word, start, end in timed_words(recognized, seconds_per_frame)
+    )
+
+
+def as_srt(recognized: Recognized, seconds_per_frame: float) -> str:
+    """Subtitles (SubRip) of one recording: some words at a time, a new line where the speaker pauses."""
+    lines: list[list[tuple[Word, float, float]]] = []
+    for timed in timed_words(recognized, seconds_per_frame):
+        before = lines[-1][-1] if lines else None
+        is_pause = before is None or timed[1] - before[2] > _PAUSE_SECONDS
+        if is_pause or sum(len(word.text) + 1 for word, _, _ in lines[-1]) + len(timed[0].text) > _SUBTITLE_LETTERS:
+            lines.append([])
+        lines[-1].append(timed)
+    return "\n".join(
+        f"{number}\n{_clock(line[0][1])} --> {_clock(line[-1][2])}\n{' '.join(word.text for word, _, _ in line)}\n"
+        for number, line in enumerate(lines, start=1)
+    )
+
+
+def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[Word, float, float]]:
+    """Each word of the best reading with the seconds at which it begins and ends."""
+    return [
+        (word, word.first_frame * seconds_per_frame, min((word.last_frame + 1) * seconds_per_frame, recognized.seconds))
+        for word in recognized.words
+    ]
+
+
+def _clock(seconds: float) -> str:
+    minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
+
+
+FORMATS: dict[str, TranscriptWriter] = {"txt": as_text, "json": as_json, "ctm": as_ctm, "srt": as_srt}

@@ -62,12 +62,12 @@ class Collector:
     def add(self, batch: Batch, heard: Heard) -> None:
         """Gather the details of `batch`, the last one that the recogniser heard."""
         recordings = self._recordings_of(batch, heard) if self._recordings else [None] * len(batch)
-        log_probs = heard.log_probs.cpu()
-        for row, (utterance_id, recording) in enumerate(zip(batch.ids, recordings, strict=True)):
-            best = heard.recognized[row].best
-            certainty = log_probs[row, list(best.frames), list(best.tokens)].exp()
-            self.details[utterance_id] = UtteranceDetails(
-                tokens=best.tokens, frames=best.frames, probabilities=tuple(certainty.tolist()), recording=recording
+        for recognized, recording in zip(heard.recognized, recordings, strict=True):
+            self.details[recognized.id] = UtteranceDetails(
+                tokens=recognized.best.tokens,
+                frames=recognized.best.frames,
+                probabilities=recognized.probabilities,
+                recording=recording,
             )
 
     def system(self, name: str, result: Result, scores: Sequence[UtteranceScore]) -> System:

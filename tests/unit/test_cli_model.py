@@ -144,6 +144,25 @@ def test_attention_is_asked_as_the_other_decoders_are(cli: Command, tmp_path: Pa
     assert len(record["token_times"]) == len(record["tokens"])
 
 
+def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
+    cli: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    folder = write_tone_corpus(tmp_path / "test", 3, seed=1).parent
+    (folder / "notes.txt").write_text("no sound", encoding="utf-8")
+    (folder / "notes").mkdir()
+    for options, complaint in (
+        ((folder, "--format", "srt"), "found 3; call once"),
+        ((folder / "notes",), "no sound file"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", *map(str, options), "--model", str(model)])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert complaint in line
+    lines = cli("transcribe", folder, folder / "u000.flac", "--model", model).splitlines()
+    assert [Path(line.partition("\t")[0]).stem for line in lines] == ["u000", "u001", "u002", "u000"]
+
+
 def test_a_model_without_attention_says_what_to_do(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:

@@ -1,0 +1,79 @@
+"""Transcripts as people and programs read them: words, their times, and how sure they are."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from asr.decoding import Hypothesis
+from asr.recognizer import FORMATS, Recognized
+from asr.scoring import confident_readings, read_transcripts
+from asr.scoring.rover import Reading
+
+
+def recognized(pieces: str, frames: list[int], probability: float = 0.5) -> Recognized:
+    """A reading of `pieces`, a letter or `▁` each, at `frames` of 40 ms."""
+    text = " ".join(pieces.replace("▁", " ").split())
+    reading = Hypothesis(text=text, score=-1.0, tokens=tuple(range(1, len(pieces) + 1)), frames=tuple(frames))
+    return Recognized(
+        id="talks/day 1.flac",
+        hypotheses=[reading],
+        seconds=frames[-1] * 0.04 + 0.02,
+        pieces=tuple(pieces),
+        probabilities=(probability,) * len(pieces),
+    )
+
+
+def test_words_are_those_of_the_text_however_spaces_stand() -> None:
+    for pieces in ("at▁a", "▁at▁a", "at▁▁a▁", "▁▁at▁a▁▁"):
+        each = recognized(pieces, list(range(len(pieces))))
+        assert [word.text for word in each.words] == each.best.text.split()
+    assert recognized("▁", [0]).words == ()
+
+
+def test_words_of_byte_pairs_begin_with_the_mark() -> None:
+    each = replace(recognized("abcd", [1, 3, 4, 8]), pieces=("▁th", "e", "▁", "cat"))
+    assert [(word.text, word.first_frame, word.last_frame) for word in each.words] == [("the", 1, 3), ("cat", 8, 8)]
+
+
+def test_json_has_words_with_times_in_order_within_the_recording() -> None:
+    record = json.loads(FORMATS["json"](recognized("at▁a", [3, 5, 6, 9]), 0.04))
+    assert record["words"] == [{"word": "at", "start": 0.12, "end": 0.24}, {"word": "a", "start": 0.36, "end": 0.38}]
+    assert record["confidence"] == [0.5, 0.5]
+    assert record["tokens"] == ["a", "t", "▁", "a"]
+    assert record["token_times"] == [0.12, 0.2, 0.24, 0.36]
+
+
+def test_a_word_is_as_sure_as_its_letters_are_in_the_mean() -> None:
+    each = replace(recognized("at", [0, 1]), probabilities=(1.0, 0.0))
+    assert 0 < each.words[0].confidence < 1e-10
+    each = replace(recognized("at", [0, 1]), probabilities=(1.0, 0.25))
+    assert each.words[0].confidence == 0.5
+
+
+def test_rover_and_score_read_words_and_confidences_from_json_and_ctm(tmp_path: Path) -> None:
+    each = replace(recognized("at▁a", [3, 5, 6, 9]), probabilities=(1.0, 0.25, 0.1, 0.75))
+    for name, suffix, utterance in (("json", ".jsonl", "day 1"), ("ctm", ".ctm", "day_1")):
+        path = tmp_path / f"heard{suffix}"
+        path.write_text(FORMATS[name](each, 0.04) + "\n", encoding="utf-8")
+        heard = read_transcripts(path)[utterance]
+        assert confident_readings(heard, where="") == [Reading("at", 0.5), Reading("a", 0.75)]
+
+
+def test_ctm_has_a_line_per_word() -> None:
+    lines = FORMATS["ctm"](recognized("at▁a", [3, 5, 6, 9]), 0.04)
+    assert lines.splitlines() == ["day_1 1 0.120 0.120 at 0.5000", "day_1 1 0.360 0.020 a 0.5000"]
+    assert FORMATS["ctm"](recognized("▁", [0]), 0.04) == ""
+
+
+def test_subtitles_break_at_pauses_and_before_lines_get_long() -> None:
+    words = ["speech"] * 14
+    pieces = "▁".join(words)
+    frames = [number + (100 if number >= len("speech▁" * 3) else 0) for number in range(len(pieces))]
+    blocks = FORMATS["srt"](recognized(pieces, frames), 0.04).split("\n\n")
+    assert blocks[0] == "1\n00:00:00,000 --> 00:00:00,800\nspeech speech speech"
+    texts = [block.splitlines()[2] for block in blocks]
+    assert " ".join(texts).split() == words
+    assert all(len(text) <= 42 for text in texts)
+    assert blocks[1].splitlines()[:2] == ["2", "00:00:04,840 --> 00:00:06,480"]
