@@ -7,6 +7,7 @@ import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
@@ -113,16 +114,24 @@ def _checked(
     is_train: bool,
     by_text: bool,
 ) -> Iterator[Utterance]:
-    """`utterances` of `part`; `train_ids` gives the part of each (corpus, id) that is learnt from; `by_text`: (id, text)."""
+    """`utterances` of `part`.
+
+    `train_ids` gives the part of each (corpus, id) that is learnt from, with `by_text` of each (id, text), and of each file.
+    """
     for utterance in utterances:
-        key = (utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)
-        if not is_train and key in train_ids:
-            raise CorpusError(
-                f"utterance '{utterance.id}' is in '{part.name}' and in '{train_ids[key]}': a model must not be "
-                "measured on what it learnt from"
-            )
-        if is_train:
-            train_ids[key] = part.name
+        keys = [(utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)]
+        if isinstance(utterance.audio, Path):
+            # A manifest and a folder may give the same sound two names.
+            keys.append(("", str(utterance.audio.resolve())))
+        for key in keys:
+            if not is_train and key in train_ids:
+                file = f" ({utterance.audio})" if key is not keys[0] else ""
+                raise CorpusError(
+                    f"utterance '{utterance.id}'{file} is in '{part.name}' and in '{train_ids[key]}': a model must not be "
+                    "measured on what it learnt from"
+                )
+            if is_train:
+                train_ids[key] = part.name
         yield utterance
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,10 @@ from test_pipeline import make_run
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
-from asr.errors import ConfigError
+from asr.errors import ConfigError, CorpusError
 from asr.experiment import load_experiment
-from asr.stages import _try_largest_batch
+from asr.recipe import recipe_of_files
+from asr.stages import _try_largest_batch, prepare
 
 RATE = 8000
 TEXTS = {"short": 2000, "the longest text of all": 3000, "longest sound": 4000}
@@ -70,3 +73,17 @@ def test_a_seed_that_torch_does_not_take_is_refused_with_the_configuration() -> 
     assert load_experiment(None, [f"seed={2**64 - 1}"]).seed == 2**64 - 1
     with pytest.raises(ConfigError, match=r"seed: input should be less than 18446744073709551616"):
         load_experiment(None, [f"seed={2**64}"])
+
+
+def test_the_same_sound_under_another_name_is_not_measured_on(tmp_path: Path) -> None:
+    train, heard = tmp_path / "train", tmp_path / "heard.jsonl"
+    train.mkdir()
+    for number in range(4):
+        data = encode_audio(np.full(RATE // 2, 0.1, np.float32), RATE, "wav")
+        (train / f"u{number}.wav").write_bytes(data)
+        (train / f"u{number}.txt").write_text("a b", encoding="utf-8")
+    other = {"id": "another name", "audio": "train/../train/u2.wav", "text": "a b"}
+    heard.write_text(json.dumps(other) + "\n", encoding="utf-8")
+    run = replace(make_run(tmp_path / "run"), recipe=recipe_of_files(train, (heard,)))
+    with pytest.raises(CorpusError, match=r"'another name' \(.*u2.wav\) is in 'heard' and in '(train|dev)'"):
+        prepare(run)
