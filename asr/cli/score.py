@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,7 +88,7 @@ def score(
     - `asr score reference.txt ours.txt theirs.txt --report report.html`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
-    from asr.scoring import Columns, hint_about_ids, normalizer, read_transcripts, score_systems
+    from asr.scoring import Columns, count_unpaired, hint_about_ids, normalizer, read_transcripts, score_systems
 
     outputs = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
     check_outputs(outputs)
@@ -96,18 +96,25 @@ def score(
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
     normalized = normalizer(steps) if steps else str
     columns = Columns(id=id_column, text=text_column)
-    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before)
+    notes: list[str] = []
+    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before, notes)
     heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
         heard[name] = read_transcripts(path, format=format, columns=columns, references=said)
         hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
-        _check_ids(name, said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint)
+        numbers = count_unpaired(
+            said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
+        )
+        notes += _left_out(name, *numbers)
+    for note in notes:
+        print(note)
     card = score_systems(
         said,
         heard,
         subset=reference.stem,
         normalizers=steps,
         normalize=normalized,
+        notes=notes,
         by=by or (),
         keep_scores=per_utterance is not None or report is not None,
     )
@@ -165,13 +172,13 @@ def _names(files: list[Path]) -> list[str]:
     return stems if len(set(stems)) == len(stems) else [str(file) for file in files]
 
 
-def _references(found: FiledTranscripts, speaker_before: str | None) -> FiledTranscripts:
-    """The references with their speakers."""
+def _references(found: FiledTranscripts, speaker_before: str | None, notes: list[str]) -> FiledTranscripts:
+    """The references with their speakers; what is left out of them is added to `notes`."""
     from asr.scoring import FiledTranscripts, ignored
 
     num_ignored = sum(map(ignored, found.values()))
     if num_ignored:
-        print(f"{num_ignored} segments are marked to be ignored: they are left out, with what was heard in them")
+        notes.append(f"{num_ignored} segments are marked to be ignored: they are left out, with what was heard in them")
     if speaker_before is None:
         return found
     of_speakers = FiledTranscripts()
@@ -180,24 +187,11 @@ def _references(found: FiledTranscripts, speaker_before: str | None) -> FiledTra
     return of_speakers
 
 
-def _check_ids(
-    system: str,
-    said: FiledTranscripts,
-    heard: FiledTranscripts,
-    *,
-    missing_as_empty: bool,
-    ignore_extra: bool,
-    hint: Callable[[], str],
-) -> None:
-    from asr.scoring import count_unpaired
-
-    num_extra, num_missing = count_unpaired(
-        said, heard, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
-    )
+def _left_out(system: str, num_extra: int, num_missing: int) -> Iterator[str]:
     if num_extra:
-        print(f"{system}: {num_extra} hypotheses without a reference are left out")
+        yield f"{system}: {num_extra} hypotheses without a reference are left out"
     if num_missing:
-        print(f"{system}: {num_missing} utterances without a hypothesis count as recognised as nothing")
+        yield f"{system}: {num_missing} utterances without a hypothesis count as recognised as nothing"
 
 
 def _print(card: Scorecard, num_confusions: int) -> None:

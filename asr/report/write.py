@@ -86,7 +86,7 @@ def write_scorecard_report(path: Path, card: Scorecard) -> None:
         title=f"{card.systems[0].result.subset}: {', '.join(system.name for system in card.systems)}",
         systems=[System(name=each.name, result=each.result, scores=each.scores) for each in card.systems],
         comparisons=[f"{text}." for text in sentences],
-        notes=[f"Normalised by: {steps}."],
+        notes=[f"Normalised by: {steps}.", *(f"{note}." for note in card.notes)],
     )
 
 

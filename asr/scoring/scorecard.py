@@ -53,11 +53,13 @@ class Scorecard:
         systems: in the order given.
         comparisons: of every further system with the first.
         normalizers: names of the steps that both sides went through.
+        notes: what was left out or counted without having been there, in words.
     """
 
     systems: tuple[SystemScores, ...]
     comparisons: tuple[Comparison, ...]
     normalizers: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 class _Gathered:
@@ -109,6 +111,7 @@ def score_systems(
     subset: str,
     normalizers: Sequence[str] = (),
     normalize: Callable[[str], str] = str,
+    notes: Sequence[str] = (),
     by: Sequence[str] = (),
     seed: int = 0,
     keep_scores: bool = True,
@@ -121,6 +124,7 @@ def score_systems(
         subset: name of the references.
         normalizers: names of the steps of `normalize`, to be told with the result.
         normalize: what both sides go through.
+        notes: what was left out beforehand, to be told with the result.
         by: columns by which each system's utterances are grouped.
         seed: of the resampling.
         keep_scores: whether the scores of all utterances are wanted too, with their texts.
@@ -150,6 +154,7 @@ def score_systems(
             for name in others
         ),
         normalizers=tuple(normalizers),
+        notes=tuple(notes),
     )
 
 
@@ -198,6 +203,7 @@ def write_scorecard(path: Path, card: Scorecard) -> None:
     """Writes `card` to `path` as JSON, without its utterances."""
     record = {
         "normalizers": card.normalizers,
+        "notes": card.notes,
         "systems": [
             {
                 **asdict(system.result),
