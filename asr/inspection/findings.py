@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from asr.inspection.drawing import Picture
 from asr.inspection.gates import LONG_SECONDS, Gates, gates_of
 from asr.inspection.gradients import gradients_of
 from asr.inspection.output import Finding
 from asr.inspection.pictures import gate_pictures, gradient_pictures, saliency_pictures
 from asr.inspection.saliency import Saliency, saliency_of
 from asr.inspection.subject import Subject, require_tokens
+from asr.terminal import progress_bar
 
 
 def inspect_gates(subject: Subject, layers: Sequence[int]) -> Finding:
@@ -43,9 +45,19 @@ def inspect_gates(subject: Subject, layers: Sequence[int]) -> Finding:
         rows=tuple(_gates_row(each, names) for each in gates),
         table_note=f"{gates[0].keep_name or 'No'} gate: decides what is kept. units > 1 s: share with a horizon of "
         f"{LONG_SECONDS:g} s or more; - where the recording is shorter.",
-        pictures=tuple(gate_pictures(subject, gates)),
+        pictures=_drawn(gate_pictures(subject, gates)),
         record={"layers": [each.record() for each in gates]},
     )  # fmt: skip
+
+
+def _drawn(pictures: Iterable[Picture]) -> tuple[Picture, ...]:
+    """All of `pictures`, each of which takes its time."""
+    drawn = []
+    with progress_bar("drawing", None) as advance:
+        for picture in pictures:
+            drawn.append(picture)
+            advance(1)
+    return tuple(drawn)
 
 
 def _gates_row(gates: Gates, names: Sequence[str]) -> tuple[str, ...]:
@@ -111,7 +123,7 @@ def inspect_gradients(subject: Subject, layers: Sequence[int], token: int) -> Fi
         ),
         table_note="Reach: half of the gradient of a token, summed over the frames that this direction had read by then, "
         "lies within that distance of the token. Compare it with horizons and holds in asr inspect gates.",
-        pictures=tuple(gradient_pictures(subject, gradients, token - 1)),
+        pictures=_drawn(gradient_pictures(subject, gradients, token - 1)),
         record={
             "ctc_loss": round(loss, 6),
             "token": token,
@@ -147,7 +159,7 @@ def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Fi
         table_note="Worth: the log-probability less that of the mean spectrum, in nats. Centre: when half of the absolute "
         "shares have come, from the token's frame on. Half within: the shortest stretch that holds half of them. "
         "Strongest: the feature that holds most.",
-        pictures=tuple(saliency_pictures(subject, saliency)),
+        pictures=_drawn(saliency_pictures(subject, saliency)),
         record={"steps": steps, "saliency": [each.record() for each in saliency]},
     )
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from asr.errors import ConfigError
 from asr.inspection.observe import log_probs_of
 from asr.inspection.subject import Subject, require_tokens
+from asr.terminal import progress_bar
 
 # Frames of all tokens that are computed at once: bounds the memory for long recordings.
 _FRAMES_AT_A_TIME = 20_000
@@ -105,7 +106,11 @@ def saliency_of(subject: Subject, numbers: Sequence[int], steps: int) -> list[Sa
     places = torch.tensor(numbers) - 1
     tokens, frames = torch.tensor(subject.tokens)[places], torch.tensor(subject.frames)[places]
     points = [baseline + (k - 0.5) / steps * (features - baseline) for k in range(1, steps + 1)] or [features]
-    gradients = torch.stack([_token_gradients(subject, point, tokens, frames) for point in points]).mean(0)
+    gradients = torch.zeros(len(tokens), *features.shape)
+    with progress_bar(f"gradients of {len(tokens)} tokens", len(points)) as advance:
+        for point in points:
+            gradients += _token_gradients(subject, point, tokens, frames) / len(points)
+            advance(1)
     shares = gradients * (features - baseline) if steps else gradients
     with torch.no_grad():
         without = log_probs_of(subject.model, baseline[None])[0]
