@@ -21,6 +21,9 @@ from asr.errors import ConfigError, did_you_mean
 Tree = dict[str, Any]
 AnySection = TypeVar("AnySection", bound="Section")
 
+# A key that stands in more sections than that is no hint.
+_MOST_PLACES = 3
+
 
 class Section(BaseModel):
     """A frozen group of settings; an unknown key is an error."""
@@ -198,7 +201,8 @@ def _complaint(section: type[Section], details: Any) -> str:
     key = ".".join(steps) or "configuration"
     if details["type"] == "extra_forbidden":
         _, around = _followed(section, details["loc"][:-1])
-        return f"{key}: unknown key{did_you_mean(steps[-1], {name for known in around for name in known.model_fields})}"
+        hint = hint_at_key(section, steps[-1], {name for known in around for name in known.model_fields})
+        return f"{key}: unknown key{hint}"
     if details["type"] == "union_tag_not_found":
         return f"{key}: 'kind' is missing; known: {', '.join(_kind_of(known) for known in sections)}"
     if details["type"] == "union_tag_invalid":
@@ -208,6 +212,30 @@ def _complaint(section: type[Section], details: Any) -> str:
     if details["type"] in {"value_error", "missing"}:
         return f"{key}: {message}" if steps else message
     return f"{key}: {message[0].lower()}{message[1:]}, found {details['input']!r}"
+
+
+def hint_at_key(section: type[Section], name: str, known: Iterable[str]) -> str:
+    """Where below `section` there are keys `name`, or else which of the `known` ones may be meant.
+
+    Example:
+        >>> class Optimizer(Section):
+        ...     lr: float = 1e-3
+        >>> class Settings(Section):
+        ...     optimizer: Optimizer = Optimizer()
+        >>> hint_at_key(Settings, "lr", ["optimizer"])
+        ", did you mean 'optimizer.lr'?"
+    """
+    places = [f"'{path}'" for path in dict.fromkeys(_paths_to(section, name))]
+    few = 0 < len(places) <= _MOST_PLACES
+    return f", did you mean {' or '.join(places)}?" if few else did_you_mean(name, known)
+
+
+def _paths_to(section: type[Section], name: str) -> Iterator[str]:
+    for key, field in section.model_fields.items():
+        if key == name:
+            yield key
+        for inner in sections_in(field.annotation):
+            yield from (f"{key}.{path}" for path in _paths_to(inner, name))
 
 
 def _followed(section: type[Section], location: tuple[Any, ...]) -> tuple[list[str], list[type[Section]]]:

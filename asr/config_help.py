@@ -11,8 +11,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from asr.config import Section, dump_yaml, sections_in
-from asr.errors import ConfigError, did_you_mean
+from asr.config import Section, dump_yaml, hint_at_key, sections_in
+from asr.errors import ConfigError
 
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
 _NAMES: dict[Any, str] = {
@@ -63,7 +63,7 @@ def explain(root: type[Section], key: str = "") -> list[Explanation]:
     for number, step in enumerate(steps, start=1):
         having = [section for section in sections if step in section.model_fields]
         if not having:
-            hint = did_you_mean(step, dict.fromkeys(name for section in sections for name in section.model_fields))
+            hint = hint_at_key(root, step, {name for section in sections for name in section.model_fields})
             raise ConfigError(f"{f'{path}: ' if path else ''}no setting '{step}'{hint}")
         fields = [section.model_fields[step] for section in having]
         inner = [section for field in fields for section in sections_in(field.annotation)]

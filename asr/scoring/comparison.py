@@ -106,6 +106,11 @@ class Comparison:
                 f"the tests disagree on {self.first} and {self.second}: p = {self.p_bootstrap:.3f} by the bootstrap over "
                 f"{self.resampled}, {self.p_matched_pairs:.3f} by matched pairs"
             )
+        if not self.is_significant and (self.low > 0 or self.high < 0):
+            found.append(
+                f"the interval of the difference between {self.first} and {self.second} leaves out 0, where not both tests "
+                "see one: on so little data it comes out too narrow"
+            )
         return found
 
 

@@ -83,6 +83,17 @@ def test_an_end_at_zero_has_no_sign() -> None:
     assert "0.7 points [0.0, 1.6]" in said
 
 
+def test_an_interval_without_zero_beside_a_test_that_sees_nothing_is_explained() -> None:
+    facts = {
+        "first": "a", "second": "b", "difference": -0.1, "low": -0.2, "p_bootstrap": 0.063, "p_matched_pairs": 0.029,
+        "segments": 80, "detectable": 0.01, "utterances": 90, "resampled": "utterances",
+    }  # fmt: skip
+    assert "leaves out 0" in " ".join(Comparison(high=-0.017, **facts).warnings())  # type: ignore[arg-type]
+    assert "leaves out 0" not in " ".join(Comparison(high=0.001, **facts).warnings())  # type: ignore[arg-type]
+    sure = facts | {"p_bootstrap": 0.001}
+    assert "leaves out 0" not in " ".join(Comparison(high=-0.017, **sure).warnings())  # type: ignore[arg-type]
+
+
 def test_segments_hold_every_error_once() -> None:
     for seed in range(20):
         first, second = pair_of_systems(seed, (0.3, 0.2))

@@ -56,6 +56,9 @@ def test_each_kind_of_a_section_is_told_apart() -> None:
     ("key", "complaint"),
     [
         ("trainig", "no setting 'trainig', did you mean 'training'?"),
+        ("lr", "no setting 'lr', did you mean 'optimizer.lr'?"),
+        ("encoder.lr", "encoder: no setting 'lr', did you mean 'optimizer.lr'?"),
+        ("kind", "no setting 'kind'; known: "),
         ("training.epoch", "training: no setting 'epoch', did you mean 'epochs'?"),
         ("training.epochs.more", "training.epochs.more: training.epochs is a single setting, nothing is below it"),
         ("training.", "training: no setting ''"),
