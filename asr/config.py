@@ -201,7 +201,7 @@ def _complaint(section: type[Section], details: Any) -> str:
     key = ".".join(steps) or "configuration"
     if details["type"] == "extra_forbidden":
         _, around = _followed(section, details["loc"][:-1])
-        hint = hint_at_key(section, steps[-1], {name for known in around for name in known.model_fields})
+        hint = hint_at_key(section, key, {name for known in around for name in known.model_fields})
         return f"{key}: unknown key{hint}"
     if details["type"] == "union_tag_not_found":
         return f"{key}: 'kind' is missing; known: {', '.join(_kind_of(known) for known in sections)}"
@@ -214,20 +214,13 @@ def _complaint(section: type[Section], details: Any) -> str:
     return f"{key}: {message[0].lower()}{message[1:]}, found {details['input']!r}"
 
 
-def hint_at_key(section: type[Section], name: str, known: Iterable[str]) -> str:
-    """Where below `section` there are keys `name`, or else which of the `known` ones may be meant.
-
-    Example:
-        >>> class Optimizer(Section):
-        ...     lr: float = 1e-3
-        >>> class Settings(Section):
-        ...     optimizer: Optimizer = Optimizer()
-        >>> hint_at_key(Settings, "lr", ["optimizer"])
-        ", did you mean 'optimizer.lr'?"
-    """
-    places = [f"'{path}'" for path in dict.fromkeys(_paths_to(section, name))]
-    few = 0 < len(places) <= _MOST_PLACES
-    return f", did you mean {' or '.join(places)}?" if few else did_you_mean(name, known)
+def hint_at_key(section: type[Section], key: str, known: Iterable[str]) -> str:
+    """Where below `section` a key has the same name as `key`, a whole path, or else which of `known` may be meant."""
+    places = list(dict.fromkeys(_paths_to(section, key.rpartition(".")[2])))
+    # Another kind of the same section may have it in this very place: then it is the kind that does not fit.
+    if key in places or not 0 < len(places) <= _MOST_PLACES:
+        return did_you_mean(key.rpartition(".")[2], known)
+    return f", did you mean {' or '.join(repr(place) for place in places)}?"
 
 
 def _paths_to(section: type[Section], name: str) -> Iterator[str]:

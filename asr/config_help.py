@@ -63,7 +63,11 @@ def explain(root: type[Section], key: str = "") -> list[Explanation]:
     for number, step in enumerate(steps, start=1):
         having = [section for section in sections if step in section.model_fields]
         if not having:
-            hint = hint_at_key(root, step, {name for section in sections for name in section.model_fields})
+            hint = hint_at_key(
+                root,
+                f"{path}.{step}" if path else step,
+                {name for section in sections for name in section.model_fields},
+            )
             raise ConfigError(f"{f'{path}: ' if path else ''}no setting '{step}'{hint}")
         fields = [section.model_fields[step] for section in having]
         inner = [section for field in fields for section in sections_in(field.annotation)]

@@ -125,7 +125,7 @@ def _checked(
             keys.append(("", str(utterance.audio.resolve())))
         for key in keys:
             if not is_train and key in train_ids:
-                file = f" ({utterance.audio})" if key is not keys[0] else ""
+                file = f" ({key[1]})" if key is not keys[0] else ""
                 raise CorpusError(
                     f"utterance '{utterance.id}'{file} is in '{part.name}' and in '{train_ids[key]}': a model must not be "
                     "measured on what it learnt from"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -90,30 +90,23 @@ def score(
     """
     from asr.scoring import Columns, count_unpaired, hint_about_ids, normalizer, read_transcripts, score_systems
 
-    outputs = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
-    check_outputs(outputs)
+    check_outputs({"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report})
     limit = _rate(fail_above)
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
-    normalized = normalizer(steps) if steps else str
-    columns = Columns(id=id_column, text=text_column)
-    notes: list[str] = []
-    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before, notes)
-    heard = {}
-    for name, path in zip(_names(hypothesis), hypothesis, strict=True):
-        heard[name] = read_transcripts(path, format=format, columns=columns, references=said)
-        hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
-        numbers = count_unpaired(
-            said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
-        )
-        notes += _left_out(name, *numbers)
-    for note in notes:
-        print(note)
+    said, heard, notes = _read_all(
+        reference,
+        hypothesis,
+        partial(read_transcripts, format=format, columns=Columns(id=id_column, text=text_column)),
+        speaker_before=speaker_before,
+        count=partial(count_unpaired, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra),
+        hint=partial(hint_about_ids, format=format),
+    )
     card = score_systems(
         said,
         heard,
         subset=reference.stem,
         normalizers=steps,
-        normalize=normalized,
+        normalize=normalizer(steps) if steps else str,
         notes=notes,
         by=by or (),
         keep_scores=per_utterance is not None or report is not None,
@@ -122,6 +115,27 @@ def score(
     _write(card, json_file, csv_file, per_utterance, report)
     if limit is not None:
         _fail_above(limit, f"--fail-above {fail_above}", card)
+
+
+def _read_all(
+    reference: Path,
+    hypothesis: list[Path],
+    read: Callable[..., FiledTranscripts],
+    *,
+    speaker_before: str | None,
+    count: Callable[..., tuple[int, int]],
+    hint: Callable[..., str],
+) -> tuple[FiledTranscripts, dict[str, FiledTranscripts], list[str]]:
+    """The references, the hypotheses by system, and what is left out of them."""
+    notes: list[str] = []
+    said = _references(read(reference), speaker_before, notes)
+    heard = {}
+    for name, path in zip(_names(hypothesis), hypothesis, strict=True):
+        heard[name] = read(path, references=said)
+        notes += _left_out(
+            name, *count(said, heard[name], hint=partial(hint, reference, path, said=said, heard=heard[name]))
+        )
+    return said, heard, notes
 
 
 def _fail_above(limit: float, option: str, card: Scorecard) -> None:
@@ -198,6 +212,8 @@ def _print(card: Scorecard, num_confusions: int) -> None:
     from asr.scoring import confusions_table, groups_tables, results_table
     from asr.terminal import get_console
 
+    for note in card.notes:
+        print(note)
     console = get_console()
     console.print(results_table([system.result for system in card.systems], systems="system"))
     print(f"normalised by: {', '.join(card.normalizers) or 'nothing, the texts are compared as they are'}")
