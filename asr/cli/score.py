@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
 
 if TYPE_CHECKING:
-    from asr.scoring import FiledTranscripts, Scorecard
+    from asr.scoring import Columns, FiledTranscripts, Scorecard
 
 _DEFAULT_CONFUSIONS = 5
 _WORTH_SAYING = 0.1
@@ -88,7 +88,7 @@ def score(
     - `asr score reference.txt ours.txt theirs.txt --report report.html`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
-    from asr.scoring import Columns, count_unpaired, hint_about_ids, normalizer, read_transcripts, score_systems
+    from asr.scoring import Columns, normalizer, score_systems
 
     check_outputs({"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report})
     limit = _rate(fail_above)
@@ -96,10 +96,11 @@ def score(
     said, heard, notes = _read_all(
         reference,
         hypothesis,
-        partial(read_transcripts, format=format, columns=Columns(id=id_column, text=text_column)),
+        format=format,
+        columns=Columns(id=id_column, text=text_column),
         speaker_before=speaker_before,
-        count=partial(count_unpaired, missing_as_empty=missing_as_empty, ignore_extra=ignore_extra),
-        hint=partial(hint_about_ids, format=format),
+        missing_as_empty=missing_as_empty,
+        ignore_extra=ignore_extra,
     )
     card = score_systems(
         said,
@@ -113,33 +114,37 @@ def score(
     )
     _print(card, confusions)
     _write(card, json_file, csv_file, per_utterance, report)
-    if limit is not None:
-        _fail_above(limit, f"--fail-above {fail_above}", card)
+    _fail_above(limit, f"--fail-above {fail_above}", card)
 
 
 def _read_all(
     reference: Path,
     hypothesis: list[Path],
-    read: Callable[..., FiledTranscripts],
     *,
+    format: str | None,
+    columns: Columns,
     speaker_before: str | None,
-    count: Callable[..., tuple[int, int]],
-    hint: Callable[..., str],
+    missing_as_empty: bool,
+    ignore_extra: bool,
 ) -> tuple[FiledTranscripts, dict[str, FiledTranscripts], list[str]]:
     """The references, the hypotheses by system, and what is left out of them."""
+    from asr.scoring import count_unpaired, hint_about_ids, read_transcripts
+
     notes: list[str] = []
-    said = _references(read(reference), speaker_before, notes)
+    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before, notes)
     heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
-        heard[name] = read(path, references=said)
-        notes += _left_out(
-            name, *count(said, heard[name], hint=partial(hint, reference, path, said=said, heard=heard[name]))
+        heard[name] = read_transcripts(path, format=format, columns=columns, references=said)
+        hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
+        numbers = count_unpaired(
+            said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
         )
+        notes += _left_out(name, *numbers)
     return said, heard, notes
 
 
-def _fail_above(limit: float, option: str, card: Scorecard) -> None:
-    failing = [system.name for system in card.systems if system.result.wer > limit]
+def _fail_above(limit: float | None, option: str, card: Scorecard) -> None:
+    failing = [system.name for system in card.systems if limit is not None and system.result.wer > limit]
     if failing:
         print(f"above {option}: {', '.join(failing)}", file=sys.stderr)
         raise typer.Exit(1)
