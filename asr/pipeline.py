@@ -100,7 +100,7 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
     with join_workers() as workers:
         run = replace(run, workers=workers)
         if fresh and workers.is_first:
-            _forget(run, [name for name in STAGES if name in wanted])
+            forget(run, wanted)
         for name in STAGES:
             if name in wanted:
                 _run_stage(run, name, table)
@@ -255,7 +255,8 @@ def _drop_mark(folder: Path, name: str) -> None:
         write_text(folder / _STAGES_FILE, json.dumps(marks, indent=1))
 
 
-def _forget(run: Run, names: list[str]) -> None:
+def forget(run: Run, names: Sequence[str]) -> None:
+    """Delete what the stages `names` of `run` have made, as if they had never run."""
     for name in names:
         folder = _folder(run, name)
         _drop_mark(folder, name)

@@ -14,6 +14,7 @@ import torch
 from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.batches import Batch, epoch_batches, sequential_batches
+from asr.corpus.check import watch_rates
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, write_shards
 from asr.corpus.utterance import Utterance
@@ -150,12 +151,13 @@ def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> Shar
         # Finished before this stage was cut off: only what is checked across parts is looked at again.
         deque(utterances, maxlen=0)
         return ShardIndex.load(folder)
+    sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
     with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
-            utterances,
+            utterances if num_stored else watch_rates(utterances, sample_rate, part.name),
             folder,
-            sample_rate=run.experiment.features.sample_rate,
-            num_features=run.experiment.acoustic.num_stored_features,
+            sample_rate=sample_rate,
+            num_features=num_stored,
             config=run.experiment.shards,
             progress=lambda count, seconds: advance(1),
         )

@@ -69,7 +69,7 @@ def compare(
     - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
     """
     from asr.atomic import write_text
-    from asr.studies.compare import looked_up, make_plan, matched, only_one, prepared, train_all
+    from asr.studies.compare import forget_all, looked_up, make_plan, matched, only_one, prepared, train_all
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, write_outcome
@@ -82,8 +82,10 @@ def compare(
         return
     num_at_once = jobs or default_jobs()
     with only_one(plan.folder, "asr compare"):
-        plan = matched(prepared(plan, fresh=fresh), _say)
-        failures = train_all(plan, num_at_once, _say, fresh=fresh)
+        if fresh:
+            forget_all(plan)
+        plan = matched(prepared(plan), _say)
+        failures = train_all(plan, num_at_once, _say)
         outcome = collect(plan, failures, num_at_once)
         write_outcome(plan.folder / "comparison.json", outcome)
         write_comparison(plan.folder / "comparison.html", plan, outcome)

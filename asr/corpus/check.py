@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -20,6 +22,8 @@ from asr.corpus.utterance import Utterance, read_folder, record_of_line, utteran
 from asr.errors import AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
+
+_LOG = logging.getLogger(__name__)
 
 Severity = Literal["error", "warning"]
 
@@ -53,6 +57,7 @@ _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
 _USUAL_RATE = 16000
+_NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -260,6 +265,26 @@ def examine(utterance: Utterance) -> Sound:
         peak=float(np.abs(waveform - waveform.mean()).max()),
         clipped_share=float((np.abs(waveform) >= _FULL_SCALE).mean()),
     )
+
+
+def watch_rates(utterances: Iterable[Utterance], sample_rate: int, name: str) -> Iterator[Utterance]:
+    """`utterances` of the corpus called `name`; says it if some of the first sound files have less than `sample_rate`."""
+    low: list[tuple[int, Path]] = []
+    num_looked_at = 0
+    for utterance in utterances:
+        if num_looked_at < _NUM_RATES and isinstance(utterance.audio, Path):
+            num_looked_at += 1
+            with contextlib.suppress(UnusableAudioError):  # said by what reads its samples
+                rate = audio_info(utterance.audio).sample_rate
+                low += [(rate, utterance.audio)] if rate < sample_rate else []
+        yield utterance
+    if low:
+        rate, audio = min(low)
+        _LOG.warning(
+            "%s: %d of the first %d sound files have less than %d Hz (%s: %d), and above that a model hears silence; "
+            "features.sample_rate=%d would suit them",
+            *(name, len(low), num_looked_at, sample_rate, audio, rate, rate),
+        )
 
 
 def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: Callable[[float], None]) -> None:

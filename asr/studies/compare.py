@@ -21,7 +21,7 @@ from asr.atomic import write_text
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
 from asr.model.device import select_device
-from asr.pipeline import STAGES, is_done, run_stages, stage_inputs
+from asr.pipeline import STAGES, forget, is_done, run_stages, stage_inputs
 from asr.stages import load_tokenizer
 from asr.studies.grammar import split_axes
 from asr.studies.jobs import Job, Place, run_jobs
@@ -190,22 +190,28 @@ def only_one(folder: Path, what: str) -> Iterator[None]:
         raise ConfigError(f"{folder}: {what} is at work here; wait until it has ended, or use another --out") from error
 
 
-def prepare_run(run: Run, *, fresh: bool = False) -> None:
+def prepare_run(run: Run) -> None:
     """Prepare what `run` needs, unless that is done; several processes may call this at a time."""
     run.prepared_in.mkdir(parents=True, exist_ok=True)
     with FileLock(run.prepared_in / ".lock"):
-        if fresh or not is_done(run, "prepare"):
-            run_stages(run, ["prepare"], fresh=fresh)
+        if not is_done(run, "prepare"):
+            run_stages(run, ["prepare"])
 
 
-def prepared(plan: Plan, *, fresh: bool = False) -> Plan:
+def forget_all(plan: Plan) -> None:
+    """Delete what earlier calls made of `plan`: at once, so that nothing old counts if this call is cut off."""
+    for variant, seed in plan.runs():
+        forget(plan.run(variant, seed), STAGES)
+
+
+def prepared(plan: Plan) -> Plan:
     """`plan` once all that its runs share is prepared, with the sizes of the vocabularies."""
     begun: set[Path] = set()
     variants = []
     for variant in plan.variants:
         run = plan.run(variant, plan.seeds[0])
         if run.prepared_in not in begun:
-            prepare_run(run, fresh=fresh)
+            prepare_run(run)
             begun.add(run.prepared_in)
         variants.append(replace(variant, vocabulary_size=load_tokenizer(run).size))
     return replace(plan, variants=tuple(variants))
@@ -279,34 +285,32 @@ def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], f
     write_text(file, json.dumps({"seconds_per_utterance": seconds}))
 
 
-def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None], *, fresh: bool = False) -> dict[str, str]:
+def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None]) -> dict[str, str]:
     """Does all runs of `plan`, which is prepared and matched; why each failed, by its folder's name, for those that did."""
     jobs, num_done = [], 0
     for variant, seed in plan.runs():
         run = plan.run(variant, seed)
-        if not fresh and all(is_done(run, stage) for stage in STAGES):
+        if all(is_done(run, stage) for stage in STAGES):
             num_done += 1
             continue
-        arguments = (plan.request, run.folder, plan.command(variant, seed), run.preparation, fresh)
+        arguments = (plan.request, run.folder, plan.command(variant, seed), run.preparation)
         jobs.append(Job(name=run.folder.name, work=train_one, arguments=arguments, output=run.folder / OUTPUT_FILE))
     if num_done:
         say(f"{num_done} of {num_done + len(jobs)} runs are done already")
     return run_jobs(jobs, num_at_once, say)
 
 
-def train_one(
-    request: RunRequest, folder: Path, overrides: tuple[str, ...], preparation: Path, fresh: bool, place: Place
-) -> None:
+def train_one(request: RunRequest, folder: Path, overrides: tuple[str, ...], preparation: Path, place: Place) -> None:
     """One run of a study, and beside its results what it took."""
     run = replace(request, overrides=overrides).run(folder, place.overrides, preparation=preparation)
     with only_one(folder, "another process"):
-        is_to_train = fresh or not is_done(run, "train")
-        run_stages(run, ["train"], fresh=fresh)
+        is_to_train = not is_done(run, "train")
+        run_stages(run, ["train"])
         if is_to_train:
             device = select_device(run.experiment.device)
             measures = Measures(peak_memory_bytes(device), str(device), place.num_threads)
             write_text(folder / MEASURES_FILE, json.dumps(asdict(measures)))
-        run_stages(run, ["average", "evaluate"], fresh=fresh)
+        run_stages(run, ["average", "evaluate"])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tones import TINY, write_tone_corpus
@@ -97,6 +98,25 @@ def test_equal_time_is_measured_once(command: Command, in_process: list[str]) ->
     in_process.clear()
     assert command(*words)[0] == 0
     assert in_process == []
+
+
+def test_fresh_and_cut_off_counts_nothing_old(
+    command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
+    assert command(*words)[0] == 0
+    work = compare.train_one
+
+    def cut_off(*arguments: Any) -> None:
+        work(*arguments)
+        raise KeyboardInterrupt
+
+    in_process.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(compare, "train_one", cut_off)
+        assert command(*words, "--fresh")[0] == 130
+    assert command(*words)[0] == 0
+    assert in_process == ["gru-seed0", "lstm-seed0"]
 
 
 @pytest.mark.slow

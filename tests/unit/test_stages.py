@@ -87,3 +87,20 @@ def test_the_same_sound_under_another_name_is_not_measured_on(tmp_path: Path) ->
     run = replace(make_run(tmp_path / "run"), recipe=recipe_of_files(train, (heard,)))
     with pytest.raises(CorpusError, match=r"'another name' \(.*u2.wav\) is in 'heard' and in '(train|dev)'"):
         prepare(run)
+
+
+@pytest.mark.parametrize("sample_rate", [RATE, RATE // 2])
+def test_files_with_less_than_the_model_hears_are_told(
+    sample_rate: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train = tmp_path / "train"
+    train.mkdir()
+    for number in range(4):
+        data = encode_audio(np.full(RATE // 2, 0.1, np.float32), RATE // 2, "wav")
+        (train / f"u{number}.wav").write_bytes(data)
+        (train / f"u{number}.txt").write_text("a b", encoding="utf-8")
+    run = make_run(tmp_path / "run", f"features.sample_rate={sample_rate}")
+    with caplog.at_level("WARNING"):
+        prepare(replace(run, recipe=recipe_of_files(train, ())))
+    told = [message for message in caplog.messages if f"features.sample_rate={RATE // 2} would suit them" in message]
+    assert bool(told) == (sample_rate == RATE)
