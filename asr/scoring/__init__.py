@@ -8,7 +8,7 @@ what is resampled, and that no text is changed unless asked for.
 from __future__ import annotations
 
 from asr.scoring.breakdown import GroupResult, groups_tables, summarize_groups
-from asr.scoring.comparison import Comparison, compare
+from asr.scoring.comparison import SIGNIFICANT, Comparison, compare, holm
 from asr.scoring.confusion import Confusions, confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
@@ -33,6 +33,7 @@ from asr.scoring.transcripts import Transcript, count_unpaired, ignored
 
 __all__ = [
     "NORMALIZERS",
+    "SIGNIFICANT",
     "Columns",
     "Comparison",
     "Confusions",
@@ -56,6 +57,7 @@ __all__ = [
     "errors_of_spelling",
     "groups_tables",
     "hint_about_ids",
+    "holm",
     "ignored",
     "interval_note",
     "normalizer",

@@ -26,7 +26,8 @@ from asr.scoring.significance import Unit
 from asr.scoring.tally import Tally, errors_and_lengths
 
 _GOOD_WORDS_BETWEEN = 2
-_SIGNIFICANT = 0.05
+SIGNIFICANT = 0.05
+"""Below this a test's figure calls for another explanation than chance."""
 # Standard errors of a difference that is found, at the 5 % level, in four tests out of five.
 _DETECTABLE = 1.96 + 0.84
 _FEW_SEGMENTS = 50
@@ -68,7 +69,7 @@ class Comparison:
     @property
     def is_significant(self) -> bool:
         """Whether chance would show such a difference less than once in 20 times, by both tests."""
-        return self.p < _SIGNIFICANT
+        return self.p < SIGNIFICANT
 
     def sentence(self) -> str:
         """What the comparison says, in plain words."""
@@ -101,7 +102,7 @@ class Comparison:
                 f"{self.first} and {self.second} differ or err in {self.segments} stretches of words only: too few for the "
                 "matched-pairs test to be exact"
             )
-        if (self.p_bootstrap < _SIGNIFICANT) != (self.p_matched_pairs < _SIGNIFICANT):
+        if (self.p_bootstrap < SIGNIFICANT) != (self.p_matched_pairs < SIGNIFICANT):
             found.append(
                 f"the tests disagree on {self.first} and {self.second}: p = {self.p_bootstrap:.3f} by the bootstrap over "
                 f"{self.resampled}, {self.p_matched_pairs:.3f} by matched pairs"
@@ -112,6 +113,23 @@ class Comparison:
                 "see one: on so little data it comes out too narrow"
             )
         return found
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """`p_values` of several tests, so that all of them together call chance a difference as seldom as one test does.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Example:
+        >>> holm([0.04, 0.01, 0.03])
+        [0.06, 0.03, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, at in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted
 
 
 def compare(

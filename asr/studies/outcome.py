@@ -1,10 +1,4 @@
-"""What the runs of a comparison say together: costs, learning curves, error rates over all seeds, and tests.
-
-The seeds of a variant are put together utterance by utterance: its errors are summed over them, and the bootstrap draws
-whole utterances (or speakers), for both variants of a pair the same. Seeds are thus never taken for further utterances. The
-matched-pairs test does take the stretches of different seeds for independent, so its figure alone would promise too much;
-a difference counts where both see it.
-"""
+"""What the runs of a comparison say together: costs, learning curves, error rates over all seeds, and tests."""
 
 from __future__ import annotations
 
@@ -19,25 +13,20 @@ import torch
 
 from asr import __version__
 from asr.atomic import write_text
-from asr.errors import ScoringError
 from asr.evaluation import hypotheses_file
 from asr.pipeline import STAGES, is_done
 from asr.scoring import (
     Columns,
-    Comparison,
     Result,
     UtteranceScore,
-    compare,
     read_results,
     read_transcripts,
     score_utterance,
     summarize,
 )
 from asr.studies.compare import Measures, Plan, Variant, read_measures
+from asr.studies.pairs import Pair, Scores, tested_pairs
 from asr.training.run_log import read_metrics
-
-# Where neither test sees a difference, what speaks against the tests is of no use.
-_WORTH_WARNING = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,40 +115,6 @@ class Pooled:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A variant against another on one subset under one decoder.
-
-    Attributes:
-        subset, decoder: what was measured.
-        first, second: names of the variants.
-        seeds: those that both have.
-        comparison: what the tests say; None where the references differ.
-        seeds_apart: whether every seed of one is better than every seed of the other.
-    """
-
-    subset: str
-    decoder: str
-    first: str
-    second: str
-    seeds: tuple[int, ...]
-    comparison: Comparison | None
-    seeds_apart: bool
-
-    def sentences(self) -> list[str]:
-        """What is to be said of it, in plain words."""
-        if self.comparison is None:
-            return [f"{self.first} and {self.second} write in different ways, so their errors cannot be compared."]
-        found = [f"{self.comparison.sentence()}."]
-        if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < _WORTH_WARNING:
-            found += [f"{text}." for text in self.comparison.warnings()]
-        if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
-            found.append(
-                f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
-            )
-        return found
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """All that a comparison found.
 
@@ -211,7 +166,7 @@ def collect(plan: Plan, failures: dict[str, str], num_at_once: int) -> Outcome:
         seeds=plan.seeds,
         variants=variants,
         pooled=pooled,
-        pairs=tuple(_pairs(plan, scores)),
+        pairs=tuple(tested_pairs(plan, scores)),
         failures=failures,
         circumstances=circumstances() | {"runs at a time": num_at_once},
     )
@@ -278,10 +233,6 @@ def read_curve(folder: Path) -> Iterator[Epoch]:
             yield Epoch(epoch=int(record["epoch"]), train_loss=train_loss, loss=loss, wer=wer)
 
 
-Scores = dict[tuple[str, str], dict[str, dict[int, list[UtteranceScore]]]]
-"""The scores of all utterances by (subset, decoder), variant and seed."""
-
-
 def _all_scores(study: Path, variants: Sequence[VariantOutcome]) -> Scores:
     found: Scores = {}
     for variant in variants:
@@ -327,57 +278,3 @@ def _pooled(scores: Scores, whole: Mapping[str, int]) -> Iterator[Pooled]:
                     seed: sum(each.words.errors for each in scores) / words for seed, scores in of_seeds.items()
                 },
             )
-
-
-def _pairs(plan: Plan, scores: Scores) -> Iterator[Pair]:
-    names = list(_compared(plan.variants))
-    for (subset, decoder), of_variants in scores.items():
-        for first, second in names:
-            one, other = of_variants.get(first, {}), of_variants.get(second, {})
-            seeds = tuple(seed for seed in plan.seeds if seed in one and seed in other)
-            if seeds:
-                yield _pair(subset, decoder, (first, second), seeds, one, other)
-
-
-def _compared(variants: Sequence[Variant]) -> Iterator[tuple[str, str]]:
-    """Each variant with the first; and with the one that is like it but for the first value of the first setting.
-
-    So `cells=gru,lstm encoder.num_layers=1,2` also compares both cells at the same depth.
-    """
-    base = variants[0]
-    key = next(iter(base.values))
-    for variant in variants[1:]:
-        yield base.name, variant.name
-        values = {**variant.values, key: base.values[key]}
-        counterpart = next(each for each in variants if each.values == values)
-        if counterpart not in (base, variant):
-            yield counterpart.name, variant.name
-
-
-def _pair(
-    subset: str,
-    decoder: str,
-    names: tuple[str, str],
-    seeds: tuple[int, ...],
-    one: dict[int, list[UtteranceScore]],
-    other: dict[int, list[UtteranceScore]],
-) -> Pair:
-    comparison: Comparison | None
-    try:
-        comparison = compare(
-            [each for seed in seeds for each in one[seed]],
-            [each for seed in seeds for each in other[seed]],
-            names=names,
-        )
-    except ScoringError:
-        comparison = None
-    first, second = ([sum(each.words.errors for each in scores[seed]) for seed in seeds] for scores in (one, other))
-    return Pair(
-        subset=subset,
-        decoder=decoder,
-        first=names[0],
-        second=names[1],
-        seeds=seeds,
-        comparison=comparison,
-        seeds_apart=max(first) < min(second) or max(second) < min(first),
-    )

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import random
 
-from asr.scoring import UtteranceScore, score_utterance, summarize
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asr.scoring import UtteranceScore, holm, score_utterance, summarize
 from asr.studies.compare import Variant
 from asr.studies.markdown import markdown
-from asr.studies.outcome import Outcome, Pooled, _compared, _pair, _pooled
+from asr.studies.outcome import Outcome, Pooled, _pooled
+from asr.studies.pairs import among_each_other, compared, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -62,8 +67,10 @@ def test_the_same_seed_three_times_is_no_surer_than_once() -> None:
     (pooled,) = _pooled({("test", "greedy"): {"gru": dict.fromkeys(range(3), one)}}, {"test": 0})
     alone = summarize(one, subset="test", decoder="greedy")
     assert (pooled.result.wer_low, pooled.result.wer_high) == (alone.wer_low, alone.wer_high)
-    once = _pair("test", "greedy", ("a", "b"), (0,), {0: one}, {0: other}).comparison
-    three = _pair("test", "greedy", ("a", "b"), (0, 1, 2), dict.fromkeys(range(3), one), dict.fromkeys(range(3), other))
+    once = paired("test", "greedy", ("a", "b"), (0,), {0: one}, {0: other}).comparison
+    three = paired(
+        "test", "greedy", ("a", "b"), (0, 1, 2), dict.fromkeys(range(3), one), dict.fromkeys(range(3), other)
+    )
     assert once is not None
     assert three.comparison is not None
     assert three.comparison.p_bootstrap == once.p_bootstrap
@@ -73,17 +80,17 @@ def test_the_same_seed_three_times_is_no_surer_than_once() -> None:
 def test_overlapping_seeds_are_told() -> None:
     one = {0: scores(0.05, 0), 1: scores(0.4, 1)}
     other = {0: scores(0.3, 2), 1: scores(0.5, 3)}
-    pair = _pair("test", "greedy", ("a", "b"), (0, 1), one, other)
+    pair = paired("test", "greedy", ("a", "b"), (0, 1), one, other)
     assert not pair.seeds_apart
     assert "overlap" in pair.sentences()[-1]
-    apart = _pair("test", "greedy", ("a", "b"), (0,), one, other)
+    apart = paired("test", "greedy", ("a", "b"), (0,), one, other)
     assert apart.seeds_apart
     assert "overlap" not in " ".join(apart.sentences())
 
 
-def test_other_references_are_not_compared() -> None:
+def test_other_references_are_notcompared() -> None:
     shorter = scores(0.1, 0)[:-1]
-    pair = _pair("test", "greedy", ("a", "b"), (0,), {0: scores(0.1, 0)}, {0: shorter})
+    pair = paired("test", "greedy", ("a", "b"), (0,), {0: scores(0.1, 0)}, {0: shorter})
     assert pair.sentences() == ["a and b write in different ways, so their errors cannot be compared."]
 
 
@@ -93,4 +100,30 @@ def test_each_is_compared_with_the_first_and_with_its_counterpart() -> None:
         for cell in ("gru", "lstm")
         for depth in "12"
     ]
-    assert list(_compared(variants)) == [("gru1", "gru2"), ("gru1", "lstm1"), ("gru1", "lstm2"), ("gru2", "lstm2")]
+    assert list(compared(variants)) == [("gru1", "gru2"), ("gru1", "lstm1"), ("gru1", "lstm2"), ("gru2", "lstm2")]
+
+
+def test_many_pairs_are_told_from_one() -> None:
+    """Twelve variants that are equally good but for chance: the one that seems better is not taken for it alone."""
+    equal, better = scores(0.2, 0), scores(0.13, 3)
+    pair = paired("test", "greedy", ("a", "b"), (0,), {0: equal}, {0: better})
+    none = paired("test", "greedy", ("a", "c"), (0,), {0: equal}, {0: equal})
+    assert pair.comparison is not None
+    assert 0.05 / 12 < pair.comparison.p < 0.05
+    alone, *_ = among_each_other([pair])
+    assert not any("pairs were tested" in text for text in alone.sentences())
+    first, *others = among_each_other([pair, *[none] * 11])
+    assert first.p_holm == pytest.approx(12 * pair.comparison.p)
+    assert "But 12 pairs were tested here" in first.sentences()[-1]
+    assert all(other.p_holm == 1 for other in others)
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
+    level = 0.05
+    rejected: set[int] = set()
+    for at in sorted(range(len(p_values)), key=lambda each: p_values[each]):
+        if p_values[at] * (len(p_values) - len(rejected)) >= level:
+            break
+        rejected.add(at)
+    assert {at for at, p in enumerate(holm(p_values)) if p < level} == rejected
