@@ -21,12 +21,10 @@ from asr.recognizer import Ensemble, Recognizer
 from asr.report import System
 from asr.report.collect import Collector
 from asr.scoring import (
-    GroupResult,
     Result,
     UtteranceScore,
     score_utterance,
     summarize,
-    summarize_groups,
     write_hypotheses,
 )
 from asr.terminal import progress_bar
@@ -99,6 +97,21 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
     return [subset(name) for name in names]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """One subset under one decoder.
+
+    Attributes:
+        result: counts, rates and intervals.
+        scores: of every utterance.
+        system: what a report shows, None where it was not collected.
+    """
+
+    result: Result
+    scores: list[UtteranceScore]
+    system: System | None = None
+
+
 def evaluate_subsets(
     model: Path,
     subsets: Sequence[Subset],
@@ -108,18 +121,13 @@ def evaluate_subsets(
     batches: BatchesConfig | None = None,
     device: str = "auto",
     hypotheses: Path | None = None,
-    by: Sequence[str] = (),
-    groups: list[GroupResult] | None = None,
-    systems: list[System] | None = None,
+    for_report: bool = False,
     embed_audio: bool = False,
-) -> list[Result]:
-    """One result per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
+) -> list[Evaluation]:
+    """One evaluation per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
-    The probabilities of `model` are averaged with those of the `others`, if any.
-
-    A list given as `groups` is filled with the error counts of each group of utterances, as `by` names them ("speaker",
-    "duration"), under each subset and decoder. One given as `systems` is filled with what a report shows, with
-    `embed_audio` the sound too; only then is it collected.
+    The probabilities of `model` are averaged with those of the `others`, if any. What a report shows is collected
+    `for_report` only, with `embed_audio` the sound too.
 
     Raises:
         CheckpointError: no model at `model` or one of `others`.
@@ -129,29 +137,26 @@ def evaluate_subsets(
     ensemble = Ensemble.load([model, *others])
     acoustic, *other_models = ensemble.models
     at_device = select_device(device)
-    results = []
+    found = []
     for subset in subsets:
         for choice in decoders:
             decoder = ensemble.decoder(choice)
             recognizer = Recognizer(acoustic, ensemble.tokenizer, decoder, at_device, other_models)
             collector = None
-            if systems is not None:
+            if for_report:
                 # The recordings are the same for every decoder.
                 collector = Collector(recognizer, recordings=choice is decoders[0], embed_audio=embed_audio)
             with progress_bar(f"{subset.name}, {choice.kind}", None) as advance, collector or nullcontext():
                 scores, seconds = _recognize_and_score(
                     recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance, collector
                 )
-            results.append(_result(subset, choice.kind, scores, seconds, len(ensemble.models)))
-            if systems is not None and collector is not None:
-                systems.append(collector.system(choice.kind, results[-1], scores))
-            if groups is not None:
-                for column in by:
-                    groups += summarize_groups(scores, column, subset=subset.name, decoder=choice.kind)
+            result = _result(subset, choice.kind, scores, seconds, len(ensemble.models))
+            system = None if collector is None else collector.system(choice.kind, result, scores)
+            found.append(Evaluation(result=result, scores=scores, system=system))
             if hypotheses is not None:
                 hypotheses.mkdir(parents=True, exist_ok=True)
                 write_hypotheses(hypotheses / hypotheses_file(subset.name, choice.kind), scores)
-    return results
+    return found
 
 
 def hypotheses_file(subset: str, decoder: str) -> str:
@@ -185,14 +190,15 @@ def _recognize_and_score(
         elapsed += time.perf_counter() - start
         if collector is not None:
             collector.add(batch, heard)
-        for recognized, text, speaker in zip(heard.recognized, batch.texts, batch.speakers, strict=True):
+        for number, recognized in enumerate(heard.recognized):
             scores.append(
                 score_utterance(
                     id=recognized.id,
-                    speaker=speaker,
-                    reference=recognizer.normalize(text),
+                    speaker=batch.speakers[number],
+                    reference=recognizer.normalize(batch.texts[number]),
                     hypothesis=recognized.best.text,
                     seconds=recognized.seconds,
+                    columns=batch.metadata[number],
                 )
             )
         advance(len(batch))

@@ -27,7 +27,6 @@ from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, sav
 from asr.model.device import select_device, select_dtype
 from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
-from asr.report import System
 from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import get_console, progress_bar
@@ -366,20 +365,19 @@ def evaluate(run: Run) -> None:
         for part, index in zip(run.test_parts, indices, strict=True)
     ]
     seconds = sum(index.seconds for index in indices)
-    systems: list[System] = []
     shutil.rmtree(run.folder / "hypotheses", ignore_errors=True)  # of decoders and subsets that are measured no more
-    results = evaluate_subsets(
+    found = evaluate_subsets(
         run.model_file,
         subsets,
         run.experiment.decoders,
         batches=run.experiment.batches,
         device=run.experiment.device,
         hypotheses=run.folder / "hypotheses",
-        systems=systems,
+        for_report=True,
         embed_audio=seconds <= _MOST_EMBEDDED_SECONDS,
     )
-    write_results(run.folder / "results.json", results)
-    write_model_report(run.folder / REPORT_FILE, run.folder, systems)
+    write_results(run.folder / "results.json", [each.result for each in found])
+    write_model_report(run.folder / REPORT_FILE, run.folder, [each.system for each in found if each.system])
     show_results(run)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
+
+if TYPE_CHECKING:
+    from asr.evaluation import Evaluation
 
 Report = Annotated[
     Path | None,
@@ -36,7 +40,8 @@ def evaluate(
     width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     by: Annotated[
-        list[str] | None, typer.Option(help="Also a table by speaker or by duration; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Also a table by speaker, duration or any column of the data; may be given several times."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records here.")] = None,
     hypotheses: Annotated[
@@ -50,14 +55,14 @@ def evaluate(
     Examples:
     - `asr evaluate --model runs/fsdd --data fsdd:test --root ~/corpora/fsdd --decoder greedy,beam`
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
+    - `asr evaluate --model runs/mine --data speechocean762:test --root ~/corpora --by group --by sex`
     - `asr evaluate --model runs/gru --model runs/lstm/model.pt --data test.jsonl --json results.json`
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
-    from asr.report import System
     from asr.report.of_model import write_model_report
-    from asr.scoring import GroupResult, groups_tables, results_table, write_results
+    from asr.scoring import results_table, write_results
     from asr.terminal import get_console
 
     if report is None and len(model) == 1 and model[0].is_dir():
@@ -67,27 +72,46 @@ def evaluate(
     check_outputs({"--json": json_file, "--report": report})
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
-    groups: list[GroupResult] = []
-    systems: list[System] = []
-    results = evaluate_subsets(
+    found = evaluate_subsets(
         model[0],
         subsets,
         decoders,
         others=model[1:],
         device=device,
         hypotheses=hypotheses,
-        by=by or (),
-        groups=groups,
-        systems=None if report is None else systems,
+        for_report=report is not None,
         embed_audio=embed_audio,
     )
-    for table in (results_table(results), *groups_tables(groups)):
-        get_console().print(table)
+    results = [each.result for each in found]
+    get_console().print(results_table(results))
     if json_file is not None:
         write_results(json_file, results)
     if report is not None:
-        write_model_report(report, model[0], systems, model[1:])
+        write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
+    # Last, since a column that is not there must not cost what was computed.
+    _print_groups(found, by or [])
+
+
+def _print_groups(found: list[Evaluation], by: list[str]) -> None:
+    """Tables of the groups of utterances by each of the columns `by`.
+
+    Raises:
+        ScoringError: a column of which no utterance knows.
+    """
+    from asr.scoring import groups_tables, summarize_groups
+    from asr.scoring.breakdown import DURATION, SPEAKER, check_columns
+    from asr.terminal import get_console
+
+    scores = (score for each in found for score in each.scores)
+    check_columns(scores, [column for column in by if column not in (SPEAKER, DURATION)])
+    for column in by:
+        groups = [
+            summarize_groups(each.scores, column, subset=each.result.subset, decoder=each.result.decoder)
+            for each in found
+        ]
+        for table in groups_tables(chain.from_iterable(groups)):
+            get_console().print(table)
 
 
 def _file_name(data: list[str]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -67,6 +67,7 @@ class Batch:
         num_samples: (B,) int64, lengths without padding, in samples or stored frames.
         repeated: whether another process has the same batch and this one only keeps step with it.
         audio: the sound file of each utterance, None where it lies in a shard; empty where nobody knows.
+        metadata: what else is known of each utterance; empty where nobody knows.
     """
 
     ids: tuple[str, ...]
@@ -76,6 +77,7 @@ class Batch:
     num_samples: Tensor
     repeated: bool = False
     audio: tuple[Path | None, ...] = ()
+    metadata: tuple[Mapping[str, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -91,6 +93,7 @@ class Batch:
             num_samples=self.num_samples[start:stop],
             repeated=self.repeated,
             audio=self.audio[start:stop],
+            metadata=self.metadata[start:stop],
         )
 
     def to(self, device: torch.device | str) -> Batch:
@@ -374,4 +377,5 @@ def _decode(samples: list[StoredUtterance], sample_rate: int, num_features: int)
         waveforms=waveforms,
         num_samples=torch.tensor(lengths, dtype=torch.int64),
         audio=tuple(source if isinstance(source, Path) else None for source in sources),
+        metadata=tuple(sample.utterance.metadata for sample in samples),
     )

@@ -55,15 +55,10 @@ def summarize_groups(
 
     Durations come from short to long, other groups with the highest error rate first. Where a group holds at least ten
     speakers its interval resamples these, else utterances: for one speaker it tells what to expect of more of him.
-
-    Raises:
-        ScoringError: no utterance has such a column.
     """
     groups = Names()
     for score in scores:
         groups.add(group_of(score, column))
-    if set(groups.distinct) <= {UNKNOWN} and column not in (SPEAKER, DURATION):
-        raise ScoringError(f"--by {column}: no such column{_hint(column, _known_columns(scores))}")
     return groups_of_tally(Tally.of(scores), groups, column, subset=subset, decoder=decoder, seed=seed)
 
 
@@ -91,7 +86,7 @@ def groups_of_tally(
     return sorted(results, key=lambda result: (-result.words.rate, result.group))
 
 
-def check_columns(references: Iterable[Transcript], by: Sequence[str]) -> None:
+def check_columns(references: Iterable[UtteranceScore | Transcript], by: Sequence[str]) -> None:
     """Accepts columns `by` of which each is known of some of `references`.
 
     Raises:

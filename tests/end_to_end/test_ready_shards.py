@@ -65,7 +65,8 @@ def test_a_url_gives_the_model_that_the_folder_gives(tones: Path, tmp_path: Path
     places = f"{tones}/test", f"pipe:cat '{tones}'/test/{{}}"
     subsets = [subset for place in places for subset in open_subsets(place, None)]
     of_disk, of_pipe = evaluate_subsets(runs["disk"].model_file, subsets, load_experiment(None).decoders[:1])
-    assert (of_disk.subset, of_disk.words) == (of_pipe.subset, of_pipe.words)
+    assert of_disk.result.subset == of_pipe.result.subset
+    assert of_disk.scores == of_pipe.scores
 
 
 def test_what_is_learnt_from_is_not_measured_on(tones: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import asr.scoring.confusion
 from asr.errors import ScoringError
 from asr.scoring import ErrorCounts, UtteranceScore, confusions, score_utterance, summarize_groups
+from asr.scoring.breakdown import check_columns
 
 SAID = [
     ("anna", "a b c d", "a b c d", 0.5, "f"),
@@ -53,8 +54,9 @@ def test_durations_come_from_short_to_long(scores: list[UtteranceScore]) -> None
 def test_columns(scores: list[UtteranceScore]) -> None:
     found = summarize_groups(scores, "sex", subset="test", decoder="greedy")
     assert [(each.group, each.utterances) for each in found] == [("(unknown)", 1), ("m", 1), ("f", 3)]
+    check_columns(scores, ["sex"])
     with pytest.raises(ScoringError, match="--by sexx: no such column, did you mean 'sex'"):
-        summarize_groups(scores, "sexx", subset="test", decoder="greedy")
+        check_columns(scores, ["sexx"])
 
 
 def test_every_word_error_is_a_confusion(scores: list[UtteranceScore]) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 from ragged import small_model
-from tones import TONES_HZ, write_tone_corpus
+from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
 
 from asr.cli import main
+from asr.corpus.shards import ShardsConfig, write_shards
+from asr.corpus.utterance import read_manifest
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -94,6 +96,39 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     assert sorted(row[2] for row in rows) == ["speaker0", "speaker1", "speaker2"]
     assert sum(int(row[-2]) for row in rows) == record["words"]
     assert sum(int(row[-1]) for row in rows) == record["utterances"] == 6
+
+
+@pytest.mark.parametrize("as_shards", [False, True])
+def test_errors_are_broken_down_by_any_column_of_the_data(
+    as_shards: bool,
+    cli: Command,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
+    records = [json.loads(line) for line in corpus.read_text(encoding="utf-8").splitlines()]
+    for number, record in enumerate(records):
+        record["group"] = "child" if number < 2 else "adult"
+    corpus.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    data = corpus
+    if as_shards:
+        data = tmp_path / "shards"
+        write_shards(read_manifest(corpus), data, sample_rate=SAMPLE_RATE, config=ShardsConfig())
+    listed = cli("evaluate", "--model", model, "--data", data, "--by", "group")
+    rows = {row[2]: row for row in map(str.split, listed.splitlines()) if len(row) > 6}
+    assert (rows["child"][-1], rows["adult"][-1]) == ("2", "4")
+    results = tmp_path / "results.json"
+    words = ["asr", "evaluate", "--model", str(model), "--data", str(data), "--by", "gruop", "--json", str(results)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    out, err = capsys.readouterr()
+    assert err == "error: --by gruop: no such column, did you mean 'group'?\n"
+    # What was computed is not lost.
+    assert "greedy" in out
+    assert results.is_file()
 
 
 def test_a_report_changes_no_result_and_addresses_the_sound(cli: Command, model: Path, tmp_path: Path) -> None:
