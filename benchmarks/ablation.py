@@ -1,8 +1,13 @@
 """What each piece of training is worth: one configuration, and the same with one thing changed at a time.
 
-    OMP_NUM_THREADS=1 python benchmarks/ablation.py an4 --config an4_cepstra --root CORPORA/an4 [key.path=value ...]
+    OMP_NUM_THREADS=1 python benchmarks/ablation.py an4 --config an4_cepstra --root CORPORA/an4 [-- key.path=value ...]
 
-Settings behind the options hold for all runs. Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is
+Settings behind the options hold for all runs: with `init.model=RUN` a trained model learns on in each of these ways.
+`--also` names a further change, such as what is mixed in:
+
+    --also with-synthetic 'splits.train=[train-clean-5, {data: shards:READ_ALOUD, weight: 0.2}]' training.epochs=2
+
+Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is
 done is not done again. One seed each: what differs by less than the intervals is not known to differ.
 """
 
@@ -41,9 +46,10 @@ def main() -> None:
     """Trains and measures every variant that suits the features, and records the error rates."""
     options, common = parsed()
     results: dict[str, object] = {}
-    for name, change in CHANGES.items():
-        if name in options.skip:
-            continue
+    changes = CHANGES | {name: tuple(change) for name, *change in options.also}
+    names = options.only or [name for name in CHANGES if name not in options.skip]
+    for name in [*names, *(name for name, *_ in options.also)]:
+        change = changes[name]
         out = Path("runs", f"ablation-{options.recipe}-{name}")
         command = [sys.executable, "-m", "asr.cli", "run", options.recipe, "--config", options.config]
         command += ["--root", str(options.root), "--out", str(out), *common, *change]
@@ -71,6 +77,8 @@ def parsed() -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--config", required=True)
     parser.add_argument("--root", type=Path, required=True, help="folder that holds the corpus")
     parser.add_argument("--skip", nargs="*", default=[], choices=CHANGES, help="variants to leave out")
+    parser.add_argument("--only", nargs="*", choices=CHANGES, help="variants of the list to train; all without it")
+    parser.add_argument("--also", nargs="+", action="append", default=[], help="name and settings of a further variant")
     options, common = parser.parse_known_args()
     return options, [setting for setting in common if setting != "--"]
 
