@@ -9,7 +9,7 @@ from asr.model.checkpoint import find_checkpoint, load_checkpoint
 from asr.report.content import grouped
 from asr.report.details import System
 from asr.report.write import write_report
-from asr.scoring import compare
+from asr.scoring import beside_each_other, compare
 from asr.text.normalize import NormalizerConfig, normalization_steps
 from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.run_log import METRICS_FILE
@@ -63,10 +63,12 @@ def _comparisons(systems: Sequence[System]) -> Iterator[str]:
     for group in groups:
         first, *others = group.systems
         where = f"{group.subset}: " if len(groups) > 1 else ""
+        comparisons = []
         for other in others:
             if [score.hypothesis for score in first.scores] == [score.hypothesis for score in other.scores]:
                 yield f"{where}{first.name} and {other.name} heard the same."
-                continue
-            comparison = compare(first.scores, other.scores, names=(first.name, other.name))
+            else:
+                comparisons.append(compare(first.scores, other.scores, names=(first.name, other.name)))
+        for comparison in beside_each_other(comparisons):
             yield f"{where}{comparison.sentence()}."
             yield from (f"{where}{warning}." for warning in comparison.warnings())

@@ -8,7 +8,7 @@ what is resampled, and that no text is changed unless asked for.
 from __future__ import annotations
 
 from asr.scoring.breakdown import GroupResult, groups_tables, summarize_groups
-from asr.scoring.comparison import SIGNIFICANT, Comparison, compare, holm
+from asr.scoring.comparison import SIGNIFICANT, Comparison, beside_each_other, compare
 from asr.scoring.confusion import Confusions, confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
@@ -46,6 +46,7 @@ __all__ = [
     "SystemScores",
     "Transcript",
     "UtteranceScore",
+    "beside_each_other",
     "check_writable",
     "compare",
     "confident_readings",
@@ -57,7 +58,6 @@ __all__ = [
     "errors_of_spelling",
     "groups_tables",
     "hint_about_ids",
-    "holm",
     "ignored",
     "interval_note",
     "normalizer",

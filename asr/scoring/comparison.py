@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -47,6 +47,8 @@ class Comparison:
         detectable: the difference that a test on this data would find four times in five.
         utterances: number of utterances.
         resampled: what the bootstrap takes for independent.
+        beside: how many comparisons were made beside each other, this one included.
+        p_holm: `p` by Holm's correction among these.
     """
 
     first: str
@@ -60,6 +62,8 @@ class Comparison:
     detectable: float
     utterances: int
     resampled: Unit
+    beside: int = 1
+    p_holm: float | None = None
 
     @property
     def p(self) -> float:
@@ -112,13 +116,30 @@ class Comparison:
                 f"the interval of the difference between {self.first} and {self.second} leaves out 0, where not both tests "
                 "see one: on so little data it comes out too narrow"
             )
+        if self.is_significant and self.p_holm is not None and self.p_holm >= SIGNIFICANT:
+            found.append(
+                f"of {self.beside} comparisons chance would show one as clear as that of {self.first} and {self.second} in "
+                f"{100 * self.p_holm:.0f} of 100 cases (Holm's correction)"
+            )
         return found
+
+
+def beside_each_other(comparisons: Sequence[Comparison]) -> list[Comparison]:
+    """`comparisons`, of which each knows what its test is worth where so many are made.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+    """
+    if len(comparisons) < 2:
+        return list(comparisons)
+    adjusted = holm([comparison.p for comparison in comparisons])
+    return [
+        replace(comparison, beside=len(comparisons), p_holm=p)
+        for comparison, p in zip(comparisons, adjusted, strict=True)
+    ]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """`p_values` of several tests, so that all of them together call chance a difference as seldom as one test does.
-
-    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
     Example:
         >>> holm([0.04, 0.01, 0.03])

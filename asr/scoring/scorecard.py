@@ -13,7 +13,7 @@ from pathlib import Path
 
 from asr.atomic import write_parts, write_text
 from asr.scoring.breakdown import GroupResult, check_columns, group_of, groups_of_tally
-from asr.scoring.comparison import Comparison, compare_tallies, matched_segments
+from asr.scoring.comparison import Comparison, beside_each_other, compare_tallies, matched_segments
 from asr.scoring.confusion import ConfusionCounter, Confusions
 from asr.scoring.error_counts import count_words
 from asr.scoring.normalizers import normalizer
@@ -148,10 +148,18 @@ def score_systems(
             for name, system in systems.items()
         ),
         comparisons=tuple(
-            compare_tallies(
-                systems[first].tally, systems[name].tally, systems[name].stretches, names=(first, name), seed=seed
+            beside_each_other(
+                [
+                    compare_tallies(
+                        systems[first].tally,
+                        systems[name].tally,
+                        systems[name].stretches,
+                        names=(first, name),
+                        seed=seed,
+                    )
+                    for name in others
+                ]
             )
-            for name in others
         ),
         normalizers=tuple(normalizers),
         notes=tuple(notes),

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from asr.errors import ScoringError
-from asr.scoring import SIGNIFICANT, Comparison, UtteranceScore, compare, holm
+from asr.scoring import SIGNIFICANT, Comparison, UtteranceScore, beside_each_other, compare
 from asr.studies.compare import Plan, Variant
 
 Scores = dict[tuple[str, str], dict[str, dict[int, list[UtteranceScore]]]]
@@ -30,8 +30,6 @@ class Pair:
         seeds: those that both have.
         comparison: what the tests say; None where the references differ.
         seeds_apart: whether every seed of one is better than every seed of the other.
-        p_holm: the tests' figure among those of all pairs there, by Holm's correction.
-        num_pairs: how many these are.
     """
 
     subset: str
@@ -41,8 +39,6 @@ class Pair:
     seeds: tuple[int, ...]
     comparison: Comparison | None
     seeds_apart: bool
-    p_holm: float = 1.0
-    num_pairs: int = 1
 
     def sentences(self) -> list[str]:
         """What is to be said of it, in plain words."""
@@ -55,11 +51,6 @@ class Pair:
         if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
             found.append(
                 f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
-            )
-        if self.comparison.is_significant and self.num_pairs > 1 and self.p_holm >= SIGNIFICANT:
-            found.append(
-                f"But {self.num_pairs} pairs were tested here, and chance would show one like this in "
-                f"{100 * self.p_holm:.0f} of 100 such comparisons (Holm's correction)."
             )
         return found
 
@@ -74,14 +65,9 @@ def tested_pairs(plan: Plan, scores: Scores) -> Iterator[Pair]:
             seeds = tuple(seed for seed in plan.seeds if seed in one and seed in other)
             if seeds:
                 pairs.append(paired(subset, decoder, (first, second), seeds, one, other))
-        yield from among_each_other(pairs)
-
-
-def among_each_other(pairs: Sequence[Pair]) -> Iterator[Pair]:
-    """`pairs` of one subset and decoder, each with what its test is worth beside the others."""
-    tested = [pair.comparison.p if pair.comparison else 1.0 for pair in pairs]
-    for pair, p in zip(pairs, holm(tested), strict=True):
-        yield replace(pair, p_holm=p, num_pairs=len(pairs))
+        # Those that cannot be compared are no test.
+        tests = iter(beside_each_other([pair.comparison for pair in pairs if pair.comparison]))
+        yield from (replace(pair, comparison=next(tests)) if pair.comparison else pair for pair in pairs)
 
 
 def compared(variants: Sequence[Variant]) -> Iterator[tuple[str, str]]:

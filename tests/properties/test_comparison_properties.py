@@ -8,9 +8,11 @@ import random
 import jiwer
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from asr.scoring import Comparison, UtteranceScore, compare, score_utterance
-from asr.scoring.comparison import matched_pairs_test, matched_segments
+from asr.scoring import Comparison, UtteranceScore, beside_each_other, compare, score_utterance
+from asr.scoring.comparison import holm, matched_pairs_test, matched_segments
 from asr.scoring.error_counts import count_words
 from asr.scoring.resampling import resampled_sums
 
@@ -42,17 +44,42 @@ def pair_of_systems(
     return first, second
 
 
-def test_p_values_are_uniform_where_systems_are_equal() -> None:
-    found = [compare(*pair_of_systems(seed, (0.2, 0.2)), names=("a", "b")) for seed in range(400)]
+@pytest.fixture(scope="module")
+def of_equals() -> list[Comparison]:
+    """Comparisons of 400 pairs of systems that are equally good."""
+    return [compare(*pair_of_systems(seed, (0.2, 0.2)), names=("a", "b")) for seed in range(400)]
+
+
+def test_p_values_are_uniform_where_systems_are_equal(of_equals: list[Comparison]) -> None:
     for values in (
-        np.array([comparison.p_bootstrap for comparison in found]),
-        np.array([comparison.p_matched_pairs for comparison in found]),
+        np.array([comparison.p_bootstrap for comparison in of_equals]),
+        np.array([comparison.p_matched_pairs for comparison in of_equals]),
     ):
         # Three standard deviations of a share of 400 tests, and a point for what is only nearly normal.
         for level in (0.05, 0.2, 0.5, 0.8):
             assert (values < level).mean() == pytest.approx(level, abs=0.01 + 3 * (level * (1 - level) / 400) ** 0.5)
-    inside = np.mean([comparison.low <= 0 <= comparison.high for comparison in found])
+    inside = np.mean([comparison.low <= 0 <= comparison.high for comparison in of_equals])
     assert inside == pytest.approx(0.95, abs=0.04)
+
+
+def test_among_many_equals_a_difference_is_called_one_as_seldom_as_with_two(of_equals: list[Comparison]) -> None:
+    families = [beside_each_other(of_equals[start : start + 8]) for start in range(0, 400, 8)]
+    alarms = np.mean([any(each.is_significant and not each.warnings() for each in family) for family in families])
+    of_one = np.mean([any(each.is_significant for each in family) for family in families])
+    assert of_one > 0.15, "without the correction it would be called one far too often"
+    assert alarms <= 0.05 + 3 * (0.05 * 0.95 / 50) ** 0.5
+    assert beside_each_other(of_equals[:1]) == of_equals[:1]
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
+    level = 0.05
+    rejected: set[int] = set()
+    for at in sorted(range(len(p_values)), key=lambda each: p_values[each]):
+        if p_values[at] * (len(p_values) - len(rejected)) >= level:
+            break
+        rejected.add(at)
+    assert {at for at, p in enumerate(holm(p_values)) if p < level} == rejected
 
 
 def test_a_real_difference_is_found_about_as_often_as_promised() -> None:

@@ -213,6 +213,11 @@ def test_systems_are_compared_with_the_first(score: Command) -> None:
     assert (comparison["first"], comparison["second"]) == ("hyp", "better")
     assert comparison["low"] <= comparison["difference"] <= comparison["high"]
     assert comparison["difference"] == pytest.approx(0.15)
+    assert comparison["p_holm"] is None
+    Path("worse.txt").write_text("".join(f"{name} a b c d e g\n" for name in ids), encoding="utf-8")
+    score("--json", "score.json", files=("ref.txt", "hyp.txt", "better.txt", "worse.txt"))
+    beside = json.loads(Path("score.json").read_text(encoding="utf-8"))["comparisons"]
+    assert min(each["p_holm"] for each in beside) == 2 * min(each["p"] for each in beside)
     assert [line.split(",")[1] for line in Path("score.csv").read_text().splitlines()] == ["decoder", "hyp", "better"]
     assert "no difference is shown" not in out
     Path("same.txt").write_text(Path("hyp.txt").read_text(), encoding="utf-8")

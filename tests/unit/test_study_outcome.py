@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import random
 
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from asr.scoring import UtteranceScore, holm, score_utterance, summarize
+from asr.scoring import UtteranceScore, score_utterance, summarize
 from asr.studies.compare import Variant
 from asr.studies.markdown import markdown
 from asr.studies.outcome import Outcome, Pooled, _pooled
-from asr.studies.pairs import among_each_other, compared, paired
+from asr.studies.pairs import compared, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -101,29 +97,3 @@ def test_each_is_compared_with_the_first_and_with_its_counterpart() -> None:
         for depth in "12"
     ]
     assert list(compared(variants)) == [("gru1", "gru2"), ("gru1", "lstm1"), ("gru1", "lstm2"), ("gru2", "lstm2")]
-
-
-def test_many_pairs_are_told_from_one() -> None:
-    """Twelve variants that are equally good but for chance: the one that seems better is not taken for it alone."""
-    equal, better = scores(0.2, 0), scores(0.13, 3)
-    pair = paired("test", "greedy", ("a", "b"), (0,), {0: equal}, {0: better})
-    none = paired("test", "greedy", ("a", "c"), (0,), {0: equal}, {0: equal})
-    assert pair.comparison is not None
-    assert 0.05 / 12 < pair.comparison.p < 0.05
-    alone, *_ = among_each_other([pair])
-    assert not any("pairs were tested" in text for text in alone.sentences())
-    first, *others = among_each_other([pair, *[none] * 11])
-    assert first.p_holm == pytest.approx(12 * pair.comparison.p)
-    assert "But 12 pairs were tested here" in first.sentences()[-1]
-    assert all(other.p_holm == 1 for other in others)
-
-
-@given(st.lists(st.floats(0, 1), max_size=8))
-def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
-    level = 0.05
-    rejected: set[int] = set()
-    for at in sorted(range(len(p_values)), key=lambda each: p_values[each]):
-        if p_values[at] * (len(p_values) - len(rejected)) >= level:
-            break
-        rejected.add(at)
-    assert {at for at, p in enumerate(holm(p_values)) if p < level} == rejected
