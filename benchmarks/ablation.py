@@ -7,8 +7,8 @@ Settings behind the options hold for all runs: with `init.model=RUN` a trained m
 
     --also with-synthetic 'splits.train=[train-clean-5, {data: shards:READ_ALOUD, weight: 0.2}]' training.epochs=2
 
-Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is
-done is not done again. One seed each: what differs by less than the intervals is not known to differ.
+Each training is an ordinary run in runs/ablation-RECIPE-CHANGE, so what is done is not done again. One seed each:
+`p_against_first` says how often chance alone would show as much as lies between a variant and the first one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,10 @@ import sys
 from pathlib import Path
 
 from record import record
+
+from asr.scoring import compare
+from asr.studies.outcome import read_scores
+from asr.training.run_log import read_metrics
 
 CHANGES: dict[str, tuple[str, ...]] = {
     "base": (),
@@ -46,11 +50,12 @@ def main() -> None:
     """Trains and measures every variant that suits the features, and records the error rates."""
     options, common = parsed()
     results: dict[str, object] = {}
+    runs: dict[str, Path] = {}
     changes = CHANGES | {name: tuple(change) for name, *change in options.also}
     names = options.only or [name for name in CHANGES if name not in options.skip]
     for name in [*names, *(name for name, *_ in options.also)]:
         change = changes[name]
-        out = Path("runs", f"ablation-{options.recipe}-{name}")
+        out = runs[name] = Path("runs", f"ablation-{options.recipe}-{name}")
         command = [sys.executable, "-m", "asr.cli", "run", options.recipe, "--config", options.config]
         command += ["--root", str(options.root), "--out", str(out), *common, *change]
         subprocess.run(command, check=True)
@@ -58,16 +63,31 @@ def main() -> None:
         kept = ("subset", "decoder", "wer", "wer_low", "wer_high", "cer")
         results[name] = {
             "change": change,
-            "dev_wer": best_on_dev(out / "metrics.jsonl"),
+            **on_dev(out),
             "results": [{key: row[key] for key in kept} for row in rows],
         }
-    record(f"ablation_{options.recipe}", {"common": common, "variants": results})
+    record(
+        f"ablation_{options.recipe}", {"common": common, "variants": results, "p_against_first": against_first(runs)}
+    )
 
 
-def best_on_dev(metrics: Path) -> float:
-    """The lowest word error rate on the development set of any epoch."""
-    records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
-    return min(float(entry["wer"]) for entry in records if entry["kind"] == "validation")
+def on_dev(run: Path) -> dict[str, float]:
+    """Of the validations of `run`: the lowest word error rate, and the last loss in nats per token."""
+    found = [entry for entry in read_metrics(run) if entry["kind"] == "validation"]
+    return {"dev_wer": min(float(entry["wer"]) for entry in found), "dev_loss": float(found[-1]["loss"])}
+
+
+def against_first(runs: dict[str, Path]) -> dict[str, dict[str, float]]:
+    """For each file of hypotheses, how often chance would show as much as lies between the first of `runs` and another."""
+    (first, reference), *others = runs.items()
+    found = {}
+    for path in sorted((reference / "hypotheses").glob("*.tsv")):
+        base = read_scores(path)
+        found[path.stem] = {
+            name: compare(base, read_scores(run / "hypotheses" / path.name), names=(first, name)).p
+            for name, run in others
+        }
+    return found
 
 
 def parsed() -> tuple[argparse.Namespace, list[str]]:

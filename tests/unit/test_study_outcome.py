@@ -84,7 +84,7 @@ def test_overlapping_seeds_are_told() -> None:
     assert "overlap" not in " ".join(apart.sentences())
 
 
-def test_other_references_are_notcompared() -> None:
+def test_other_references_are_not_compared() -> None:
     shorter = scores(0.1, 0)[:-1]
     pair = paired("test", "greedy", ("a", "b"), (0,), {0: scores(0.1, 0)}, {0: shorter})
     assert pair.sentences() == ["a and b write in different ways, so their errors cannot be compared."]
