@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,6 +62,7 @@ def evaluate(
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
+    from asr.model.checkpoint import find_checkpoint
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
@@ -70,6 +72,7 @@ def evaluate(
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report})
+    deque(map(find_checkpoint, model), maxlen=0)  # complains before anything is downloaded
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     found = evaluate_subsets(
@@ -89,12 +92,13 @@ def evaluate(
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
-    # Last, since a column that is not there must not cost what was computed.
     _print_groups(found, by or [])
 
 
 def _print_groups(found: list[Evaluation], by: list[str]) -> None:
     """Tables of the groups of utterances by each of the columns `by`.
+
+    Comes last, since a column that is not there must not cost what was computed.
 
     Raises:
         ScoringError: a column of which no utterance knows.

@@ -98,6 +98,18 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     assert sum(int(row[-1]) for row in rows) == record["utterances"] == 6
 
 
+def test_a_missing_model_is_told_before_data_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["asr", "evaluate", "--model", str(tmp_path / "none"), "--data", str(tmp_path / "no-data")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {tmp_path / 'none'}")
+    assert err.count("\n") == 1
+
+
 @pytest.mark.parametrize("as_shards", [False, True])
 def test_errors_are_broken_down_by_any_column_of_the_data(
     as_shards: bool,
