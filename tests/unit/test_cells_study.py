@@ -29,17 +29,23 @@ def study() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("recipe", ["spoken_commands", "fsdd"])
+@pytest.mark.parametrize("recipe", ["spoken_commands", "fsdd", "an4"])
 def test_every_question_makes_a_plan(study: ModuleType, recipe: str) -> None:
     for question in study.questions(recipe).values():
-        request = RunRequest(recipe=recipe, overrides=(*question.words, *study.SHORT[recipe]))
+        request = RunRequest(
+            recipe=recipe,
+            config=study.CORPORA[recipe].config or None,
+            overrides=(*question.words, *study.CORPORA[recipe].settings),
+        )
         plan = make_plan(request, None, num_seeds=3, match=question.match or None)
         assert len(plan.variants) >= 2
 
 
 def test_every_cell_is_asked_about(study: ModuleType) -> None:
     (cells,) = study.questions("fsdd")["cells"].words
-    assert sorted(cells.partition("=")[2].split(",")) == sorted(CELLS)
+    asked = cells.partition("=")[2].split(",")
+    assert asked[0] == "gru"  # which the others are compared with
+    assert sorted([*asked, *study.REWRITTEN]) == sorted(CELLS)
 
 
 def test_it_is_no_recipe() -> None:
