@@ -22,7 +22,7 @@ from asr.errors import ConfigError
 from asr.experiment import Experiment, Run
 from asr.training.distributed import join_workers
 
-_STAGES_FILE = "stages.json"
+STAGES_FILE = "stages.json"
 # Settings that may change between a training and its resumption, since they change no result.
 _SPEED_ONLY = {"shards": ("num_threads",), "batches": ("num_workers", "prefetch")}
 
@@ -175,7 +175,7 @@ def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: the file is damaged.
     """
-    path = folder / _STAGES_FILE
+    path = folder / STAGES_FILE
     if not path.is_file():
         return {}
     try:
@@ -246,13 +246,13 @@ def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
 
 
 def _write_mark(folder: Path, name: str, mark: dict[str, Any]) -> None:
-    write_text(folder / _STAGES_FILE, json.dumps({**read_marks(folder), name: mark}, indent=1))
+    write_text(folder / STAGES_FILE, json.dumps({**read_marks(folder), name: mark}, indent=1))
 
 
 def _drop_mark(folder: Path, name: str) -> None:
     marks = read_marks(folder)
     if marks.pop(name, None) is not None:
-        write_text(folder / _STAGES_FILE, json.dumps(marks, indent=1))
+        write_text(folder / STAGES_FILE, json.dumps(marks, indent=1))
 
 
 def forget(run: Run, names: Sequence[str]) -> None:

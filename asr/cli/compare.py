@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -52,6 +53,10 @@ def compare(
     init: Init = None,
     mirror: Mirror = None,
     jobs: Jobs = None,
+    reuse: Annotated[
+        list[Path] | None,
+        typer.Option(help="Another comparison's folder: runs that are the same are copied from it; may be repeated."),
+    ] = None,
     dry_run: DryRun = False,
     fresh: Fresh = False,
 ) -> None:
@@ -66,25 +71,36 @@ def compare(
     - `asr compare --recipe fsdd cells=gru,lstm --match parameters --jobs 2 training.epochs=20`
     - `asr compare --recipe fsdd encoder.num_layers=1,2,3 cells=gru,lstm --seeds 2`
     - `asr compare --recipe an4 --root ~/corpora augment.speed=null,{} --match time`
+    - `asr compare --recipe fsdd encoder.num_layers=2,3,4 --reuse runs/compare-fsdd-cell`
     - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
     """
+    from asr.studies.compare import looked_up, make_plan, runs_of
+
+    request = request_of_study(recipe, make_request(words, root, config, manifest, dev, test, init, mirror))
+    plan = make_plan(request, out, num_seeds=seeds, match=match)
+    others = runs_of(reuse or ())
+    if dry_run:
+        _print_plan(*looked_up(plan))
+    else:
+        _carry_out(plan, jobs, others, fresh=fresh)
+
+
+def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: bool) -> None:
+    """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
     from asr.atomic import write_text
-    from asr.studies.compare import forget_all, looked_up, make_plan, matched, only_one, prepared, train_all
+    from asr.studies.compare import forget_all, matched, only_one, prepared, take_over, train_all
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, write_outcome
     from asr.studies.page import write_comparison
 
-    request = request_of_study(recipe, make_request(words, root, config, manifest, dev, test, init, mirror))
-    plan = make_plan(request, out, num_seeds=seeds, match=match)
-    if dry_run:
-        _print_plan(*looked_up(plan))
-        return
     num_at_once = jobs or default_jobs()
     with only_one(plan.folder, "asr compare"):
         if fresh:
             forget_all(plan)
         plan = matched(prepared(plan), _say)
+        if num_taken := take_over(plan, others):
+            _say(f"runs copied from other comparisons: {num_taken}")
         failures = train_all(plan, num_at_once, _say)
         outcome = collect(plan, failures, num_at_once)
         write_outcome(plan.folder / "comparison.json", outcome)

@@ -136,6 +136,9 @@ def command(recipe: str, name: str, options: argparse.Namespace, common: list[st
     words += ["--root", str(options.root[recipe])] if recipe in options.root else []
     words += ["--match", question.match] if question.match else []
     words += ["--jobs", str(options.jobs)] if options.jobs else []
+    # Several questions ask of the plain network; what another has trained is taken from there.
+    others = [options.out / recipe / other for other in questions(recipe) if other != name]
+    words += [word for other in others if (other / "runs").is_dir() for word in ("--reuse", str(other))]
     return [*words, *question.words, *corpus.settings, "decoders=[{kind: greedy}]", *common]
 
 

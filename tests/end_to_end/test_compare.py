@@ -100,6 +100,22 @@ def test_equal_time_is_measured_once(command: Command, in_process: list[str]) ->
     assert in_process == []
 
 
+def test_runs_of_another_comparison_are_taken_only_where_they_are_the_same(
+    command: Command, in_process: list[str]
+) -> None:
+    assert command("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")[0] == 0
+    measured = Path("study/runs/gru-seed0/metrics.jsonl").read_bytes()
+    in_process.clear()
+    # `norm=layer` is what the GRU has above; another seed, and another normalisation, it has not.
+    words = ("encoder.norm=layer,none", *ONE_LAYER, "--seeds", "2", "--out", "other", "--reuse", "study")
+    code, out, err = command(*words)
+    assert (code, err) == (0, "")
+    assert "runs copied from other comparisons: 1" in out
+    assert in_process == ["norm=none-seed0", "norm=layer-seed1", "norm=none-seed1"]
+    assert Path("other/runs/norm=layer-seed0/metrics.jsonl").read_bytes() == measured
+    assert len(json.loads(Path("other/comparison.json").read_text(encoding="utf-8"))["variants"][0]["runs"]) == 2
+
+
 def test_fresh_and_cut_off_counts_nothing_old(
     command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +180,7 @@ def test_settings_that_suit_only_what_varies_are_taken(command: Command) -> None
         (["cells=gru,lstn"], "unknown cell 'lstn', did you mean 'lstm'?"),
         (["seed=0,1"], "--seeds says"),
         (["cells=gru,lstm", "--match", "depth"], "expected parameters or time"),
+        (["cells=gru,lstm", "--reuse", "nowhere"], "--reuse nowhere: expected the folder of a comparison"),
         (["training.patience=1,2", "encoder.hidden_size=1,2", "--match", "parameters"], "is fixed, and"),
         (["fsdd", "cells=gru,lstm"], "the recipe is named by --recipe"),
     ],
