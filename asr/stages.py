@@ -33,7 +33,7 @@ from asr.terminal import get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
-from asr.training.init import freeze, pretrained, refuse_unspellable
+from asr.training.init import freeze, origin, pretrained, refuse_unspellable
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
@@ -202,7 +202,7 @@ def train(run: Run) -> None:
         f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds / 3600:.2f} h of speech, "
         f"on {device}"
         + (f", {workers.size} processes" if workers.size > 1 else "")
-        + (f", from update {trainer.progress.update}" if state else ""),
+        + (f", from update {trainer.progress.update}" if state else origin(experiment.init)),
         flush=True,
     )
     if device.type == "cuda" and state is None:

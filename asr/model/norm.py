@@ -20,14 +20,14 @@ def make_norm(kind: Norm, size: int) -> nn.Module:
 def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
     """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone.
 
-    Without a mask all frames are valid.
+    Without a mask all frames are valid. A batch norm that does not learn, as in a frozen part, keeps the statistics it has.
     """
     if not isinstance(norm, nn.BatchNorm1d):
         normed: Tensor = norm(hidden)
         return normed
     if mask is None:
         mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
-    if not norm.training:
+    if not (norm.training and norm.weight.requires_grad):
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
         return normed.masked_fill(~mask[..., None], 0)

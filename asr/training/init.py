@@ -120,6 +120,14 @@ def _is_of_training(key: str) -> bool:
     return key.startswith(("dropout", "weight", "annealing"))
 
 
+def origin(init: InitConfig) -> str:
+    """What a new training starts from, where that is a model: its settings take the place of the configuration's."""
+    if init.model is None:
+        return ""
+    frozen = f", {', '.join(init.freeze)} frozen" if init.freeze else ""
+    return f", starting as {init.model} with its features and encoder{frozen}"
+
+
 def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:
     """Stop the parts of `model` called `names` from learning.
 

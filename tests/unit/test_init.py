@@ -16,7 +16,7 @@ from asr.model import AcousticConfig, AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
-from asr.training.init import InitConfig, freeze, model_parts, pretrained, refuse_unspellable
+from asr.training.init import InitConfig, freeze, model_parts, origin, pretrained, refuse_unspellable
 from asr.training.optimizer import AdamWConfig, make_optimizer
 
 CONFIG = AcousticConfig(features=LogMelConfig(sample_rate=8000, n_mels=8), encoder=encoder_config())
@@ -95,6 +95,22 @@ def test_frozen_parts_do_not_learn() -> None:
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert not any(name.startswith(("encoder.subsampling", "encoder.layers.0")) for name in moved)
+
+
+def test_frozen_parts_keep_their_statistics() -> None:
+    model = AcousticModel(CONFIG.model_copy(update={"encoder": encoder_config(norm="batch")}), OLD.size).train()
+    freeze(model, ("layer1",))
+    before = {name: value.clone() for name, value in model.named_buffers() if "running" in name}
+    model(torch.randn(2, 8000), torch.tensor([8000, 6000]))
+    moved = {name for name, value in model.named_buffers() if name in before and not torch.equal(value, before[name])}
+    assert moved
+    assert moved == {name for name in before if not name.startswith("encoder.layers.0.")}
+
+
+def test_a_model_to_start_from_is_told(trained: Path) -> None:
+    assert origin(InitConfig()) == ""
+    told = origin(InitConfig(model=str(trained), freeze=("subsampling", "layer1")))
+    assert told == f", starting as {trained} with its features and encoder, subsampling, layer1 frozen"
 
 
 def test_nothing_left_to_learn_is_an_error() -> None:
