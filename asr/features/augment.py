@@ -165,7 +165,11 @@ class Augmenter:
             old, new = round(factor * _HUNDREDTHS), _HUNDREDTHS
             at_device = members.to(waveforms.device, non_blocking=True)
             lengths[members] = (num_samples[members] * new + old - 1) // old
-            resampled = waveforms[at_device] if old == new else _resampled(waveforms[at_device], old, new)
+            resampled = waveforms[at_device]
+            if old != new and resampled.dim() == 2:
+                resampled = audio_functional.resample(resampled, old, new)
+            elif old != new:
+                resampled = _resampled_frames(resampled, num_samples[members], old, new)
             # The resampling filter rings on behind the end of an utterance, where padding has to stay zero.
             for row, member in zip(resampled, members.tolist(), strict=True):
                 rows[member] = row[: int(lengths[member])]
@@ -218,23 +222,28 @@ def _warped(features: Tensor, factors: Tensor) -> Tensor:
     """`features` (B, T, F) with the values of band f taken from band f * `factors` (B,), interpolated; ends repeat."""
     last = features.shape[-1] - 1
     places = (torch.arange(last + 1, device=features.device) * factors[:, None]).clamp(max=last)
+    return _between(features.transpose(1, 2), places).transpose(1, 2)
+
+
+def _resampled_frames(frames: Tensor, lengths: Tensor, old: int, new: int) -> Tensor:
+    """Stored `frames` (B, T, F), of which `lengths` (B,) are valid, with `new` of them in the place of `old`; ends repeat.
+
+    Each lies in the middle of its time. Neither padding nor how much of it there is has a part in the valid ones.
+    """
+    size = -(-frames.shape[1] * new // old)
+    places = ((torch.arange(size) + 0.5) * old / new - 0.5).clamp(min=0).minimum(lengths[:, None] - 1)
+    return _between(frames, places.to(frames.device, non_blocking=True))
+
+
+def _between(values: Tensor, places: Tensor) -> Tensor:
+    """What `values` (B, N, F) are at the `places` (B, M), from 0 to N - 1, by linear interpolation: (B, M, F)."""
     below = places.long()
-    share = (places - below)[:, None, :]
+    share = (places - below)[..., None]
 
-    def at(bands: Tensor) -> Tensor:
-        return features.gather(2, bands[:, None, :].expand_as(features))
+    def at(rows: Tensor) -> Tensor:
+        return values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))
 
-    return at(below) * (1 - share) + at((below + 1).clamp(max=last)) * share
-
-
-def _resampled(signals: Tensor, old: int, new: int) -> Tensor:
-    """Waveforms (B, N) or stored frames (B, T, F) with `new` samples or frames in the place of `old`."""
-    if signals.dim() == 2:
-        resampled: Tensor = audio_functional.resample(signals, old, new)
-        return resampled
-    size = -(-signals.shape[1] * new // old)
-    frames = nn.functional.interpolate(signals.transpose(1, 2), size, mode="linear", align_corners=False)
-    return frames.transpose(1, 2)
+    return at(below) * (1 - share) + at((below + 1).clamp(max=values.shape[1] - 1)) * share
 
 
 def _coloured(noise: Tensor, slope: Tensor) -> Tensor:

@@ -125,6 +125,24 @@ def test_speed_acts_on_each_utterance_as_if_alone() -> None:
         torch.testing.assert_close(row[:length], alone[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 1.25])
+def test_speed_of_stored_frames_acts_on_each_utterance_as_if_alone(factor: float) -> None:
+    sizes = torch.tensor([9, 1, 30, 17])
+    frames = torch.randn(4, 41, 3) * valid_mask(sizes, 41)[..., None]
+    config = only(speed={"factors": [factor]})
+    together, lengths = Augmenter(config, 0).waveforms(frames, sizes)
+    for row, length, before, size in zip(together, lengths.tolist(), frames, sizes.tolist(), strict=True):
+        alone, _ = Augmenter(config, 0).waveforms(before[None, :size], torch.tensor([size]))
+        torch.testing.assert_close(row[:length], alone[0], atol=0, rtol=0)
+        # Each frame stands in the middle of its time, and the ends are repeated.
+        places = (np.arange(length) + 0.5) * factor - 0.5
+        expected = np.stack(
+            [np.interp(places, np.arange(size), before[:size, feature]) for feature in range(3)], axis=1
+        )
+        np.testing.assert_allclose(row[:length].numpy(), expected, atol=1e-5)
+        assert not row[length:].any()
+
+
 def test_factor_one_leaves_sound_as_it_is() -> None:
     waveforms, num_samples = ragged_batch(LENGTHS)
     same, lengths = Augmenter(only(speed={"factors": [1.0]}), 0).waveforms(waveforms, num_samples)
