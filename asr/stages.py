@@ -29,7 +29,7 @@ from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
 from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
-from asr.terminal import get_console, progress_bar
+from asr.terminal import counted, get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
@@ -95,8 +95,8 @@ def prepare(run: Run) -> None:
         found = index.num_utterances + index.num_skipped
         partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
         print(
-            f"  {part.name}: {index.num_utterances} utterances, {index.seconds / 3600:.2f} h, "
-            f"{index.num_speakers} speakers{skipped}{partial}",
+            f"  {part.name}: {counted(index.num_utterances, 'utterance')}, {index.seconds / 3600:.2f} h, "
+            f"{counted(index.num_speakers, 'speaker')}{skipped}{partial}",
             flush=True,
         )
     tokenizer = train_tokenizer(

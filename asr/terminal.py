@@ -15,6 +15,16 @@ _WIDTH_OF_FILES = 120
 Advance = Callable[[float], None]
 
 
+def counted(number: int, noun: str) -> str:
+    """`number` and `noun`, in the plural unless it is one.
+
+    Example:
+        >>> counted(1, "speaker"), counted(12000, "utterance")
+        ('1 speaker', '12000 utterances')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def progress_bar(description: str, total: float | None) -> Iterator[Advance]:
     """Yields a function that moves the bar on by so many units of `total`; the bar stands on standard error."""

@@ -14,6 +14,7 @@ import typer
 
 from asr.cli.output_option import check_outputs
 from asr.errors import CorpusError
+from asr.terminal import counted
 
 if TYPE_CHECKING:
     from asr.corpus.check import CorpusCheck, Finding
@@ -70,9 +71,9 @@ def check(
 
 def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -> Iterator[str]:
     """The report for people: sizes, then a line for each finding with the first few ids."""
-    unknown = f", unknown for {_plural(result.speakers[''], 'utterance')}" if result.speakers[""] else ""
-    speakers = _plural(len(result.speakers.keys() - {""}), "speaker")
-    yield f"{path}: {_plural(result.utterances, 'utterance')}, {speakers}{unknown}"
+    unknown = f", unknown for {counted(result.speakers[''], 'utterance')}" if result.speakers[""] else ""
+    speakers = counted(len(result.speakers.keys() - {""}), "speaker")
+    yield f"{path}: {counted(result.utterances, 'utterance')}, {speakers}{unknown}"
     if result.durations:
         shortest, middle, longest = min(result.durations), statistics.median(result.durations), max(result.durations)
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in result.sample_rates.most_common())
@@ -81,16 +82,12 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
         rate = result.advised_rate()
         if rate is not None:
             yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it"
-    yield f"{_plural(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
+    yield f"{counted(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.severity] += finding.count
         yield f"{finding.severity:7} {finding.count:6} x {finding.kind}: {_named(finding)}"
     yield f"errors: {counts['error']}, warnings: {counts['warning']}" if counts else "no problems found"
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}{'' if count == 1 else 's'}"
 
 
 def _named(finding: Finding) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError, ScoringError, did_you_mean
+from asr.terminal import counted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -72,7 +73,7 @@ def rover(
     weights = (alpha, null_confidence) if method == "confidence" else None
     texts = {name: _together(name, heard, weights) for name in ids}
     write_transcripts(out, texts)
-    print(f"wrote {out}: {len(texts)} utterances, by {method} of {len(heard)} files")
+    print(f"wrote {out}: {counted(len(texts), 'utterance')}, by {method} of {len(heard)} files")
 
 
 def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:

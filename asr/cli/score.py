@@ -14,6 +14,7 @@ import typer
 
 from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
+from asr.terminal import counted
 
 if TYPE_CHECKING:
     from asr.scoring import Columns, FiledTranscripts, Scorecard
@@ -210,7 +211,7 @@ def _left_out(system: str, num_extra: int, num_missing: int) -> Iterator[str]:
     if num_extra:
         yield f"{system}: {num_extra} hypotheses without a reference are left out"
     if num_missing:
-        yield f"{system}: {num_missing} utterances without a hypothesis count as recognised as nothing"
+        yield f"{system}: {counted(num_missing, 'utterance')} without a hypothesis, recognised as nothing"
 
 
 def _print(card: Scorecard, num_confusions: int) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.errors import CorpusError
+from asr.terminal import counted
 
 if TYPE_CHECKING:
     from asr.corpus.shard_check import Durations, ShardsSummary
@@ -62,8 +63,9 @@ def info(
 def info_lines(summary: ShardsSummary) -> Iterator[str]:
     """The summary for people."""
     yield (
-        f"{summary.folder}: {summary.num_utterances} utterances in {summary.num_shards} shards, {summary.hours:.2f} h, "
-        f"{summary.num_speakers or 'unknown'} speakers"
+        f"{summary.folder}: {counted(summary.num_utterances, 'utterance')} in {counted(summary.num_shards, 'shard')}, "
+        f"{summary.hours:.2f} h, "
+        f"{counted(summary.num_speakers, 'speaker') if summary.num_speakers else 'unknown speakers'}"
     )
     kind = (
         f"{summary.num_features} features, {summary.sample_rate} frames/s"
@@ -121,4 +123,6 @@ def verify(
     if damaged:
         names = ", ".join(str(result.folder) for result in damaged)
         num_damaged = sum(result.num_damaged for result in damaged)
-        raise CorpusError(f"damaged shards, {num_damaged} utterances lost, see above; prepare them again: {names}")
+        raise CorpusError(
+            f"damaged shards, {counted(num_damaged, 'utterance')} lost, see above; prepare them again: {names}"
+        )

@@ -73,7 +73,7 @@ def test_missing_hypotheses(score: Command) -> None:
     code, out, _ = score("--missing-as-empty")
     lines = out.splitlines()
     assert (code, lines[2].split()[2]) == (0, "83.33")
-    assert lines[0] == "hyp: 2 utterances without a hypothesis count as recognised as nothing"
+    assert lines[0] == "hyp: 2 utterances without a hypothesis, recognised as nothing"
     # Whoever reads the files later is told as much.
     score("--missing-as-empty", "--json", "score.json", "--report", "report.html")
     assert json.loads(Path("score.json").read_text(encoding="utf-8"))["notes"] == [lines[0]]

@@ -187,7 +187,7 @@ def test_verify_of_whole_and_damaged_shards(
     assert "damaged: " in out
     assert "'u0'" in out
     assert f"{tmp_path / 'b'}: 8 of 9 utterances are whole" in out
-    message = f"damaged shards, 1 utterances lost, see above; prepare them again: {tmp_path / 'b'}"
+    message = f"damaged shards, 1 utterance lost, see above; prepare them again: {tmp_path / 'b'}"
     assert err == f"error: {message}\n"
 
 
