@@ -47,7 +47,7 @@ class Pair:
         found = [f"{self.comparison.sentence()}."]
         if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < SIGNIFICANT:
             # Where neither test sees a difference, what speaks against the tests is of no use.
-            found += [f"{text}." for text in self.comparison.warnings()]
+            found += [f"But {text}." for text in self.comparison.warnings()]
         if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
             found.append(
                 f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
