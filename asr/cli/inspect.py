@@ -99,12 +99,7 @@ def _subject(audio: Path, model: Path, text: str | None) -> Subject:
 
 
 def _layers(text: str | None, subject: Subject) -> list[int]:
-    encoder = subject.model.config.encoder
-    if encoder.pyramid is not None:
-        raise ConfigError(
-            "encoder.pyramid: layers of this model have different frame rates, and only saliency can be shown of it"
-        )
-    return _numbers("--layers", text, encoder.num_layers, "layer")
+    return _numbers("--layers", text, subject.model.config.encoder.num_layers, "layer")
 
 
 def _numbers(option: str, text: str | None, most: int, what: str) -> list[int]:

@@ -28,7 +28,7 @@ def inspect_gates(subject: Subject, layers: Sequence[int]) -> Finding:
         question="What does each unit keep, and for how long?",
         explanation=(
             "Each unit of a gated cell holds one number, its state. In every frame (of "
-            f"{1000 * subject.frame_seconds:g} ms here) a gate between 0 and 1 decides which share of the old state is kept "
+            f"{_frames(gates)} here) a gate between 0 and 1 decides which share of the old state is kept "
             "and which is replaced by something new. These are the gates that ran while the model heard the recording: they "
             "are taken from the cell's own equations, with the trained weights.",
             "Memory horizon: after n frames the product of the n shares is left, so the time until half is forgotten is "
@@ -70,6 +70,12 @@ def _gates_row(gates: Gates, names: Sequence[str]) -> tuple[str, ...]:
         _share(gates.share_above(gates.seconds)),
         "-" if holds is None else _milliseconds(holds.quantile(0.5).item()),
     )
+
+
+def _frames(gates: Sequence[Gates]) -> str:
+    """The durations of the layers' frames, such as "40 ms", or "40 or 80 ms" where a pyramid's block joins frames."""
+    durations = sorted({each.frame_seconds for each in gates})
+    return f"{' or '.join(f'{1000 * seconds:g}' for seconds in durations)} ms"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -140,6 +140,7 @@ class Gates:
         return {
             "layer": self.layer,
             "direction": self.direction,
+            "frame_seconds": self.frame_seconds,
             "keep_gate": self.keep_name,
             "mean": {name: round(gate.mean().item(), 4) for name, gate in self.gates.items()},
             "mean_keep": None if self.keep is None else round(self.keep.mean().item(), 4),
@@ -182,7 +183,7 @@ def gates_of(subject: Subject, layers: Sequence[int]) -> list[Gates]:
             keep=None if track.keep is None else track.keep[:, 0],
             keep_name=keeping,
             keeps=track.rules.keep_gate is not None and track.rules.keep_gate[1] > 0,
-            frame_seconds=subject.frame_seconds,
+            frame_seconds=subject.frame_seconds / subject.frames_of_layer(track.layer),
             deviation=(ran[track.layer - 1] - overheard[track.layer - 1]).abs().max().item(),
         )
         for track in tracks_of(copied)

@@ -31,8 +31,9 @@ class Gradients:
         direction: "forward" or "backward".
         loss: (S,) norm of the gradient of the CTC loss, in nats per unit of the state.
         tokens: (U, S) norm of the gradient of each token's log-probability in its own frame.
-        frames: of the tokens.
+        frames: of the tokens, the first of this layer's that each comes from.
         frame_seconds: duration of a frame.
+        frames_of_token: how many frames of this layer make one of the last, where tokens are; several below a pyramid.
     """
 
     layer: int
@@ -41,6 +42,7 @@ class Gradients:
     tokens: Tensor
     frames: tuple[int, ...]
     frame_seconds: float
+    frames_of_token: int = 1
 
     @property
     def name(self) -> str:
@@ -50,8 +52,8 @@ class Gradients:
     def reach_seconds(self, token: int) -> float | None:
         """The distance within which half of the gradient of `token` (from 0) lies, in the direction that was read before.
 
-        The norms of its own frame and of all frames read before are summed, nearest first, up to half of their sum; within
-        a frame it counts evenly. None where no gradient arrives.
+        The norms of its own frame (of all that it was joined from, below a pyramid) and of all frames read before are
+        summed, nearest first, up to half of their sum; within a frame it counts evenly. None where no gradient arrives.
 
         Example:
             >>> norms = torch.tensor([[0.0, 1.0, 1.0, 2.0, 0.0]])
@@ -61,7 +63,7 @@ class Gradients:
         """
         frame = self.frames[token]
         row = self.tokens[token].double()
-        behind = row[: frame + 1].flip(0) if self.direction == "forward" else row[frame:]
+        behind = row[: frame + self.frames_of_token].flip(0) if self.direction == "forward" else row[frame:]
         sums = behind.cumsum(0)
         half = sums[-1] / 2
         if half == 0:
@@ -76,6 +78,7 @@ class Gradients:
         return {
             "layer": self.layer,
             "direction": self.direction,
+            "frame_seconds": self.frame_seconds,
             "mean_norm_of_loss": self.loss.mean().item(),
             "loss_by_frame": rounded(self.loss, 6),
             "token_by_frame": [float(f"{value:.4g}") for value in self.tokens[token].tolist()],
@@ -137,8 +140,9 @@ def gradients_of(subject: Subject, layers: Sequence[int]) -> tuple[float, list[G
             direction=track.direction,
             loss=norms[:, 0],
             tokens=tokens,
-            frames=subject.frames,
-            frame_seconds=subject.frame_seconds,
+            frames=tuple(frame * subject.frames_of_layer(track.layer) for frame in subject.frames),
+            frame_seconds=subject.frame_seconds / subject.frames_of_layer(track.layer),
+            frames_of_token=subject.frames_of_layer(track.layer),
         )
         for (track, norms), tokens in zip(of_loss, of_tokens, strict=True)
         if track.layer in layers

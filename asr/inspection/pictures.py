@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -78,8 +79,8 @@ def gate_pictures(subject: Subject, gates: Sequence[Gates]) -> Iterator[Picture]
 def _gates_overview(subject: Subject, gates: Sequence[Gates], theme: Theme) -> Figure:
     figure, (sound, axis) = over_time(subject, [0.24 * len(gates) + 0.5])
     show_sound(figure, sound, subject, theme)
-    rows = torch.stack([each.keep.mean(1) for each in gates if each.keep is not None]).numpy()
-    image = heat(axis, rows, subject.frame_seconds, cmap="viridis")
+    kept = [(each.keep.mean(1), each.frame_seconds) for each in gates if each.keep is not None]
+    image = heat(axis, *side_by_side(kept), cmap="viridis")
     figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03, label="mean share kept")
     axis.set_yticks(range(len(gates)), [each.name for each in gates])
     axis.set_title(f"Share of the state that a frame keeps, by the {gates[0].keep_name} gate, mean over units")
@@ -93,7 +94,7 @@ def _gates_of_one(subject: Subject, gates: Gates, theme: Theme) -> Figure:
     show_sound(figure, sound, subject, theme)
     for axis, name in zip(axes, names, strict=True):
         rows = gates.gates[name][:, gates.order].T.numpy()
-        image = heat(axis, rows, subject.frame_seconds, cmap="viridis", vmin=0, vmax=1)
+        image = heat(axis, rows, gates.frame_seconds, cmap="viridis", vmin=0, vmax=1)
         figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03, label=f"{name} gate", ticks=[0, 0.5, 1])
         axis.set_title(f"{name} gate of layer {gates.name}, mean {rows.mean():.2f}")
         axis.set_ylabel("units, sorted")
@@ -106,13 +107,13 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
     rows = -(-len(gates) // columns)
     figure = make_figure(4.6 * columns + 0.4, 1.9 * rows + 0.6)
     axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
-    whole = 1000 * gates[0].seconds
-    frame = 1000 * gates[0].frame_seconds
-    bins = np.geomspace(frame / 10, 1.0001 * whole, 28)
+    whole = 1000 * max(each.seconds for each in gates)
+    bins = np.geomspace(100 * min(each.frame_seconds for each in gates), 1.0001 * whole, 28)
     for axis, each in zip(axes, gates, strict=False):
         if each.horizons is None or each.longest_holds is None:
             continue
         horizons, holds = (1000 * each.horizons).numpy(), (1000 * each.longest_holds).numpy()
+        frame = 1000 * each.frame_seconds
         axis.hist(horizons.clip(bins[0], whole), bins, color=_COLORS[0], alpha=0.85)
         axis.hist(holds.clip(bins[0], whole), bins, histtype="step", color=_COLORS[1], linewidth=1.4)
         axis.axvline(frame, color=theme.ink, linewidth=0.8, linestyle=":")
@@ -127,6 +128,22 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
     for axis in axes[::columns]:
         axis.set_ylabel("units")
     return figure
+
+
+def side_by_side(rows: Sequence[tuple[Tensor, float]]) -> tuple[npt.NDArray[np.float32], float]:
+    """Rows (R, S) of values (S,) by frame, each with the duration of its frames, in the shortest of these, and that.
+
+    Where layers have frames of different duration, a long one stands below all the short ones that it was joined from.
+
+    Example:
+        >>> rows, seconds = side_by_side([(torch.tensor([1.0, 2.0]), 0.5), (torch.tensor([1.0, 2.0, 3.0, 4.0]), 0.25)])
+        >>> rows.tolist(), seconds
+        ([[1.0, 1.0, 2.0, 2.0], [1.0, 2.0, 3.0, 4.0]], 0.25)
+    """
+    shortest = min(seconds for _, seconds in rows)
+    places = torch.arange(max(len(values) for values, seconds in rows if seconds == shortest))
+    joined = [values[(places // round(seconds / shortest)).clamp(max=len(values) - 1)] for values, seconds in rows]
+    return torch.stack(joined).numpy(), shortest
 
 
 # Gradients
@@ -166,10 +183,10 @@ def _norms_over_time(
 
     figure, (sound, axis) = over_time(subject, [0.24 * len(norms) + 0.5])
     show_sound(figure, sound, subject, theme)
-    rows = torch.stack(list(norms)).numpy()
+    rows, seconds = side_by_side([(row, each.frame_seconds) for row, each in zip(norms, gradients, strict=True)])
     highest = max(float(rows.max()), 1e-30)
     scale = LogNorm(vmin=max(float(rows.min()), 1e-4 * highest), vmax=highest, clip=True)
-    image = heat(axis, rows, subject.frame_seconds, cmap="inferno", norm=scale)
+    image = heat(axis, rows, seconds, cmap="inferno", norm=scale)
     figure.colorbar(image, ax=axis, pad=0.01, fraction=0.03, label="norm")
     axis.set_yticks(range(len(norms)), [each.name for each in gradients])
     if token is None:

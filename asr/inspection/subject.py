@@ -68,6 +68,11 @@ class Subject:
         """Seconds between encoder frames."""
         return self.model.seconds_per_frame
 
+    def frames_of_layer(self, layer: int) -> int:
+        """How many frames of `layer` (from 1) there are to one of the last; more than one below a pyramid's block."""
+        encoder = self.model.config.encoder
+        return encoder.factor // encoder.factor_of(layer)
+
     @property
     def seconds(self) -> float:
         """Duration, in whole encoder frames."""

@@ -20,6 +20,7 @@ from asr.text.tokenizer import CharacterTokenizer, CharacterTokenizerConfig
 
 Run = Callable[..., tuple[int, str, str]]
 TRAP = "<$&"
+OF_A_TOKEN = {"gates": (), "gradients": ("--text", TRAP, "--token", "2")}
 
 
 @pytest.fixture
@@ -172,9 +173,18 @@ def test_unusable_sound_is_named(cli: Run, model: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["gates", "gradients"])
-def test_layers_of_different_frame_rates_are_refused(cli: Run, audio: Path, tmp_path: Path, what: str) -> None:
+def test_each_layer_of_a_pyramid_has_frames_of_its_own(cli: Run, audio: Path, tmp_path: Path, what: str) -> None:
     model = write_model(tmp_path / "pyramid", factor=1, pyramid={"after": 1})
-    code, _, error = cli("inspect", what, audio, "--model", model, "--out", tmp_path / "out")
-    assert code == 2
-    assert error.startswith("error: encoder.pyramid: layers of this model have different frame rates")
-    assert not (tmp_path / "out").exists()
+    out = tmp_path / "out"
+    code, _, error = cli("inspect", what, audio, "--model", model, "--out", out, *OF_A_TOKEN[what])
+    assert (code, error) == (0, "")
+    record = json.loads((out / f"{what}.json").read_text(encoding="utf-8"))
+    num_frames = {}
+    for layer in record["layers"]:
+        if what == "gates":
+            num_frames[layer["layer"]] = len(layer["gates_by_frame"]["update"])
+            assert max(layer["horizons_ms"]) <= 1000 * record["seconds"] + 1
+        else:
+            num_frames[layer["layer"]] = len(layer["token_by_frame"])
+    assert num_frames[1] == pytest.approx(2 * num_frames[2], abs=1)
+    assert num_frames[2] == pytest.approx(record["seconds"] / record["frame_seconds"], abs=0.01)

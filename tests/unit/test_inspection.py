@@ -233,6 +233,23 @@ def test_top_layer_sees_only_its_own_past(tmp_path: Path) -> None:
         assert backward.tokens[token, :frame].abs().sum() == 0
 
 
+def test_below_a_pyramid_a_token_hangs_on_all_frames_that_it_was_joined_from(tmp_path: Path) -> None:
+    subject = subject_in(tmp_path, bidirectional=False, factor=1, pyramid={"after": 1})
+    below, above = gradients_of(subject, [1, 2])[1]
+    assert (below.frames_of_token, above.frames_of_token) == (2, 1)
+    assert 2 * below.frame_seconds == above.frame_seconds == subject.frame_seconds
+    for token, frame in enumerate(subject.frames):
+        assert below.frames[token] == 2 * frame
+        assert below.tokens[token, : 2 * frame + 2].min() > 0
+        assert below.tokens[token, 2 * frame + 2 :].abs().sum() == 0
+        nearest = below.tokens[token, 2 * frame + 1] / below.tokens[token].sum()
+        if nearest > 0.5:
+            assert below.reach_seconds(token) == pytest.approx(0.5 / nearest.item() * below.frame_seconds, rel=1e-3)
+    gates = gates_of(subject, [1, 2])
+    assert [each.frame_seconds for each in gates] == [below.frame_seconds, above.frame_seconds]
+    assert [len(each.gates["update"]) for each in gates] == [below.tokens.shape[1], above.tokens.shape[1]]
+
+
 def test_shares_add_up_to_what_the_sound_is_worth(tmp_path: Path) -> None:
     subject = subject_in(tmp_path)
     for each in saliency_of(subject, [1, 3], 200):
