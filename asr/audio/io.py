@@ -1,4 +1,4 @@
-"""Reading and writing sound files with libsndfile (wav, flac, ogg, opus, mp3, aiff, au, w64), resampling with soxr.
+"""Reading and writing sound files with libsndfile (wav, flac, ogg, opus, mp3, aiff, au, sph, w64), resampling with soxr.
 
 libsndfile reads what is left of a cut WAV, AIFF or Ogg file without a word. Training on half a sentence with its whole
 transcript is worse than an error, so cut files are recognised here and refused.

@@ -23,7 +23,7 @@ from asr.errors import CorpusError
 _LOG = logging.getLogger(__name__)
 _KEYS = ("id", "audio", "text", "seconds", "speaker")
 _AUDIO_SUFFIXES = frozenset(
-    {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".w64", ".wav"}
+    {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
 )
 _NUM_NAMED = 5
 _LONGEST_SECONDS = 1e9

@@ -6,9 +6,12 @@ import json
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
-from asr.corpus.utterance import Utterance, check_id, read_folder, read_manifest, write_manifest
+from asr.audio import read_signal
+from asr.corpus.utterance import Utterance, check_id, read_folder, read_manifest, sound_files, write_manifest
 from asr.errors import CorpusError
 
 CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
@@ -197,6 +200,14 @@ def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: p
 def test_an_unusable_folder_is_named(files: dict[str, bytes], message: str, tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=message):
         list(read_folder(fill(tmp_path, files)))
+
+
+@pytest.mark.parametrize(("suffix", "container"), [(".sph", "NIST"), (".aiff", "AIFF"), (".W64", "W64")])
+def test_sound_of_other_containers_is_found_and_read(tmp_path: Path, suffix: str, container: str) -> None:
+    tone = 0.5 * np.sin(np.arange(800) / 5)
+    soundfile.write(tmp_path / f"a{suffix}", tone, 8000, format=container)
+    assert sound_files(tmp_path) == [tmp_path / f"a{suffix}"]
+    np.testing.assert_allclose(read_signal(tmp_path / f"a{suffix}", 8000, 0), tone, atol=1e-4)
 
 
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
