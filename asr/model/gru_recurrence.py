@@ -54,7 +54,7 @@ class _GruRecurrence(torch.autograd.Function):
             states[0].zero_()
             gates, recurrent_n = torch.empty_like(inputs), inputs.new_empty(num_steps, batch, triple // 3)
             directions.append((inputs.contiguous(), weight, bias, states, gates, recurrent_n))
-        _run(gru_kernel.forward, directions)
+        run_in_parts(gru_kernel.forward, directions, batch)
         ctx.save_for_backward(*(tensor for direction in directions for tensor in (direction[1], *direction[3:])))
         return tuple(direction[3][1:] for direction in directions)
 
@@ -68,7 +68,7 @@ class _GruRecurrence(torch.autograd.Function):
             d_inputs, d_recurrent_n = torch.empty_like(gates), torch.empty_like(recurrent_n)
             weight_t = weight.t().contiguous()
             directions.append((d_states.contiguous(), weight_t, states, gates, recurrent_n, d_inputs, d_recurrent_n))
-        _run(gru_kernel.backward, directions)
+        run_in_parts(gru_kernel.backward, directions, d_outputs[0].shape[1])
         gradients: list[Tensor | None] = [None]
         for _, _, states, _, _, d_inputs, d_recurrent_n in directions:
             size = d_recurrent_n.shape[-1]
@@ -79,9 +79,9 @@ class _GruRecurrence(torch.autograd.Function):
         return tuple(gradients)
 
 
-def _run(kernel: Callable[..., None], directions: Sequence[Sequence[Tensor]]) -> None:
-    """Calls `kernel` for the tensors of each direction and each part of the batch, on as many threads as torch uses."""
-    num_threads, batch = torch.get_num_threads(), directions[0][0].shape[1]
+def run_in_parts(kernel: Callable[..., None], directions: Sequence[Sequence[Tensor]], batch: int) -> None:
+    """Calls `kernel` for the tensors of each direction and each part of the `batch`, on as many threads as torch uses."""
+    num_threads = torch.get_num_threads()
     num_parts = -(-num_threads // len(directions))
     rows = -(-batch // (num_parts * _ROWS_AT_A_TIME)) * _ROWS_AT_A_TIME
     calls = [

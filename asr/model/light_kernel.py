@@ -1,0 +1,144 @@
+"""The loops over time of a light GRU's recurrence, compiled: all steps of some utterances, forward and backward.
+
+As in `gru_kernel.py`. Letters: S steps, B utterances, H hidden units; candidate a and gate z stand side by side.
+With `eps` above 0 the product with the state is layer-normalised (the stabilised form), with 0 it is not.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from asr.compiled import Floats, compiled
+from asr.model.gru_kernel import products, tanh
+
+_MATRIX, _CUBE = "float32[:, ::1]", "float32[:, :, ::1]"
+_ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
+
+
+@compiled("float32(float64, float32[::1])", reorder_sums=True)
+def normalise(eps: float, values: Floats) -> Any:
+    """Takes the mean from `values` (N,) and divides them by the root of their variance plus `eps`; the factor of that."""
+    size = np.float32(len(values))
+    total = squares = _ZERO
+    for value in values:
+        total += value
+    mean = total / size
+    for value in values:
+        squares += (value - mean) * (value - mean)
+    scale = np.float32(1 / math.sqrt(squares / size + eps))
+    for j in range(len(values)):
+        values[j] = (values[j] - mean) * scale
+    return scale
+
+
+@compiled("void(float32[::1], float32[::1], float32)", reorder_sums=True)
+def through_normalisation(gradient: Floats, normed: Floats, scale: Any) -> None:
+    """Turns the `gradient` (N,) of what `normalise` made, `normed`, into that of what it was given."""
+    size = np.float32(len(gradient))
+    total = along = _ZERO
+    for j in range(len(gradient)):
+        total += gradient[j]
+        along += gradient[j] * normed[j]
+    mean, slope = total / size, along / size
+    for j in range(len(gradient)):
+        gradient[j] = scale * (gradient[j] - mean - normed[j] * slope)
+
+
+@compiled(f"void(float64, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)", reorder_sums=True)
+def forward(
+    eps: float,
+    inputs: Floats,
+    weight: Floats,
+    states: Floats,
+    gates: Floats,
+    normed: Floats,
+    scales: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """All steps of the utterances from `start` to `stop`.
+
+    With x = inputs[t] (S, B, 2H) and u = weight (2H, H) @ states[t], normalised or not:
+
+    a = max(0, x_a + u_a)    z = sigma(x_z + u_z)    states[t + 1] = a + z * (states[t] - a)
+
+    Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z; if u is normalised, also normed (S, B, 2H) = u
+    and scales (S, B), what its deviations from their mean were multiplied with.
+    """
+    num_steps, _, double = inputs.shape
+    size = double // 2
+    u = np.empty((stop - start, double), dtype=np.float32)
+    for t in range(num_steps):
+        products(states[t, start:stop], weight, u)
+        for b in range(stop - start):
+            x, recurrent, gate = inputs[t, start + b], u[b], gates[t, start + b]
+            before, after = states[t, start + b], states[t + 1, start + b]
+            if eps > 0:
+                scales[t, start + b] = normalise(eps, recurrent)
+                normed[t, start + b] = recurrent
+            for j in range(size):
+                a = x[j] + recurrent[j]
+                gate[j] = _ZERO if a < _ZERO else a  # what is no number stays that
+            for j in range(size, double):
+                gate[j] = _HALF + _HALF * tanh(_HALF * (x[j] + recurrent[j]))
+            for j in range(size):
+                after[j] = gate[j] + gate[size + j] * (before[j] - gate[j])
+
+
+@compiled(
+    f"void(float64, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)",
+    reorder_sums=True,
+)
+def backward(
+    eps: float,
+    d_states: Floats,
+    weight_t: Floats,
+    states: Floats,
+    gates: Floats,
+    normed: Floats,
+    scales: Floats,
+    d_inputs: Floats,
+    d_products: Floats,
+    d_start: Floats,
+    start: int,
+    stop: int,
+) -> None:
+    """All steps of the utterances from `start` to `stop`, from the last to the first.
+
+    With g the gradient of the state after step t, from the output d_states (S, B, H) and from step t + 1, and h the state
+    before:
+
+    d_a = g (1 - z) where a > 0, else 0      d_z = g (h - a) z (1 - z)
+
+    Sets d_inputs (S, B, 2H) to d_a, d_z, d_products (S, B, 2H) to the gradient of weight @ h, which is the same unless that
+    was normalised, and d_start (B, H) to that of the first state.
+    `weight_t` (H, 2H) is the recurrent weight transposed.
+    """
+    num_steps, _, size = d_states.shape
+    num_rows, double = stop - start, 2 * size
+    d_u = np.empty((num_rows, double), dtype=np.float32)
+    d_h = np.zeros((num_rows, size), dtype=np.float32)
+    carried = np.zeros((num_rows, size), dtype=np.float32)
+    for t in range(num_steps - 1, -1, -1):
+        for b in range(num_rows):
+            row = start + b
+            g, gate, h, d_in, d_v = d_h[b], gates[t, row], states[t, row], d_inputs[t, row], d_u[b]
+            for j in range(size):
+                g[j] += carried[b, j] + d_states[t, row, j]
+            for j in range(size):
+                d_in[j] = g[j] * (_ONE - gate[size + j]) if gate[j] > _ZERO else _ZERO
+            for j in range(size):
+                z = gate[size + j]
+                d_in[size + j] = g[j] * (h[j] - gate[j]) * z * (_ONE - z)
+                carried[b, j] = g[j] * z
+            d_v[:] = d_in
+            if eps > 0:
+                through_normalisation(d_v, normed[t, row], scales[t, row])
+            d_products[t, row] = d_v
+        products(d_u, weight_t, d_h)
+    for b in range(num_rows):
+        for j in range(size):
+            d_start[start + b, j] = d_h[b, j] + carried[b, j]

@@ -1,0 +1,72 @@
+"""The compiled recurrence of the light GRU is the loop over the cell's equations, forward and backward."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from asr.model.cells import equations
+from asr.model.cells.recurrent import RecurrentCell
+
+CELLS = ["ligru", "sligru"]
+
+
+def gradients(cell: RecurrentCell, projected: Tensor, state: Tensor, *, by_equations: bool) -> list[Tensor]:
+    """Outputs, and the gradients of a random number made of them and of the last state."""
+    leaves = [projected.clone().requires_grad_(), state.clone().requires_grad_(), cell.weight_hh_l0]
+    recur = RecurrentCell.recur if by_equations else type(cell).recur
+    outputs, (last,) = recur(cell, leaves[0], (leaves[1],))
+    value = (outputs * torch.linspace(-1, 2, outputs.numel()).view_as(outputs)).sum() + last.square().sum()
+    return [outputs.detach(), *torch.autograd.grad(value, leaves)]
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(CELLS),
+    num_steps=st.integers(1, 12),
+    batch=st.integers(1, 9),
+    size=st.integers(1, 9),
+    seed=st.integers(0, 99),
+    num_threads=st.sampled_from([1, 2]),
+)
+def test_it_is_the_loop_over_the_equations(
+    name: str, num_steps: int, batch: int, size: int, seed: int, num_threads: int
+) -> None:
+    torch.manual_seed(seed)
+    cell = equations(name)(3, size)
+    projected, state = 2 * torch.randn(num_steps, batch, 2 * size), torch.randn(batch, size)
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    try:
+        found, expected = (gradients(cell, projected, state, by_equations=way) for way in (False, True))
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5 * max(1, other.abs().max().item()), rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_it_is_what_runs_in_single_precision_and_only_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = equations(name)(3, 4)
+
+    def no_step(*arguments: object) -> None:
+        raise AssertionError("frame by frame")
+
+    monkeypatch.setattr(cell, "step", no_step)
+    cell(torch.randn(5, 2, 3))
+    with pytest.raises(AssertionError, match="frame by frame"):
+        cell.double()(torch.randn(5, 2, 3).double())
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_what_is_no_number_stays_that(name: str) -> None:
+    cell = equations(name)(3, 4)
+    projected = torch.randn(6, 2, 8)
+    projected[2, 0, 1] = torch.nan
+    outputs, _ = cell.recur(projected, (torch.zeros(2, 4),))
+    assert outputs[2:, 0].isnan().any(-1).all()
+    assert outputs[:2].isfinite().all()
+    assert outputs[:, 1].isfinite().all()
