@@ -77,7 +77,7 @@ def questions(recipe: str) -> dict[str, Question]:
     asked = {
         "cells": Question("Which cell, at equal size?", (f"cells={cells}",), "parameters"),
         "time": Question("Which cell, in equal time?", (f"cells={cells}",), "time"),
-        "size": Question("GRU or LSTM, at equal size?", ("cells=gru,lstm",), "parameters"),
+        "size": Question("GRU, LSTM or light GRU, at equal size?", ("cells=gru,lstm,ligru",), "parameters"),
         "depth": Question(
             "GRU or LSTM at equal depth, and how deep?", ("cells=gru,lstm", "encoder.num_layers=1,2,3,4,5,6")
         ),
