@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import deque
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -62,7 +61,6 @@ def evaluate(
     """
     from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
-    from asr.model.checkpoint import find_checkpoint
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
@@ -72,7 +70,7 @@ def evaluate(
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report})
-    deque(map(find_checkpoint, model), maxlen=0)  # complains before anything is downloaded
+    _check_models(model)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder, width=width)
     found = evaluate_subsets(
@@ -93,6 +91,14 @@ def evaluate(
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
     _print_groups(found, by or [])
+
+
+def _check_models(models: list[Path]) -> None:
+    """Complains of a model that is not there before anything is downloaded or computed for the others."""
+    from asr.model.checkpoint import find_checkpoint
+
+    for path in models:
+        find_checkpoint(path)
 
 
 def _print_groups(found: list[Evaluation], by: list[str]) -> None:

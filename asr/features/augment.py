@@ -166,10 +166,8 @@ class Augmenter:
             at_device = members.to(waveforms.device, non_blocking=True)
             lengths[members] = (num_samples[members] * new + old - 1) // old
             resampled = waveforms[at_device]
-            if old != new and resampled.dim() == 2:
-                resampled = audio_functional.resample(resampled, old, new)
-            elif old != new:
-                resampled = _resampled_frames(resampled, num_samples[members], old, new)
+            if old != new:
+                resampled = _resampled(resampled, num_samples[members], old, new)
             # The resampling filter rings on behind the end of an utterance, where padding has to stay zero.
             for row, member in zip(resampled, members.tolist(), strict=True):
                 rows[member] = row[: int(lengths[member])]
@@ -225,14 +223,18 @@ def _warped(features: Tensor, factors: Tensor) -> Tensor:
     return _between(features.transpose(1, 2), places).transpose(1, 2)
 
 
-def _resampled_frames(frames: Tensor, lengths: Tensor, old: int, new: int) -> Tensor:
-    """Stored `frames` (B, T, F), of which `lengths` (B,) are valid, with `new` of them in the place of `old`; ends repeat.
+def _resampled(signals: Tensor, lengths: Tensor, old: int, new: int) -> Tensor:
+    """Waveforms (B, N) or stored frames (B, T, F) with `new` samples or frames in the place of `old`.
 
-    Each lies in the middle of its time. Neither padding nor how much of it there is has a part in the valid ones.
+    Of the stored frames `lengths` (B,) are valid. Each lies in the middle of its time, and ends repeat: neither padding nor
+    how much of it there is has a part in the valid ones.
     """
-    size = -(-frames.shape[1] * new // old)
+    if signals.dim() == 2:
+        resampled: Tensor = audio_functional.resample(signals, old, new)
+        return resampled
+    size = -(-signals.shape[1] * new // old)
     places = ((torch.arange(size) + 0.5) * old / new - 0.5).clamp(min=0).minimum(lengths[:, None] - 1)
-    return _between(frames, places.to(frames.device, non_blocking=True))
+    return _between(signals, places.to(signals.device, non_blocking=True))
 
 
 def _between(values: Tensor, places: Tensor) -> Tensor:

@@ -5,7 +5,7 @@
 Each question is one call of `asr compare`, which is printed, with three seeds and short trainings; settings behind the
 options hold for all. What is done is not done again. `spoken_commands` comes along; the others are asked where `--root` says
 where they lie. `--list` tells the questions. At the end OUT/answers.md holds all tables and what each of them says;
-`docs/cells.md` is one of these.
+`benchmarks/results/cells_study.md` is one of these, and `docs/cells.md` says what it means.
 """
 
 from __future__ import annotations
