@@ -1,8 +1,10 @@
-"""The recurrence of the light GRU on a CPU, with its gradient written out; why, `gru_recurrence.py` tells."""
+"""The light GRU's recurrence, compiled, with its gradient written out; `gru_recurrence.py` and `light_gpu.py` tell why."""
 
 from __future__ import annotations
 
-from functools import partial
+import logging
+from functools import lru_cache, partial
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -12,9 +14,37 @@ from torch.autograd.function import once_differentiable
 from asr.model import light_kernel
 from asr.model.gru_recurrence import run_in_parts
 
+_LOG = logging.getLogger(__name__)
+
+
+def takes(inputs: Tensor, eps: float) -> bool:
+    """Whether `light_gru` computes these: in float32, and on a GPU without normalisation."""
+    if inputs.dtype != torch.float32 or torch.compiler.is_exporting():
+        return False
+    return inputs.device.type == "cpu" or (inputs.device.type == "cuda" and eps == 0 and _runs_on(inputs.device))
+
+
+def _gpu() -> ModuleType:
+    """The kernels for a GPU, where Triton is installed."""
+    from asr.model import light_gpu
+
+    return light_gpu
+
+
+@lru_cache
+def _runs_on(gpu: torch.device) -> bool:
+    """Whether Triton is there, with the C compiler that it calls, and its kernel runs on `gpu`; told once if not."""
+    try:
+        sizes = ((1, 1, 2), (2, 1), (2, 1, 1), (1, 1, 2))
+        _gpu().forward(*(torch.zeros(size, device=gpu) for size in sizes))
+    except Exception as error:
+        _LOG.warning("light GRU on %s: frame by frame and slow, since its kernel does not run there: %s", gpu, error)
+        return False
+    return True
+
 
 def light_gru(inputs: Tensor, weight: Tensor, start: Tensor, eps: float = 0.0) -> Tensor:
-    """The states (S, B, H) of a light GRU after each frame, in float32 on a CPU.
+    """The states (S, B, H) of a light GRU after each frame, for what `takes` says yes to.
 
     Args:
         inputs: (S, B, 2H) the input products of candidate and gate.
@@ -34,8 +64,11 @@ class _LightRecurrence(torch.autograd.Function):
         gates = torch.empty_like(inputs, memory_format=torch.contiguous_format)
         normed = torch.empty_like(gates) if eps else inputs.new_empty(0, 0, 0)
         scales = inputs.new_empty(num_steps, batch) if eps else inputs.new_empty(0, 0)
-        tensors = (inputs.contiguous(), weight.contiguous(), states, gates, normed, scales)
-        run_in_parts(partial(light_kernel.forward, eps), [tensors], batch)
+        given = (inputs.contiguous(), weight.contiguous(), states, gates)
+        if inputs.device.type == "cpu":
+            run_in_parts(partial(light_kernel.forward, eps), [(*given, normed, scales)], batch)
+        else:
+            _gpu().forward(*given)
         ctx.eps = eps
         ctx.save_for_backward(weight, states, gates, normed, scales)
         return states[1:]
@@ -44,10 +77,15 @@ class _LightRecurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, d_states: Tensor) -> tuple[Tensor | None, ...]:
         weight, states, gates, normed, scales = ctx.saved_tensors
-        d_inputs, d_products, d_start = torch.empty_like(gates), torch.empty_like(gates), torch.empty_like(states[0])
-        given = (d_states.contiguous(), weight.t().contiguous(), states, gates, normed, scales)
-        run_in_parts(
-            partial(light_kernel.backward, ctx.eps), [(*given, d_inputs, d_products, d_start)], states.shape[1]
-        )
+        d_states, d_inputs = d_states.contiguous(), torch.empty_like(gates)
+        if d_states.device.type == "cpu":
+            d_products, d_start = torch.empty_like(gates), torch.empty_like(states[0])
+            given = (d_states, weight.t().contiguous(), states, gates, normed, scales)
+            kernel = partial(light_kernel.backward, ctx.eps)
+            run_in_parts(kernel, [(*given, d_inputs, d_products, d_start)], states.shape[1])
+        else:
+            d_products, kept = d_inputs, torch.zeros_like(states[0])
+            _gpu().backward(d_states, weight.contiguous(), states, gates, d_inputs, kept)
+            d_start = torch.addmm(kept, d_products[0], weight)
         d_weight = d_products.flatten(0, 1).t() @ states[:-1].flatten(0, 1)
         return d_inputs, d_weight, d_start, None

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from asr.model.cells.recurrent import Product, RecurrentCell, States
-from asr.model.light_recurrence import light_gru
+from asr.model.light_recurrence import light_gru, takes
 
 
 class LightGRU(RecurrentCell):
@@ -45,8 +45,8 @@ class LightGRU(RecurrentCell):
         return nn.BatchNorm1d(self.gates * self.hidden_size)
 
     def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
-        """What `step` gives frame by frame, on a CPU compiled."""
-        if projected.device.type != "cpu" or projected.dtype != torch.float32 or torch.compiler.is_exporting():
+        """What `step` gives frame by frame, compiled where that is possible."""
+        if not takes(projected, self.product_eps):
             return super().recur(projected, states)
         outputs = light_gru(projected, self.weight_hh_l0, states[0], self.product_eps)
         return outputs, (outputs[-1],)
