@@ -39,6 +39,8 @@ def test_every_question_makes_a_plan(study: ModuleType, recipe: str) -> None:
         )
         plan = make_plan(request, None, num_seeds=3, match=question.match or None)
         assert len(plan.variants) >= 2
+        # What does not ask about cells is asked of the GRU, whatever the corpus's configuration takes.
+        assert ("encoder.cell" in plan.variants[0].values) != (study.GRU in question.words)
 
 
 def test_every_cell_is_asked_about(study: ModuleType) -> None:
