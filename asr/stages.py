@@ -13,7 +13,7 @@ import torch
 
 from asr.atomic import write_text
 from asr.config import Tree
-from asr.corpus.batches import Batch, epoch_batches, sequential_batches
+from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.check import watch_rates
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, write_shards
@@ -198,9 +198,10 @@ def train(run: Run) -> None:
     trainer = _make_trainer(run, recognizer, index, tree)
     if state is not None:
         trainer.resume(state)
+    num_batches = num_epoch_batches(index, experiment.batches, seed=experiment.seed, epoch=0, world_size=workers.size)
     print(
-        f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds / 3600:.2f} h of speech, "
-        f"on {device}"
+        f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds_per_epoch / 3600:.2f} h of speech "
+        f"in {counted(-(-num_batches // experiment.training.accumulate), 'update')} per epoch, on {device}"
         + (f", {workers.size} processes" if workers.size > 1 else "")
         + (f", from update {trainer.progress.update}" if state else origin(experiment.init)),
         flush=True,

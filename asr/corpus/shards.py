@@ -87,6 +87,11 @@ class ShardIndex(Section):
         return round(sum(shard.weight * len(shard.num_samples) for shard in self.shards))
 
     @property
+    def seconds_per_epoch(self) -> float:
+        """Duration of what an epoch of training hears in seconds, on average."""
+        return sum(shard.weight * sum(shard.num_samples) for shard in self.shards) / self.sample_rate
+
+    @property
     def num_skipped(self) -> int:
         """Number of utterances that were left out because their audio is unusable."""
         return sum(map(len, self.skipped.values()))

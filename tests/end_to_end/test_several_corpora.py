@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+from tones import TINY
 
 from asr import stages
 from asr.corpus.shards import ShardIndex
@@ -12,6 +14,7 @@ from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
 from asr.pipeline import run_stages
 from asr.recipe import find_recipe
+from asr.training.run_log import read_metrics
 
 TRAIN = "[train-clean-5, {data: 'speechocean762:train-all', weight: 0.5}]"
 SPLITS = f"splits={{train: {TRAIN}, dev: dev-clean-2, test: [test-other]}}"
@@ -40,6 +43,14 @@ def test_parts_lie_side_by_side_and_learn_together(corpora: Path, capsys: pytest
     assert folders == ["dev-clean-2", "speechocean762-train-all", "test-other", "train-clean-5"]
     assert [shard.weight for shard in run.train_index.shards] == [1.0, 0.5]
     assert run.train_index.utterances_per_epoch == 6
+
+
+def test_training_says_how_much_an_epoch_has(corpora: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    # Two of the weighted part's six utterances and all three others: five batches or so, two of them for an update.
+    run = make_run(corpora, *TINY, "batches.seconds=0.1", "training.accumulate=2", "training.epochs=1")
+    run_stages(run, ["prepare", "train"])
+    (updates,) = re.findall(r" 0\.00 h of speech in (\d+) updates per epoch", capsys.readouterr().out)
+    assert int(updates) == read_metrics(run.folder)[-1]["update"] > 1
 
 
 def test_finished_parts_are_not_prepared_again(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:

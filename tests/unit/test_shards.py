@@ -322,6 +322,8 @@ def test_several_folders_are_one_index(tmp_path: Path) -> None:
     both = combined_index({tmp_path / "first": 1.0, tmp_path / "second": 3.0})
     assert [utterance.id for utterance in shard_utterances(both)] == ["u0", "u1", "u0"]
     assert (both.num_utterances, both.utterances_per_epoch) == (3, 5)
+    first, second = (ShardIndex.load(tmp_path / name).seconds for name in ("first", "second"))
+    assert both.seconds_per_epoch == pytest.approx(first + 3 * second)
 
 
 def test_folders_at_different_rates_are_not_one_index(tmp_path: Path) -> None:
