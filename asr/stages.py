@@ -180,6 +180,7 @@ def train(run: Run) -> None:
     Several processes do so together; the first one writes.
     """
     experiment, workers = run.experiment, run.workers
+    per_update = workers.size * experiment.training.accumulate
     device = select_device(experiment.device)
     tree = experiment.tree()
     if workers.is_first:
@@ -198,10 +199,12 @@ def train(run: Run) -> None:
     trainer = _make_trainer(run, recognizer, index, tree)
     if state is not None:
         trainer.resume(state)
-    num_batches = num_epoch_batches(index, experiment.batches, seed=experiment.seed, epoch=0, world_size=workers.size)
+    num_updates = num_epoch_batches(
+        index, experiment.batches, seed=experiment.seed, epoch=0, per_update=per_update, world_size=per_update
+    )
     print(
         f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds_per_epoch / 3600:.2f} h of speech "
-        f"in {counted(-(-num_batches // experiment.training.accumulate), 'update')} per epoch, on {device}"
+        f"in {counted(num_updates, 'update')} per epoch, on {device}"
         + (f", {workers.size} processes" if workers.size > 1 else "")
         + (f", from update {trainer.progress.update}" if state else origin(experiment.init)),
         flush=True,
@@ -294,6 +297,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
             seed=experiment.seed,
             epoch=number,
             skip_batches=skip,
+            per_update=workers.size * experiment.training.accumulate,
             rank=workers.rank,
             world_size=workers.size,
         )

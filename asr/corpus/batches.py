@@ -15,7 +15,7 @@ import logging
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -118,14 +118,15 @@ def epoch_batches(
     seed: int,
     epoch: int,
     skip_batches: int = 0,
+    per_update: int = 1,
     rank: int = 0,
     world_size: int = 1,
     pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch of training: every utterance as often as its shard's weight says, in random order.
 
-    The same (index, config but for its threads, seed, epoch) gives the same batches. Of several processes, each reads
-    all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
+    The same (index, config but for its threads, seed, epoch, per_update) gives the same batches. Of several processes, each
+    reads all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
     batches of its own, marked as `repeated`.
 
     Args:
@@ -134,6 +135,8 @@ def epoch_batches(
         seed: of the run.
         epoch: counted from 0; another one gives another order.
         skip_batches: batches (of this rank) to pass over, when training resumes in the middle of an epoch.
+        per_update: batches of all processes that make one update; they are about as long as each other, since processes
+            wait for the one with the longest.
         rank: which of `world_size` processes this is.
         world_size: number of processes.
         pin_memory: put the tensors into page-locked memory; needs a GPU.
@@ -149,12 +152,14 @@ def epoch_batches(
         for sample, copies in zip(read_shard(index, shard), order.copies(shard), strict=True)
         for _ in range(copies)
     )
-    batches = _shuffled_batches(samples, config, index.sample_rate, order)
+    batches = _shuffled_batches(samples, config, index.sample_rate, order, per_update)
     mine = islice(_of_rank(batches, rank, world_size), skip_batches, None)
     yield from _decoded(mine, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
 
 
-def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, epoch: int, world_size: int = 1) -> int:
+def num_epoch_batches(
+    index: ShardIndex, config: BatchesConfig, *, seed: int, epoch: int, per_update: int = 1, world_size: int = 1
+) -> int:
     """Number of batches that `epoch_batches` yields to each rank, exactly and without reading a shard."""
     order = _Order(seed, epoch)
     lengths = (
@@ -163,7 +168,7 @@ def num_epoch_batches(index: ShardIndex, config: BatchesConfig, *, seed: int, ep
         for length, copies in zip(shard.num_samples, order.copies(shard), strict=True)
         for _ in range(copies)
     )
-    num_batches = sum(1 for _ in _shuffled_batches(lengths, config, index.sample_rate, order))
+    num_batches = sum(1 for _ in _shuffled_batches(lengths, config, index.sample_rate, order, per_update))
     return -(-num_batches // world_size)
 
 
@@ -245,16 +250,24 @@ class _Order:
 
 
 def _shuffled_batches(
-    samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int, order: _Order
+    samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int, order: _Order, per_update: int
 ) -> Iterator[list[AnySample]]:
-    """`samples` in batches, shuffled through the buffer, sorted within windows, and shuffled again by batch."""
+    """`samples` in batches, shuffled through the buffer, sorted within windows, and shuffled again by groups of batches."""
+    # So that a window has as many groups as it would have batches.
+    config = config.model_copy(update={"window_batches": config.window_batches * per_update})
     if order.is_first and config.sorted_first_epoch:
         for window in _windows(_shortest_first(samples, config.shuffle_buffer), config, sample_rate):
             yield from window
         return
+    left: list[list[AnySample]] = []
     for window in _windows(_shuffled(samples, config.shuffle_buffer, order.random), config, sample_rate):
-        order.random.shuffle(window)
-        yield from window
+        batches = sorted(left + window, key=lambda batch: batch[-1].num_samples)
+        whole = len(batches) - len(batches) % per_update
+        groups = [batches[start : start + per_update] for start in range(0, whole, per_update)]
+        left = batches[whole:]
+        order.random.shuffle(groups)
+        yield from chain.from_iterable(groups)
+    yield from left
 
 
 def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> Iterator[AnyItem]:

@@ -12,7 +12,7 @@ from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder
 from asr.model.cells import equations
 
-unhurried = settings(deadline=None, max_examples=40)
+unhurried = settings(max_examples=40)
 KERNELS = st.sampled_from(["gru", "lstm", "rnn"])
 SIZES = st.integers(1, 7)
 EXACT = {"rtol": 1e-6, "atol": 1e-6}

@@ -42,7 +42,7 @@ PIECES = [
 YAML_LIKE = st.lists(st.sampled_from(PIECES), max_size=30).map("".join)
 # PyYAML writes U+0085 as it is and reads it back as a line break.
 WORDS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x85"), max_size=12)
-unhurried = settings(deadline=None, max_examples=80)
+unhurried = settings(max_examples=80)
 
 
 def _complaint(action: Callable[[], object]) -> str | None:

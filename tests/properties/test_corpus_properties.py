@@ -63,7 +63,7 @@ def in_files(utterances: list[Utterance], folder: Path) -> list[Utterance]:
 
 
 @given(corpora())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_manifest_gives_back_what_was_written(utterances: list[Utterance]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "m.jsonl"
@@ -76,7 +76,7 @@ def test_a_manifest_gives_back_what_was_written(utterances: list[Utterance]) -> 
 
 
 @given(corpora())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shards_give_back_ids_texts_and_metadata(utterances: list[Utterance]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         write_shards(utterances, Path(folder), sample_rate=RATE, config=ShardsConfig(megabytes=0.003, num_threads=1))
@@ -95,7 +95,7 @@ def contents(utterances: list[Utterance], folder: str) -> list[bytes]:
 
 
 @given(st.integers(0, 10**6), st.integers(2, 60), st.integers(0, 59), st.integers(1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_shards_end_where_their_own_utterances_say(seed: int, number: int, place: int, length: int) -> None:
     """Utterances that go change no shard before them, and none behind the first shard that begins as one did before."""
     every = [Utterance(id=f"{seed}-{n}", audio=SOUND, text="x" * (n % 7 + 1)) for n in range(number)]
@@ -149,8 +149,10 @@ configs = st.builds(
     num_workers=st.integers(0, 2),
     prefetch=st.integers(0, 3),
 )
-epochs = st.fixed_dictionaries({"seed": st.integers(0, 2**32), "epoch": st.integers(0, 1000)})
-relaxed = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+epochs = st.fixed_dictionaries(
+    {"seed": st.integers(0, 2**32), "epoch": st.integers(0, 1000), "per_update": st.integers(1, 6)}
+)
+relaxed = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def order(index: ShardIndex, config: BatchesConfig, **arguments: int) -> list[tuple[str, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from spellers import grid, letters
 from torch import Tensor
@@ -60,7 +60,6 @@ def decode(log_probs: Tensor, config: BeamDecoderConfig | GreedyDecoderConfig) -
     return decoder.decode(log_probs[None], torch.tensor([len(log_probs)]))[0]
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 4), SEEDS, SHARPNESS)
 def test_full_width_equals_brute_force(num_frames: int, vocabulary: int, seed: int, sharpness: float) -> None:
     log_probs = grid(num_frames, vocabulary, seed=seed, sharpness=sharpness)
@@ -71,7 +70,6 @@ def test_full_width_equals_brute_force(num_frames: int, vocabulary: int, seed: i
     assert list(scores[:, 2]) == sorted(scores[:, 2], reverse=True)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 5), st.integers(2, 4), SEEDS, SHARPNESS)
 def test_frames_are_those_of_the_best_alignment(num_frames: int, vocabulary: int, seed: int, sharpness: float) -> None:
     log_probs = grid(num_frames, vocabulary, seed=seed, sharpness=sharpness)
@@ -80,7 +78,6 @@ def test_frames_are_those_of_the_best_alignment(num_frames: int, vocabulary: int
         assert reading.frames == expected[reading.tokens][1]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 40), st.integers(2, 12), st.integers(1, 20), SEEDS, SHARPNESS)
 def test_any_width_equals_the_plain_search(
     num_frames: int, vocabulary: int, width: int, seed: int, sharpness: float
@@ -92,7 +89,6 @@ def test_any_width_equals_the_plain_search(
     assert list(scores[:, 2]) == pytest.approx([score for _, score in expected], rel=1e-9, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(2, 12), SEEDS)
 def test_score_is_never_above_the_loss_of_the_text(num_frames: int, vocabulary: int, seed: int) -> None:
     """The beam adds up some alignments of a text; CTC's loss adds up all of them."""
@@ -109,7 +105,6 @@ def test_score_is_never_above_the_loss_of_the_text(num_frames: int, vocabulary: 
         assert best.score <= -loss.item() + 1e-6
 
 
-@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(2, 6), SEEDS, SHARPNESS)
 def test_greedy_equals_reading_the_best_path(num_frames: int, vocabulary: int, seed: int, sharpness: float) -> None:
     log_probs = grid(num_frames, vocabulary, seed=seed, sharpness=sharpness)

@@ -13,7 +13,7 @@ from asr.features import FeatureExtractor, LogMelConfig
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples, valid_mask
 from asr.model import ConvSubsampling, SubsamplingConfig
 
-unhurried = settings(deadline=None, max_examples=60)
+unhurried = settings(max_examples=60)
 FACTORS = st.sampled_from([1, 2, 4, 8])
 
 

@@ -13,7 +13,7 @@ from ragged import assert_batch_equals_alone, encoder_config, ragged_batch, smal
 from asr.lengths import valid_mask
 from asr.model import CELLS, AcousticModel
 
-unhurried = settings(deadline=None, max_examples=40)
+unhurried = settings(max_examples=40)
 SEEDS = st.integers(0, 2**32)
 LENGTHS = st.lists(st.integers(1, 2500), min_size=1, max_size=5)
 

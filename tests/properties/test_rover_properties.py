@@ -9,7 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from asr.scoring.rover import Reading, vote, word_transition_network
 
 texts = st.lists(st.sampled_from("abcd"), max_size=7)
-few = settings(max_examples=60, deadline=None)
+few = settings(max_examples=60)
 
 
 def heads(*hypotheses: list[str]) -> list[list[Reading]]:

@@ -73,7 +73,7 @@ def test_exchanging_the_texts_exchanges_deletions_and_insertions(reference: str,
     assert forward.deletions - forward.insertions == backward.insertions - backward.deletions
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(PAIRS, st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
 def test_result_holds_its_rate_and_ignores_the_order(
     pairs: list[tuple[str, str]], seed: int, shuffler: random.Random

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from asr.text import (
@@ -27,7 +27,6 @@ CONFIGS = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(TEXTS, CONFIGS)
 @example("a\u200c´", NormalizerConfig())
 @example("İ\u0323", NormalizerConfig())
@@ -36,7 +35,6 @@ def test_normalising_twice_changes_nothing(text: str, config: NormalizerConfig) 
     assert normalize(once, config) == once
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_normalised_text_holds_nothing_unpronounceable(text: str) -> None:
     normal = normalize(text, NormalizerConfig())
@@ -46,7 +44,6 @@ def test_normalised_text_holds_nothing_unpronounceable(text: str) -> None:
     assert unicodedata.is_normalized("NFKC", normal)
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5), CONFIGS)
 def test_characters_round_trip(texts: list[str], normalizer: NormalizerConfig) -> None:
     config = CharacterTokenizerConfig(normalizer=normalizer)
@@ -57,7 +54,6 @@ def test_characters_round_trip(texts: list[str], normalizer: NormalizerConfig) -
         assert len(tokenizer.encode(text)) == len(normalize(text, normalizer))
 
 
-@settings(deadline=None)
 @given(st.lists(TEXTS, min_size=1, max_size=5))
 def test_pairs_round_trip(texts: list[str]) -> None:
     # Sentencepiece reserves this character and passes over texts that have it.

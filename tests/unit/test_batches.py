@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,9 @@ from asr.corpus.ahead import map_ahead
 from asr.corpus.batches import (
     Batch,
     BatchesConfig,
+    _Length,
+    _Order,
+    _shuffled_batches,
     batches_of_utterances,
     epoch_batches,
     num_epoch_batches,
@@ -173,6 +177,26 @@ def test_ranks_share_the_batches_evenly(index: ShardIndex, world_size: int) -> N
     together = [ids for group in zip(*ranks, strict=True) for ids in group]
     assert together[: len(alone)] == alone
     assert set(together) == set(alone)
+
+
+def test_processes_that_wait_for_each_other_get_batches_of_similar_length() -> None:
+    lengths = np.random.default_rng(0).integers(1600, 160_000, 4000).tolist()
+    longest = {}
+    for per_update in (1, 8):
+        samples, order = map(_Length, lengths), _Order(0, 1)
+        batches = _shuffled_batches(samples, BatchesConfig(seconds=60), 16000, order, per_update)
+        longest[per_update] = [max(sample.num_samples for sample in batch) for batch in batches]
+
+    def share_of_work(batches: list[int]) -> float:
+        """Where the longest of eight decides how long all take, the rest is waiting."""
+        updates = [batches[start : start + 8] for start in range(0, len(batches) // 8 * 8, 8)]
+        return sum(map(sum, updates)) / sum(8 * max(update) for update in updates)
+
+    assert share_of_work(longest[1]) < 0.75
+    assert share_of_work(longest[8]) > 0.9
+    # Yet updates do not follow each other by their lengths.
+    rises = [first < second for first, second in pairwise(longest[8][::8])]
+    assert 0.3 < sum(rises) / len(rises) < 0.7
 
 
 def test_damaged_audio_in_a_shard_names_shard_and_utterance(tmp_path: Path) -> None:

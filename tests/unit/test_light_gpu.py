@@ -34,7 +34,7 @@ def interpreted() -> Iterator[ModuleType]:
         yield kernels(monkeypatch, interpreted=True)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(num_steps=st.integers(1, 4), batch=st.integers(1, 18), size=st.integers(1, 70), seed=st.integers(0, 99))
 def test_they_do_what_those_for_a_cpu_do(
     interpreted: ModuleType, num_steps: int, batch: int, size: int, seed: int

@@ -23,7 +23,7 @@ def gradients(cell: RecurrentCell, projected: Tensor, state: Tensor, *, by_equat
     return [outputs.detach(), *torch.autograd.grad(value, leaves)]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     name=st.sampled_from(CELLS),
     num_steps=st.integers(1, 12),

@@ -167,7 +167,7 @@ def test_an_overloaded_server_is_asked_again(server: Server, train: ShardIndex) 
 
 
 @given(st.lists(st.integers(0, 30_000), max_size=30), st.booleans(), st.integers(1, 40_000))
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_broken_connections_lose_and_repeat_no_byte(
     server: Server, breaks: list[int], ranges: bool, block: int
 ) -> None:
