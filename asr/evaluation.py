@@ -83,7 +83,8 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
     name, colon, splits = data.rpartition(":")
     if not colon or not splits:
         raise CorpusError(
-            f"--data {data}: expected a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT; none there"
+            f"--data {data}: expected a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT, such as "
+            "librispeech:test-clean; none there"
         )
     recipe = find_recipe(name)
     names = [split.strip() for split in splits.split(",")]

@@ -136,7 +136,8 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before = {} if mark is None else _in_todays_words(mark["inputs"], inputs)
     if mark is not None and before != inputs:
-        if not stage.redo:
+        # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
+        if not stage.redo and (mark["done"] or any(_holds_files(folder / output) for output in stage.outputs)):
             difference = _first_difference(before, inputs)
             raise ConfigError(
                 f"{folder}: '{name}' was begun here with other settings ({difference}); "
@@ -149,13 +150,20 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         return False
     previous = STAGES[max(0, STAGES.index(name) - 1)]
     if previous != name and not read_marks(_folder(run, previous)).get(previous, {"done": False})["done"]:
-        raise ConfigError(f"{folder}: '{name}' needs the stage '{previous}' first: add it to --stages, or run it")
+        raise ConfigError(
+            f"{folder}: '{name}' needs the stage '{previous}' first, which `asr run` does too unless --stages leaves it out"
+        )
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
     _write_mark(folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.
     for later in STAGES[STAGES.index(name) + 1 :]:
         _drop_mark(run.folder, later)
     return True
+
+
+def _holds_files(path: Path) -> bool:
+    """Whether `path` is a file, or a folder with one somewhere below."""
+    return path.is_file() or any(below.is_file() for below in path.rglob("*"))
 
 
 def check_not_begun(run: Run) -> None:

@@ -157,7 +157,8 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         try:
             size = source.stat().st_size
         except OSError as error:
-            raise UnusableAudioError(name, "missing", error.strerror or str(error)) from error
+            detail = "" if isinstance(error, FileNotFoundError) else error.strerror or str(error)
+            raise UnusableAudioError(name, "missing", detail) from error
         if source.is_dir():
             raise UnusableAudioError(name, "not audio", "it is a directory; name the sound files in it")
     else:
@@ -169,9 +170,11 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     except soundfile.LibsndfileError as error:
         if isinstance(source, Path) and source.suffix in _STORED_FEATURES:
             raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
-        raise UnusableAudioError(name, "not audio", f"libsndfile says: {error.error_string}") from error
+        raise UnusableAudioError(
+            name, "not audio, or damaged", f"libsndfile says: {_plain(error.error_string)}"
+        ) from error
     except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
-        raise UnusableAudioError(name, "not audio", str(error)) from error
+        raise UnusableAudioError(name, "not audio, or damaged", str(error)) from error
 
 
 def _all_frames(file: soundfile.SoundFile, name: str) -> Waveform:

@@ -37,7 +37,7 @@ def evaluate(
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention, joint; with commas for several.")] = "greedy",
-    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept; --decoder greedy has none.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     by: Annotated[
         list[str] | None,
@@ -113,9 +113,9 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> None:
     from asr.scoring.breakdown import DURATION, SPEAKER, check_columns
     from asr.terminal import get_console
 
-    scores = (score for each in found for score in each.scores)
-    check_columns(scores, [column for column in by if column not in (SPEAKER, DURATION)])
     for column in by:
+        if column not in (SPEAKER, DURATION):
+            check_columns((score for each in found for score in each.scores), [column])
         groups = [
             summarize_groups(each.scores, column, subset=each.result.subset, decoder=each.result.decoder)
             for each in found

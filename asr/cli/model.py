@@ -36,7 +36,7 @@ def info(
     """
     from rich.table import Table
 
-    from asr.experiment import load_experiment
+    from asr.experiment import config_path, load_experiment
     from asr.model.acoustic import AcousticModel, num_parameters
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
     from asr.terminal import get_console
@@ -53,6 +53,10 @@ def info(
         model, _ = restore_model(checkpoint, where=str(file))
         console.print(f"{file}: {checkpoint.note}")
     else:
+        try:
+            config_path(name)
+        except ConfigError as error:
+            raise ConfigError(f"{name}: no run folder or checkpoint, and {error}") from error
         model = AcousticModel(load_experiment(name, overrides or ()).acoustic, vocabulary_size)
     table = Table("part", "kind", "output", "frames/s", "parameters", box=None, pad_edge=False)
     for row in model.describe():

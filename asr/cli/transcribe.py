@@ -21,12 +21,12 @@ def transcribe(
         str, typer.Option(help="txt or json: a line per file. ctm: a line per word, with times. srt: subtitles.")
     ] = "txt",
     decoder: Annotated[str, typer.Option(help="greedy, beam, attention or joint.")] = "beam",
-    width: Annotated[int, typer.Option(min=1, help="Beams that are kept, but with --decoder greedy.")] = 16,
+    width: Annotated[int, typer.Option(min=1, help="Beams that are kept; --decoder greedy has none.")] = 16,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
-    json and ctm hold each word with its times and how sure the model is of it, from 0 to 1.
+    json and ctm hold the words, their times, and how sure the model is of each, from 0 to 1.
 
     Examples:
     - `asr transcribe hello.wav`

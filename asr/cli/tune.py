@@ -28,7 +28,9 @@ Words = Annotated[
 def tune(
     words: Words = None,
     recipe: RecipeOption = None,
-    trials: Annotated[int, typer.Option(min=1, help="End when so many trials have ended, earlier calls counted.")] = 20,
+    trials: Annotated[
+        int, typer.Option(min=1, help="Stop after so many trials, those of earlier calls included.")
+    ] = 20,
     metric: Annotated[str, typer.Option(help="What is to be low on the development set: wer or loss.")] = "wer",
     pruner: Annotated[
         str, typer.Option(help="Stops trials early: median (worse than half of the others by then), halving or none.")

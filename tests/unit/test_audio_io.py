@@ -91,7 +91,7 @@ def test_a_cut_file_is_refused(container: str, subtype: str, share: float) -> No
     whole = encoded(noise, container=container, subtype=subtype)
     with pytest.raises(UnusableAudioError, match=r"^clip: ") as caught:
         read_audio(whole[: int(share * len(whole))], RATE, name="clip")
-    assert caught.value.reason in {"truncated or damaged", "not audio"}
+    assert caught.value.reason in {"truncated or damaged", "not audio, or damaged"}
 
 
 @pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
@@ -142,9 +142,9 @@ def test_a_changed_byte_in_flac_is_noticed() -> None:
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"RIFF", "not audio"),
-        (b"this is no sound" * 100, "not audio"),
-        (b'{"id": 1}', "not audio"),
+        (b"RIFF", "not audio, or damaged"),
+        (b"this is no sound" * 100, "not audio, or damaged"),
+        (b'{"id": 1}', "not audio, or damaged"),
         (encoded(np.zeros(0)), "no samples"),
         (encoded(np.array([0.0, np.nan, 0.0]), subtype="FLOAT"), "samples not finite"),
         (encoded(np.array([0.0, np.inf, 0.0]), subtype="FLOAT"), "samples not finite"),
@@ -167,7 +167,7 @@ def test_unusable_content_is_named(content: bytes, reason: str, tmp_path: Path) 
 
 def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:
     for read in (lambda path: read_audio(path, RATE), audio_info):
-        with pytest.raises(UnusableAudioError, match=r"gone\.wav: missing: No such file"):
+        with pytest.raises(UnusableAudioError, match=r"gone\.wav: missing$"):
             read(tmp_path / "gone.wav")
         with pytest.raises(UnusableAudioError, match="not audio: it is a directory; name the sound files in it"):
             read(tmp_path)

@@ -78,7 +78,7 @@ def _clipped() -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "severity", "kind", "detail"),
     [
-        (lambda folder, lines: (folder / "1.wav").unlink(), "error", "missing audio", "No such file"),
+        (lambda folder, lines: (folder / "1.wav").unlink(), "error", "missing audio", "1.wav: missing"),
         (lambda folder, lines: (folder / "1.wav").write_bytes(b""), "error", "unusable audio", "empty file"),
         (lambda folder, lines: (folder / "1.wav").write_bytes(b"no sound" * 9), "error", "unusable audio", "not audio"),
         (_truncate, "error", "unusable audio", "truncated"),

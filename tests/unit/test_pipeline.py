@@ -99,6 +99,20 @@ def test_a_change_that_would_overwrite_work_is_refused(
     assert done == []
 
 
+@pytest.mark.parametrize("name", ["prepare", "train"])
+def test_a_stage_that_came_to_nothing_does_not_lock_its_folder(tmp_path: Path, done: list[str], name: str) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    marks = read_marks(tmp_path)
+    marks[name]["done"] = False
+    (tmp_path / "stages.json").write_text(json.dumps(marks))
+    for output in pipeline._stages()[name].outputs:
+        (tmp_path / output).unlink()
+    change = "features.sample_rate=8000" if name == "prepare" else "optimizer.lr=0.5"
+    done.clear()
+    run_stages(make_run(tmp_path, change), [name])
+    assert done == [name]
+
+
 def test_work_of_before_a_setting_existed_is_done_if_that_is_off(tmp_path: Path, done: list[str]) -> None:
     run_stages(make_run(tmp_path), STAGES)
     done.clear()

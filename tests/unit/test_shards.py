@@ -120,7 +120,7 @@ def test_unusable_audio_is_left_out_counted_and_named(tmp_path: Path, caplog: py
     assert ShardIndex.load(tmp_path / "shards").skipped == {
         "truncated or damaged": ("cut",),
         "empty file": ("empty",),
-        "not audio": ("noise",),
+        "not audio, or damaged": ("noise",),
         "missing": ("gone",),
     }
     assert any("'gone'" in message and "gone.wav): missing" in message for message in caplog.messages)
