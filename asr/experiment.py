@@ -236,6 +236,11 @@ class Run:
         return self.experiment.splits.test_parts(self.recipe)
 
     @property
+    def batches_per_update(self) -> int:
+        """Batches of all processes together that make one update of the weights."""
+        return self.workers.size * self.experiment.training.accumulate
+
+    @property
     def train_index(self) -> ShardIndex:
         """The shards to learn from, all parts together."""
         return combined_index({self.shards(part): part.weight for part in self.train_parts})

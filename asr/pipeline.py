@@ -150,9 +150,7 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         return False
     previous = STAGES[max(0, STAGES.index(name) - 1)]
     if previous != name and not read_marks(_folder(run, previous)).get(previous, {"done": False})["done"]:
-        raise ConfigError(
-            f"{folder}: '{name}' needs the stage '{previous}' first, which `asr run` does too unless --stages leaves it out"
-        )
+        raise ConfigError(f"{folder}: '{name}' needs the stage '{previous}' first; `asr run` does both")
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
     _write_mark(folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.

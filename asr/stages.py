@@ -180,7 +180,6 @@ def train(run: Run) -> None:
     Several processes do so together; the first one writes.
     """
     experiment, workers = run.experiment, run.workers
-    per_update = workers.size * experiment.training.accumulate
     device = select_device(experiment.device)
     tree = experiment.tree()
     if workers.is_first:
@@ -199,8 +198,9 @@ def train(run: Run) -> None:
     trainer = _make_trainer(run, recognizer, index, tree)
     if state is not None:
         trainer.resume(state)
+    group = run.batches_per_update
     num_updates = num_epoch_batches(
-        index, experiment.batches, seed=experiment.seed, epoch=0, per_update=per_update, world_size=per_update
+        index, experiment.batches, seed=experiment.seed, epoch=0, per_update=group, world_size=group
     )
     print(
         f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds_per_epoch / 3600:.2f} h of speech "
@@ -297,7 +297,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
             seed=experiment.seed,
             epoch=number,
             skip_batches=skip,
-            per_update=workers.size * experiment.training.accumulate,
+            per_update=run.batches_per_update,
             rank=workers.rank,
             world_size=workers.size,
         )

@@ -11,7 +11,7 @@ import typer
 
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_outputs
-from asr.errors import ConfigError
+from asr.errors import ConfigError, ScoringError
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation
@@ -104,7 +104,7 @@ def _check_models(models: list[Path]) -> None:
 def _print_groups(found: list[Evaluation], by: list[str]) -> None:
     """Tables of the groups of utterances by each of the columns `by`.
 
-    Comes last, since a column that is not there must not cost what was computed.
+    Comes last, and unknown columns last of all, since one that is not there must not cost what was computed.
 
     Raises:
         ScoringError: a column of which no utterance knows.
@@ -113,15 +113,22 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> None:
     from asr.scoring.breakdown import DURATION, SPEAKER, check_columns
     from asr.terminal import get_console
 
+    unknown: list[ScoringError] = []
     for column in by:
-        if column not in (SPEAKER, DURATION):
-            check_columns((score for each in found for score in each.scores), [column])
+        try:
+            if column not in (SPEAKER, DURATION):
+                check_columns((score for each in found for score in each.scores), [column])
+        except ScoringError as error:
+            unknown.append(error)
+            continue
         groups = [
             summarize_groups(each.scores, column, subset=each.result.subset, decoder=each.result.decoder)
             for each in found
         ]
         for table in groups_tables(chain.from_iterable(groups)):
             get_console().print(table)
+    if unknown:
+        raise unknown[0]
 
 
 def _file_name(data: list[str]) -> str:

@@ -33,12 +33,14 @@ def _gpu() -> ModuleType:
 
 @lru_cache
 def _runs_on(gpu: torch.device) -> bool:
-    """Whether Triton is there, with the C compiler that it calls, and its kernel runs on `gpu`; told once if not."""
+    """Whether Triton is there, with the C compiler that it calls, and its kernels run on `gpu`; told once if not."""
     try:
-        sizes = ((1, 1, 2), (2, 1), (2, 1, 1), (1, 1, 2))
-        _gpu().forward(*(torch.zeros(size, device=gpu) for size in sizes))
+        kernels = _gpu()
+        inputs, weight, states, gates = (torch.zeros(s, device=gpu) for s in ((1, 1, 2), (2, 1), (2, 1, 1), (1, 1, 2)))
+        kernels.forward(inputs, weight, states, gates)
+        kernels.backward(states[1:], weight, states, gates, torch.empty_like(gates), torch.zeros_like(states[0]))
     except Exception as error:
-        _LOG.warning("light GRU on %s: frame by frame and slow, since its kernel does not run there: %s", gpu, error)
+        _LOG.warning("light GRU on %s: frame by frame and slow, since its kernels do not run there: %s", gpu, error)
         return False
     return True
 

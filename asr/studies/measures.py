@@ -114,7 +114,9 @@ def seconds_per_utterance(run: Run) -> float:
     updater = make_updater(experiment, model, tokenizer, dtype=select_dtype(experiment.training.precision, device))
     seconds, utterances, num_updates, epoch = 0.0, 0, 0, 0
     while num_updates < _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
-        batches = epoch_batches(run.train_index, experiment.batches, seed=experiment.seed, epoch=epoch)
+        batches = epoch_batches(
+            run.train_index, experiment.batches, seed=experiment.seed, epoch=epoch, per_update=run.batches_per_update
+        )
         while group := list(islice(batches, experiment.training.accumulate)):
             start = time.perf_counter()
             result = updater.update(group, num_updates, experiment.optimizer.lr)

@@ -132,14 +132,16 @@ def test_errors_are_broken_down_by_any_column_of_the_data(
     rows = {row[2]: row for row in map(str.split, listed.splitlines()) if len(row) > 6}
     assert (rows["child"][-1], rows["adult"][-1]) == ("2", "4")
     results = tmp_path / "results.json"
-    words = ["asr", "evaluate", "--model", str(model), "--data", str(data), "--by", "gruop", "--json", str(results)]
+    words = ["asr", "evaluate", "--model", str(model), "--data", str(data), "--json", str(results)]
+    words += ["--by", "gruop", "--by", "group"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit, match="2"):
         main()
     out, err = capsys.readouterr()
     assert err == "error: --by gruop: no such column, did you mean 'group'?\n"
-    # What was computed is not lost.
+    # What was computed is not lost, nor what was asked rightly.
     assert "greedy" in out
+    assert "child" in out
     assert results.is_file()
 
 
