@@ -33,16 +33,42 @@ def _gpu() -> ModuleType:
 
 @lru_cache
 def _runs_on(gpu: torch.device) -> bool:
-    """Whether Triton is there, with the C compiler that it calls, and its kernels run on `gpu`; told once if not."""
+    """Whether Triton is there, with the C compiler that it calls, and its kernels are right on `gpu`; told once if not."""
     try:
-        kernels = _gpu()
-        inputs, weight, states, gates = (torch.zeros(s, device=gpu) for s in ((1, 1, 2), (2, 1), (2, 1, 1), (1, 1, 2)))
-        kernels.forward(inputs, weight, states, gates)
-        kernels.backward(states[1:], weight, states, gates, torch.empty_like(gates), torch.zeros_like(states[0]))
-    except Exception as error:
-        _LOG.warning("light GRU on %s: frame by frame and slow, since its kernels do not run there: %s", gpu, error)
+        error = _error_on(gpu, _gpu())
+    except Exception as failure:
+        _LOG.warning("light GRU on %s: frame by frame and slow, since its kernels do not run there: %s", gpu, failure)
+        return False
+    if not error < 0.01:  # TF32 has ten bits
+        _LOG.warning(
+            "light GRU on %s: frame by frame and slow, since its kernels are wrong there by %.2g; please report it",
+            gpu,
+            error,
+        )
         return False
     return True
+
+
+def _error_on(gpu: torch.device, kernels: ModuleType) -> float:
+    """By how much the states and gradients of a small problem differ from those on a CPU, as part of the largest."""
+    drawn = torch.Generator().manual_seed(0)
+    num_steps, batch, size = 4, 17, 70  # more than one program and one tile
+    with torch.inference_mode(False), torch.enable_grad():
+        inputs = torch.randn(num_steps, batch, 2 * size, generator=drawn, requires_grad=True)
+        weight = torch.randn(2 * size, size, generator=drawn) / size**0.5
+        start = torch.randn(batch, size, generator=drawn)
+        expected = light_gru(inputs, weight, start)
+        d_states = torch.randn(expected.shape, generator=drawn)
+        (d_expected,) = torch.autograd.grad(expected, inputs, d_states)
+    with torch.no_grad():
+        states = torch.cat([start[None], torch.zeros_like(expected)]).to(gpu)
+        gates, d_inputs = (torch.full(inputs.shape, torch.nan, device=gpu) for _ in range(2))
+        kernels.forward(inputs.to(gpu), weight.to(gpu), states, gates)
+        kernels.backward(d_states.to(gpu), weight.to(gpu), states, gates, d_inputs, torch.zeros_like(states[0]))
+        differences = ((states[1:].cpu(), expected), (d_inputs.cpu(), d_expected))
+        return float(
+            torch.stack([(found - right).abs().max() / right.abs().max() for found, right in differences]).max()
+        )
 
 
 def light_gru(inputs: Tensor, weight: Tensor, start: Tensor, eps: float = 0.0) -> Tensor:

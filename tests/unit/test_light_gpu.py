@@ -114,6 +114,14 @@ def test_a_gpu_computes_what_a_cpu_computes(batch: int) -> None:
         assert difference < 0.02 * gradient.norm()
 
 
+@pytest.fixture
+def untried() -> Iterator[None]:
+    light_recurrence._runs_on.cache_clear()
+    yield
+    light_recurrence._runs_on.cache_clear()
+
+
+@pytest.mark.usefixtures("untried")
 def test_where_the_kernel_does_not_run_the_equations_do_and_it_is_said(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -121,12 +129,38 @@ def test_where_the_kernel_does_not_run_the_equations_do_and_it_is_said(
         raise RuntimeError("Failed to find C compiler")
 
     monkeypatch.setattr(light_recurrence, "_gpu", broken)
-    light_recurrence._runs_on.cache_clear()
-    try:
-        assert not light_recurrence._runs_on(torch.device("cuda"))
-        assert not light_recurrence._runs_on(torch.device("cuda"))
-    finally:
-        light_recurrence._runs_on.cache_clear()
+    assert not light_recurrence._runs_on(torch.device("cuda"))
+    assert not light_recurrence._runs_on(torch.device("cuda"))
     (record,) = caplog.records
     assert "frame by frame" in record.message
     assert "C compiler" in record.message
+
+
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize("inference", [False, True])
+def test_a_kernel_that_is_right_is_taken(
+    interpreted: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, inference: bool
+) -> None:
+    monkeypatch.setattr(light_recurrence, "_gpu", lambda: interpreted)
+    with torch.inference_mode(inference):
+        assert light_recurrence._runs_on(torch.device("cpu"))
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("untried")
+@pytest.mark.parametrize("at", ["forward", "backward"])
+@pytest.mark.parametrize("wrong", [torch.nan, 1.0])
+def test_a_kernel_that_computes_something_else_is_not_taken(
+    interpreted: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, at: str, wrong: float
+) -> None:
+    right, written = getattr(interpreted, at), {"forward": 2, "backward": 4}[at]
+
+    def miscompiled(*tensors: Tensor) -> None:
+        right(*tensors)
+        tensors[written][-1, -1, -1] += wrong
+
+    monkeypatch.setattr(interpreted, at, miscompiled)
+    monkeypatch.setattr(light_recurrence, "_gpu", lambda: interpreted)
+    assert not light_recurrence._runs_on(torch.device("cpu"))
+    (record,) = caplog.records
+    assert "wrong" in record.message
