@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequential_batches
@@ -15,9 +15,9 @@ from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
 from asr.errors import CorpusError
 from asr.model.acoustic import AcousticConfig
-from asr.model.device import select_device
+from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
-from asr.recognizer import Ensemble, Recognizer
+from asr.recognizer import Encoded, Ensemble, Recognizer
 from asr.report import System
 from asr.report.collect import Collector
 from asr.scoring import (
@@ -113,6 +113,44 @@ class Evaluation:
     system: System | None = None
 
 
+@dataclass(kw_only=True)
+class _Reader:
+    """One decoder at work on a subset.
+
+    Attributes:
+        kind: of the decoder.
+        recognizer: what reads with it.
+        collector: what gathers for a report, None where there is none.
+        scores: of the utterances that were read so far.
+        seconds: that reading took, but for what all decoders share.
+    """
+
+    kind: str
+    recognizer: Recognizer
+    collector: Collector | None
+    scores: list[UtteranceScore] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def read(self, batch: Batch, encoded: Encoded) -> None:
+        """Read, then score and collect, which do not count: the same model is as fast with a report as without."""
+        start = time.perf_counter()
+        recognized = self.recognizer.read(batch, encoded)
+        self.seconds += time.perf_counter() - start
+        if self.collector is not None:
+            self.collector.add(batch, encoded, recognized)
+        for number, each in enumerate(recognized):
+            self.scores.append(
+                score_utterance(
+                    id=each.id,
+                    speaker=batch.speakers[number],
+                    reference=self.recognizer.normalize(batch.texts[number]),
+                    hypothesis=each.best.text,
+                    seconds=each.seconds,
+                    columns=batch.metadata[number],
+                )
+            )
+
+
 def evaluate_subsets(
     model: Path,
     subsets: Sequence[Subset],
@@ -127,8 +165,8 @@ def evaluate_subsets(
 ) -> list[Evaluation]:
     """One evaluation per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
-    The probabilities of `model` are averaged with those of the `others`, if any. What a report shows is collected
-    `for_report` only, with `embed_audio` the sound too.
+    Each subset is read and encoded once, for all decoders. The probabilities of `model` are averaged with those of the
+    `others`, if any. What a report shows is collected `for_report` only, with `embed_audio` the sound too.
 
     Raises:
         CheckpointError: no model at `model` or one of `others`.
@@ -138,25 +176,25 @@ def evaluate_subsets(
     ensemble = Ensemble.load([model, *others])
     acoustic, *other_models = ensemble.models
     at_device = select_device(device)
+    recognizers = {
+        choice.kind: Recognizer(acoustic, ensemble.tokenizer, ensemble.decoder(choice), at_device, other_models)
+        for choice in decoders
+    }
     found = []
     for subset in subsets:
-        for choice in decoders:
-            decoder = ensemble.decoder(choice)
-            recognizer = Recognizer(acoustic, ensemble.tokenizer, decoder, at_device, other_models)
-            collector = None
-            if for_report:
-                # The recordings are the same for every decoder.
-                collector = Collector(recognizer, recordings=choice is decoders[0], embed_audio=embed_audio)
-            with progress_bar(f"{subset.name}, {choice.kind}", None) as advance, collector or nullcontext():
-                scores, seconds = _recognize_and_score(
-                    recognizer, subset.batches(acoustic.config, batches or BatchesConfig()), advance, collector
-                )
-            result = _result(subset, choice.kind, scores, seconds, len(ensemble.models))
-            system = None if collector is None else collector.system(choice.kind, result, scores)
-            found.append(Evaluation(result=result, scores=scores, system=system))
-            if hypotheses is not None:
-                hypotheses.mkdir(parents=True, exist_ok=True)
-                write_hypotheses(hypotheses / hypotheses_file(subset.name, choice.kind), scores)
+        readers: list[_Reader] = []
+        for kind, recognizer in recognizers.items():
+            # The recordings are the same for every decoder.
+            collector = Collector(recognizer, recordings=not readers, embed_audio=embed_audio) if for_report else None
+            readers.append(_Reader(kind=kind, recognizer=recognizer, collector=collector))
+        of_subset = subset.batches(acoustic.config, batches or BatchesConfig())
+        with progress_bar(subset.name, None) as advance:
+            shared_seconds = _recognize_and_score(readers, of_subset, advance)
+        found += [_evaluation(subset, reader, shared_seconds, len(ensemble.models)) for reader in readers]
+        if hypotheses is not None:
+            hypotheses.mkdir(parents=True, exist_ok=True)
+            for reader in readers:
+                write_hypotheses(hypotheses / hypotheses_file(subset.name, reader.kind), reader.scores)
     return found
 
 
@@ -165,43 +203,38 @@ def hypotheses_file(subset: str, decoder: str) -> str:
     return f"{subset.replace(':', '-')}-{decoder}.tsv"
 
 
-def _result(subset: Subset, decoder: str, scores: list[UtteranceScore], seconds: float, models: int) -> Result:
-    if not scores:
-        raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
-    return summarize(
-        scores, subset=subset.name, decoder=decoder, processing_seconds=seconds, whole=subset.whole, models=models
-    )
-
-
 def _recognize_and_score(
-    recognizer: Recognizer,
-    batches: Iterator[Batch],
-    advance: Callable[[float], None],
-    collector: Collector | None = None,
-) -> tuple[list[UtteranceScore], float]:
-    """Scores of all utterances, and the seconds that hearing and decoding took: reading included, scoring not.
-
-    Nor does collecting for a report count: the same model is as fast with it as without.
-    """
-    scores: list[UtteranceScore] = []
-    elapsed = 0.0
-    start = time.perf_counter()
-    for batch in batches:
-        heard = recognizer.hear(batch)
-        elapsed += time.perf_counter() - start
-        if collector is not None:
-            collector.add(batch, heard)
-        for number, recognized in enumerate(heard.recognized):
-            scores.append(
-                score_utterance(
-                    id=recognized.id,
-                    speaker=batch.speakers[number],
-                    reference=recognizer.normalize(batch.texts[number]),
-                    hypothesis=recognized.best.text,
-                    seconds=recognized.seconds,
-                    columns=batch.metadata[number],
-                )
-            )
-        advance(len(batch))
+    readers: Sequence[_Reader], batches: Iterator[Batch], advance: Callable[[float], None]
+) -> float:
+    """Lets all `readers` read all `batches`; the seconds that they share, for reading in and encoding."""
+    seconds = 0.0
+    with ExitStack() as collecting:
+        for reader in readers:
+            if reader.collector is not None:
+                collecting.enter_context(reader.collector)
+        recognizer = readers[0].recognizer
         start = time.perf_counter()
-    return scores, elapsed
+        for batch in batches:
+            encoded = recognizer.encode(batch)
+            wait_for(recognizer.device)
+            seconds += time.perf_counter() - start
+            for reader in readers:
+                reader.read(batch, encoded)
+            advance(len(batch))
+            start = time.perf_counter()
+    return seconds
+
+
+def _evaluation(subset: Subset, reader: _Reader, shared_seconds: float, models: int) -> Evaluation:
+    if not reader.scores:
+        raise CorpusError(f"{subset.name}: there are no utterances to evaluate")
+    result = summarize(
+        reader.scores,
+        subset=subset.name,
+        decoder=reader.kind,
+        processing_seconds=shared_seconds + reader.seconds,
+        whole=subset.whole,
+        models=models,
+    )
+    system = None if reader.collector is None else reader.collector.system(reader.kind, result, reader.scores)
+    return Evaluation(result=result, scores=reader.scores, system=system)

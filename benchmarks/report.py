@@ -132,9 +132,10 @@ def collecting(embed_audio: bool | None) -> dict[str, float]:
     for _ in range(NUM_RUNS + 1):
         with Collector(recognizer, embed_audio=bool(embed_audio)) as collector:
             start = time.perf_counter()
-            heard = recognizer.hear(batch)
+            encoded = recognizer.encode(batch)
+            recognized = recognizer.read(batch, encoded)
             middle = time.perf_counter()
-            collector.add(batch, heard)
+            collector.add(batch, encoded, recognized)
         times.append(middle - start if embed_audio is None else time.perf_counter() - middle)
     return spread([round(each * 3600 / (BATCH * BATCH_SECONDS), 1) for each in times[1:]])
 

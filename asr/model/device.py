@@ -34,6 +34,12 @@ def select_device(name: str) -> torch.device:
     return device
 
 
+def wait_for(device: torch.device) -> None:
+    """Returns when `device` has done all that it was told; a CPU has at once."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
 def select_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of the encoder: on a GPU bfloat16 where it is fast, else float16; float32 on a CPU.
 

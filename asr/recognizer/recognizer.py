@@ -51,15 +51,18 @@ class Recognized:
         return words_of(zip(self.pieces, self.best.frames, self.probabilities, strict=True))
 
 
-class Heard(NamedTuple):
-    """What the model made of a batch, and the readings that the decoder made of that.
+class Encoded(NamedTuple):
+    """What the model made of a batch, for any decoder to read.
 
-    `log_probs` (B, S, V) is on the model's device, `num_frames` (B,) where the batch's lengths are: on the CPU.
+    Attributes:
+        log_probs: (B, S, V) on the model's device, averaged where there are several models.
+        num_frames: (B,) where the batch's lengths are: on the CPU.
+        hidden: (B, S, H) of the first model, for an attention decoder.
     """
 
-    recognized: list[Recognized]
     log_probs: Tensor
     num_frames: Tensor
+    hidden: Tensor
 
 
 class Recognizer:
@@ -122,34 +125,20 @@ class Recognizer:
         return self.tokenizer.normalize(text)
 
     @torch.inference_mode()
-    def log_probs(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Log-probabilities (B, S, V) of `batch` and the encoder frames of each utterance (B,), on the model's device."""
-        return self._averaged(batch, *self.model(batch.waveforms.to(self.device), batch.num_samples))
+    def encode(self, batch: Batch) -> Encoded:
+        """What the model, or all of them, make of `batch`: the part of the work that all decoders share."""
+        hidden, num_frames = self.model.eval().encode(batch.waveforms.to(self.device), batch.num_samples)
+        log_probs = self.model.log_probs(hidden)
+        if self.others:
+            of_others = [model.eval()(batch.waveforms.to(self.device), batch.num_samples) for model in self.others]
+            log_probs, num_frames = average_probabilities([(log_probs, num_frames), *of_others])
+        return Encoded(log_probs, num_frames, hidden)
 
     @torch.inference_mode()
-    def _read(self, batch: Batch) -> tuple[list[list[Hypothesis]], Tensor, Tensor]:
-        """The readings of `batch`, and the log-probabilities and frames that they are made of."""
-        hidden, num_frames = self.model.encode(batch.waveforms.to(self.device), batch.num_samples)
-        log_probs, num_frames = self._averaged(batch, self.model.log_probs(hidden), num_frames)
-        return self.decoder.decode(log_probs, num_frames, hidden), log_probs, num_frames
-
-    def _averaged(self, batch: Batch, log_probs: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first model made of `batch`, averaged with what the others make of it."""
-        if not self.others:
-            return log_probs, num_frames
-        of_others = [model.eval()(batch.waveforms.to(self.device), batch.num_samples) for model in self.others]
-        return average_probabilities([(log_probs, num_frames), *of_others])
-
-    def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
-        """What is heard in each utterance of `batches`, in their order."""
-        for batch in batches:
-            yield from self.hear(batch).recognized
-
-    def hear(self, batch: Batch) -> Heard:
-        """What is heard in each utterance of `batch`, in order, with the probabilities behind it."""
-        self.model.eval()
-        readings, log_probs, num_frames = self._read(batch)
-        on_cpu, pieces = log_probs.cpu(), self.tokenizer.pieces
+    def read(self, batch: Batch, encoded: Encoded) -> list[Recognized]:
+        """What the decoder reads in each utterance of `batch`, in order, of which `encoded` was made."""
+        readings = self.decoder.decode(*encoded)
+        on_cpu, pieces = encoded.log_probs.cpu(), self.tokenizer.pieces
         recognized = []
         for row, (utterance_id, hypotheses, num_samples) in enumerate(
             zip(batch.ids, readings, batch.num_samples.tolist(), strict=True)
@@ -165,7 +154,12 @@ class Recognizer:
                     probabilities=tuple(on_cpu[row, list(best.frames), list(best.tokens)].exp().tolist()),
                 )
             )
-        return Heard(recognized, log_probs, num_frames)
+        return recognized
+
+    def recognize(self, batches: Iterable[Batch]) -> Iterator[Recognized]:
+        """What is heard in each utterance of `batches`, in their order."""
+        for batch in batches:
+            yield from self.read(batch, self.encode(batch))
 
     def transcribe(self, audio: Path) -> Recognized:
         """What is heard in the file `audio`: sound, or stored frames where the model takes these.

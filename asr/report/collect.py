@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from asr.audio import encode_for_browser
 from asr.corpus.batches import Batch
 from asr.features.spectral import SpectralFrontEnd
-from asr.recognizer.recognizer import Heard, Recognizer
+from asr.recognizer.recognizer import Encoded, Recognized, Recognizer
 from asr.report.details import PICTURE_LEVELS, Bytes, Recording, System, UtteranceDetails
 from asr.scoring import Result, UtteranceScore
 
@@ -29,12 +29,12 @@ _DEPTH = 13.8
 
 
 class Collector:
-    """Gathers `details` of all batches that `recognizer` hears between `with` and its end.
+    """Gathers `details` of all batches that `recognizer` encodes and reads between `with` and its end.
 
     The log-mel frames are those that the model computes for itself, overheard at its front end: they cost nothing.
 
     Args:
-        recognizer: the one that hears the batches.
+        recognizer: the one that hears the batches; its model may encode them for others too.
         recordings: whether to keep what is the same for every decoder; once per subset is enough.
         embed_audio: whether to keep the sound itself, not only the place where it lies.
     """
@@ -59,14 +59,14 @@ class Collector:
         self._handle.remove()
 
     @torch.inference_mode()
-    def add(self, batch: Batch, heard: Heard) -> None:
-        """Gather the details of `batch`, the last one that the recogniser heard."""
-        recordings = self._recordings_of(batch, heard) if self._recordings else [None] * len(batch)
-        for recognized, recording in zip(heard.recognized, recordings, strict=True):
-            self.details[recognized.id] = UtteranceDetails(
-                tokens=recognized.best.tokens,
-                frames=recognized.best.frames,
-                probabilities=recognized.probabilities,
+    def add(self, batch: Batch, encoded: Encoded, recognized: Sequence[Recognized]) -> None:
+        """Gather the details of `batch`, the last one that the recogniser encoded."""
+        recordings = self._recordings_of(batch, encoded) if self._recordings else [None] * len(batch)
+        for each, recording in zip(recognized, recordings, strict=True):
+            self.details[each.id] = UtteranceDetails(
+                tokens=each.best.tokens,
+                frames=each.best.frames,
+                probabilities=each.probabilities,
                 recording=recording,
             )
 
@@ -75,13 +75,13 @@ class Collector:
         pieces = self._recognizer.tokenizer.pieces
         return System(name=name, result=result, scores=scores, details=self.details, pieces=pieces)
 
-    def _recordings_of(self, batch: Batch, heard: Heard) -> list[Recording | None]:
+    def _recordings_of(self, batch: Batch, encoded: Encoded) -> list[Recording | None]:
         features = self._recognizer.model.config.features
         hop_seconds = features.hop_length / features.sample_rate
         pooled = max(1, round(_COLUMN_SECONDS / hop_seconds))
         pictures = _pooled(self._log_mel(), pooled)
         num_columns = -(-self._recognizer.model.features.num_frames(batch.num_samples) // pooled)
-        blank, tokens, probabilities = _likely_tokens(heard.log_probs)
+        blank, tokens, probabilities = _likely_tokens(encoded.log_probs)
         envelopes, num_stretches = self._envelopes(batch)
         return [
             Recording(
@@ -94,7 +94,7 @@ class Collector:
                 probabilities=probabilities[row, :length],
                 frame_seconds=self._recognizer.seconds_per_frame,
             )
-            for row, length in enumerate(heard.num_frames.tolist())
+            for row, length in enumerate(encoded.num_frames.tolist())
         ]
 
     def _log_mel(self) -> Tensor:

@@ -47,12 +47,11 @@ class Validation:
 
 def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
     """Error rates and loss of `recognizer` on `batches`."""
-    recognizer.model.eval()
     words = characters = ErrorCounts()
     loss, num_tokens, utterances, unspellable = 0.0, 0, 0, 0
     for batch in batches:
-        log_probs, num_frames = recognizer.log_probs(batch)
-        for text, hypotheses in zip(batch.texts, recognizer.decoder.decode(log_probs, num_frames), strict=True):
+        log_probs, num_frames, hidden = recognizer.encode(batch)
+        for text, hypotheses in zip(batch.texts, recognizer.decoder.decode(log_probs, num_frames, hidden), strict=True):
             reference = recognizer.normalize(text)
             words += count_words(reference, hypotheses[0].text)
             characters += count_characters(reference, hypotheses[0].text)

@@ -207,9 +207,9 @@ def test_a_few_utterances_are_learnt_by_heart_by_attention_alone() -> None:
     for config in (AttentionDecoderConfig(width=4), JointDecoderConfig(width=4)):
         decoder = build_decoder(config, tokenizer, model.attention)
         recognizer = Recognizer(model, tokenizer, decoder, torch.device("cpu"))
-        together = [recognized.best for recognized in recognizer.hear(batch).recognized]
+        together = [recognized.best for recognized in recognizer.recognize([batch])]
         assert tuple(best.text for best in together) == texts
         for row, best in enumerate(together):
-            (alone,) = recognizer.hear(batch.rows(row, row + 1)).recognized
+            (alone,) = recognizer.recognize([batch.rows(row, row + 1)])
             assert (alone.best.tokens, alone.best.frames) == (best.tokens, best.frames)
             assert alone.best.score == pytest.approx(best.score, abs=1e-4)

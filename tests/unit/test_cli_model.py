@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,14 @@ import pytest
 import torch
 from ragged import small_model
 from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
+from torch import Tensor
 
 from asr.cli import main
+from asr.corpus.batches import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
-from asr.corpus.utterance import read_manifest
+from asr.corpus.utterance import Utterance, read_manifest
+from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig
+from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -82,6 +86,38 @@ def test_shrunk_model_names_no_file_of_the_machine(cli: Command, model: Path, tm
     small = load_checkpoint(tmp_path / "small.pt")
     assert small.experiment == checkpoint.experiment
     assert b"anna" not in (tmp_path / "small.pt").read_bytes()
+
+
+@pytest.mark.parametrize("for_report", [False, True])
+def test_a_subset_is_read_and_encoded_once_for_all_decoders(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, for_report: bool
+) -> None:
+    model = write_model(tmp_path, AttentionConfig(hidden_size=8, embedding_size=4, attention_size=4))
+    corpus = write_tone_corpus(tmp_path / "test", 5, seed=1)
+    batches = BatchesConfig(seconds=3)
+    calls = {"read": 0, "encoded": 0}
+
+    def reading() -> Iterator[Utterance]:
+        calls["read"] += 1
+        return iter(read_manifest(corpus))
+
+    encode = AcousticModel.encode
+
+    def encoding(self: AcousticModel, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        calls["encoded"] += len(num_samples)
+        return encode(self, waveforms, num_samples)
+
+    monkeypatch.setattr(AcousticModel, "encode", encoding)
+    decoders = [GreedyDecoderConfig(), BeamDecoderConfig(width=4), JointDecoderConfig(width=2)]
+    subset = Subset.of_utterances("tones", reading)
+    together = evaluate_subsets(model, [subset], decoders, batches=batches, for_report=for_report)
+    assert calls == {"read": 1, "encoded": 5}
+    for decoder, found in zip(decoders, together, strict=True):
+        (alone,) = evaluate_subsets(model, [subset], [decoder], batches=batches)
+        assert found.scores == alone.scores
+        assert found.result.decoder == decoder.kind
+        assert found.result.rtf > 0
+        assert (found.system is not None) == for_report
 
 
 def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path) -> None:

@@ -112,11 +112,10 @@ def test_features_and_cells_may_differ(tmp_path: Path) -> None:
     best = together.transcribe(audio).best
     assert together.transcribe(audio).models == 3
     (batch,) = batches_of_utterances(read_manifest(corpus), 8000, BatchesConfig())
-    mean = torch.stack([each.log_probs(batch)[0].exp() for each in alone]).mean(0)
-    torch.testing.assert_close(together.log_probs(batch)[0].exp(), mean)
-    heard = together.hear(batch)
-    torch.testing.assert_close(heard.log_probs.exp(), mean)
-    assert heard.recognized[0].best.tokens == best.tokens
+    mean = torch.stack([each.encode(batch).log_probs.exp() for each in alone]).mean(0)
+    encoded = together.encode(batch)
+    torch.testing.assert_close(encoded.log_probs.exp(), mean)
+    assert together.read(batch, encoded)[0].best.tokens == best.tokens
 
 
 Run = Callable[..., tuple[str, str, object]]

@@ -207,24 +207,25 @@ def test_collected_details_fit_the_recording(kind: type, beam: bool) -> None:
     signals[1, : RATE // 2] = 0.5
     batch = batch_of([RATE, RATE // 2], signals)
     with Collector(listener, embed_audio=True) as collector:
-        heard = listener.hear(batch)
-        collector.add(batch, heard)
+        encoded = listener.encode(batch)
+        recognized = listener.read(batch, encoded)
+        collector.add(batch, encoded, recognized)
     for row, seconds in enumerate((1.0, 0.5)):
         details = collector.details[f"u{row}"]
-        recording, best = details.recording, heard.recognized[row].best
+        recording, best = details.recording, recognized[row].best
         assert recording is not None
         assert (details.tokens, details.frames) == (best.tokens, best.frames)
         expected = [
-            heard.log_probs[row, frame, token].exp() for token, frame in zip(best.tokens, best.frames, strict=True)
+            encoded.log_probs[row, frame, token].exp() for token, frame in zip(best.tokens, best.frames, strict=True)
         ]
         assert details.probabilities == pytest.approx([float(value) for value in expected])
         assert len(recording.envelope) == seconds / 0.02
         assert recording.picture.shape[0] <= 40
         assert recording.picture.max() == PICTURE_LEVELS - 1
         assert recording.picture.shape[1] * recording.column_seconds == pytest.approx(seconds, abs=0.05)
-        assert len(recording.blank) == heard.num_frames[row]
+        assert len(recording.blank) == encoded.num_frames[row]
         np.testing.assert_allclose(
-            recording.blank / 255, heard.log_probs[row, : len(recording.blank), 0].exp(), atol=2e-3
+            recording.blank / 255, encoded.log_probs[row, : len(recording.blank), 0].exp(), atol=2e-3
         )
         assert (recording.tokens > 0).all()
         assert isinstance(recording.audio, bytes)
@@ -236,7 +237,8 @@ def test_the_picture_shows_the_tone_in_its_band() -> None:
     listener = recognizer(LogMelConfig(sample_rate=RATE, n_mels=40, low_hz=0.0, preemphasis=0.0))
     batch = batch_of([RATE], torch.from_numpy(tone(1.0))[None])
     with Collector(listener) as collector:
-        collector.add(batch, listener.hear(batch))
+        encoded = listener.encode(batch)
+        collector.add(batch, encoded, listener.read(batch, encoded))
     recording = collector.details["u0"].recording
     assert recording is not None
     mel = 2595 * np.log10(1 + 440 / 700) / (2595 * np.log10(1 + 4000 / 700))
@@ -248,7 +250,8 @@ def test_stored_frames_have_a_picture_and_no_sound() -> None:
     listener = recognizer(StoredConfig(num_features=13, sample_rate=100))
     batch = batch_of([50], torch.randn(1, 50, 13), audio=(Path("frames.npy"),))
     with Collector(listener, embed_audio=True) as collector:
-        collector.add(batch, listener.hear(batch))
+        encoded = listener.encode(batch)
+        collector.add(batch, encoded, listener.read(batch, encoded))
     recording = collector.details["u0"].recording
     assert recording is not None
     assert (len(recording.envelope), recording.picture.shape) == (0, (13, 13))
@@ -259,7 +262,8 @@ def test_one_frame_is_enough(tmp_path: Path) -> None:
     listener = recognizer(LogMelConfig(sample_rate=RATE))
     batch = batch_of([1], torch.ones(1, 1))
     with Collector(listener) as collector:
-        collector.add(batch, listener.hear(batch))
+        encoded = listener.encode(batch)
+        collector.add(batch, encoded, listener.read(batch, encoded))
     assert pack_details([collector.details["u0"]])
 
 
@@ -267,7 +271,8 @@ def test_recordings_are_kept_once(tmp_path: Path) -> None:
     listener = recognizer(LogMelConfig(sample_rate=RATE))
     batch = batch_of([RATE], torch.zeros(1, RATE), audio=(tmp_path / "a.wav",))
     with Collector(listener, recordings=False) as collector:
-        collector.add(batch, listener.hear(batch))
+        encoded = listener.encode(batch)
+        collector.add(batch, encoded, listener.read(batch, encoded))
     assert collector.details["u0"].recording is None
 
 
