@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -37,6 +37,8 @@ app.add_typer(shards.app, name="shards")
 app.command("doctor")(doctor.doctor)
 
 _DEBUG = "--debug"
+# What typer raises where a command is not used as it was declared; it exports only one of the kinds.
+_MISUSE: Any = typer.BadParameter.__base__
 
 
 def _print_version(wanted: bool) -> None:
@@ -65,7 +67,14 @@ def main() -> None:
     arguments = sys.argv[1:]
     debug = _DEBUG in arguments
     try:
-        app(args=[argument for argument in arguments if argument != _DEBUG])
+        given = [argument for argument in arguments if argument != _DEBUG]
+        code = app(args=given, prog_name="asr", standalone_mode=False)
+    except _MISUSE as error:
+        message = error.format_message()
+        if not message:  # the help that stands in the place of no arguments has been printed
+            sys.exit(error.exit_code)
+        command = error.ctx.command_path if error.ctx else "asr"
+        _exit(f"{command}: {message} (`{command} --help` tells more)", error.exit_code)
     except AsrError as error:
         if debug:
             raise
@@ -78,8 +87,9 @@ def main() -> None:
         if debug:
             raise
         _exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
+    sys.exit(code)
 
 
-def _exit(message: str, code: int) -> None:
+def _exit(message: str, code: int) -> NoReturn:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

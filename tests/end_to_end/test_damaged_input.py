@@ -53,6 +53,30 @@ def assert_one_clear_line(outcome: Outcome, *fragments: str) -> None:
         assert fragment in outcome.err, (fragment, outcome.err)
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("trian spoken_commands", "asr: No such command 'trian'. Did you mean 'train'? (`asr --help` tells more)"),
+        ("run --foo", "asr run: No such option: --foo"),
+        ("evaluate", "asr evaluate: Missing option '--model'"),
+        ("transcribe a.wav --width x", "asr transcribe: Invalid value for '--width'"),
+        ("shards verify", "asr shards verify: Missing argument"),
+    ],
+)
+def test_misuse_of_the_command_line_is_one_line(asr: Callable[..., Outcome], words: str, told: str) -> None:
+    outcome = asr(*words.split())
+    assert (outcome.code, outcome.out) == (2, "")
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(f"error: {told}")
+    assert line.endswith(" --help` tells more)")
+
+
+def test_no_command_is_help(asr: Callable[..., Outcome]) -> None:
+    outcome = asr()
+    assert (outcome.code, outcome.err) == (2, "")
+    assert "transcribe" in outcome.out
+
+
 SETTINGS = [*TINY, "training.epochs=2", "training.checkpoint_every_updates=2"]
 
 
