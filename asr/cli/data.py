@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -93,5 +93,9 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
 def _named(finding: Finding) -> str:
     # What is wrong with one line says nothing of the next.
     most = _NUM_LINES_NAMED if finding.kind in ("unusable line", "unusable text") else _NUM_NAMED
-    shown = [f"{name} ({detail})" if detail else name for name, detail in finding.examples[:most]]
-    return "; ".join(shown) + ("; ..." if finding.count > len(shown) else "")
+    names_by_detail: defaultdict[str, list[str]] = defaultdict(list)
+    examples = finding.examples[:most]
+    for name, detail in examples:
+        names_by_detail[detail].append(name)
+    shown = [", ".join(names) + (f" ({detail})" if detail else "") for detail, names in names_by_detail.items()]
+    return "; ".join(shown) + ("; ..." if finding.count > len(examples) else "")

@@ -199,6 +199,17 @@ def test_all_unusable_texts_of_a_folder_are_named_and_the_others_checked(tmp_pat
     assert (digit.kind.split()[0], result.utterances) == ("digit", 3)
 
 
+def test_what_is_wrong_with_many_lines_is_said_once(tmp_path: Path) -> None:
+    path = _corpus(tmp_path)
+    with path.open("a") as file:
+        file.write("once upon a time\n" * 30)
+    result = _checked(path)
+    (line,) = [line for line in report_lines(path, result, result.findings()) if "unusable line" in line]
+    assert line.count("not JSON") == 1
+    assert "all.jsonl:5, all.jsonl:6" in line
+    assert line.endswith("; ...")
+
+
 def test_a_manifest_without_any_line_is_unreadable(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_text("\n\n")
