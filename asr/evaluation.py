@@ -38,11 +38,13 @@ class Subset:
         name: as the results call it.
         batches: gives all of it, as a model of that configuration hears it, each time it is called.
         whole: utterances in all of the published subset, 0 when that is not known.
+        size: utterances, where that is known before they are read.
     """
 
     name: str
     batches: Callable[[AcousticConfig, BatchesConfig], Iterator[Batch]]
     whole: int = 0
+    size: int | None = None
 
     @classmethod
     def of_shards(cls, name: str, index: ShardIndex, whole: int = 0) -> Subset:
@@ -52,7 +54,7 @@ class Subset:
             index.check_fits(model.features.sample_rate, model.num_stored_features)
             return sequential_batches(index, config)
 
-        return cls(name=name, batches=batches, whole=whole)
+        return cls(name=name, batches=batches, whole=whole, size=index.num_utterances)
 
     @classmethod
     def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]], whole: int = 0) -> Subset:
@@ -188,7 +190,7 @@ def evaluate_subsets(
             collector = Collector(recognizer, recordings=not readers, embed_audio=embed_audio) if for_report else None
             readers.append(_Reader(kind=kind, recognizer=recognizer, collector=collector))
         of_subset = subset.batches(acoustic.config, batches or BatchesConfig())
-        with progress_bar(subset.name, None) as advance:
+        with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
             shared_seconds = _recognize_and_score(readers, of_subset, advance)
         found += [_evaluation(subset, reader, shared_seconds, len(ensemble.models)) for reader in readers]
         if hypotheses is not None:
