@@ -87,7 +87,7 @@ def main() -> None:
         if debug:
             raise
         _exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
-    sys.exit(code)
+    sys.exit(code or 0)
 
 
 def _exit(message: str, code: int) -> NoReturn:
