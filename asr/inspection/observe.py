@@ -123,10 +123,12 @@ class ObservedCell(RecurrentCell):
 
     seen: list[tuple[States, Tensor | None]]
 
-    def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
+    def recur(
+        self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
+    ) -> tuple[Tensor, States]:
         """Frame by frame, also where the cell could do otherwise."""
         self.seen = []
-        return RecurrentCell.recur(self, projected, states)
+        return RecurrentCell.recur(self, projected, states, product_type)
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
         """The cell's own step."""

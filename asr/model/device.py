@@ -40,6 +40,14 @@ def wait_for(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
+def product_type(device: torch.device) -> torch.dtype:
+    """The number format in which autocast has products computed on `device` now; float32 where there is none."""
+    # Some devices (meta) know no autocast, and asking whether it is on is an error there.
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.get_autocast_dtype(device.type)
+    return torch.float32
+
+
 def select_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of the encoder: on a GPU bfloat16 where it is fast, else float16; float32 on a CPU.
 

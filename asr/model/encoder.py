@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, ValidationInfo, field_validator
@@ -33,6 +33,7 @@ from asr.model.blocks import (
     make_stream,
 )
 from asr.model.cells import CELLS, State, equations, make_cell, run_cells
+from asr.model.device import product_type
 from asr.model.norm import Norm, make_norm, normalize
 from asr.model.subsampling import AnySubsamplingConfig, SubsamplingConfig, make_subsampling
 
@@ -209,10 +210,13 @@ class RecurrentLayer(nn.Module):
         utterances are read from their end.
         """
         normed = normalize(self.norm, hidden, mask)
-        inputs = [normed, _frames_at(normed, reversal)][: len(self.directions)]
+        if (half := product_type(hidden.device)) != torch.float32:
+            # As the products would have it, but once for both directions and before frames are moved.
+            normed = normed.to(half)
+        inputs = [normed, _in_reverse(normed, reversal)][: len(self.directions)]
         outputs = run_cells(list(self.directions), inputs, mask, self._states(hidden.shape[1]))
         if len(outputs) == 2:
-            outputs[1] = _frames_at(outputs[1], reversal)
+            outputs[1] = _in_reverse(outputs[1], reversal)
         output: Tensor = self.dropout(torch.cat(outputs, dim=-1))
         if self.highway is not None:
             return torch.lerp(hidden, output.to(hidden.dtype), torch.sigmoid(self.highway(normed)).to(hidden.dtype))
@@ -292,18 +296,34 @@ class Encoder(nn.Module):
         for number, (layer, blocks) in enumerate(zip(self.layers, self.blocks, strict=True), start=1):
             stream = stream._replace(hidden=layer(stream.hidden, stream.mask, stream.reversal))
             if number in numbers:
-                outputs.append(self._output(stream))
+                outputs.append(self._output(stream, is_last=number == len(self.layers)))
             stream = blocks(stream)
         return Encoded(outputs, stream.divergence)
 
-    def _output(self, stream: Stream) -> Frames:
-        normed = normalize(self.norm, stream.hidden, stream.mask) * stream.mask[..., None]
+    def _output(self, stream: Stream, *, is_last: bool) -> Frames:
+        # What the norm has seen of lower layers, which only training asks for, is no help with the last one's frames.
+        normed = normalize(self.norm, stream.hidden, stream.mask, remember=is_last) * stream.mask[..., None]
         return Frames(normed.transpose(0, 1), stream.num_frames)
 
 
-def _frames_at(hidden: Tensor, index: Tensor) -> Tensor:
-    """Frames of `hidden` (S, B, D) at `index` (S, B)."""
-    # Whole rows: a gather would look up each number by itself, and add each one up on the way back.
-    batch = hidden.shape[1]
-    rows = index * batch + torch.arange(batch, device=index.device)
-    return hidden.flatten(0, 1).index_select(0, rows.flatten()).view_as(hidden)
+def _in_reverse(hidden: Tensor, reversal: Tensor) -> Tensor:
+    """Frames (S, B, D) of `hidden` in the order of `reversal` (S, B), which undoes itself."""
+    reverse: Tensor = _Reversal.apply(hidden, reversal)
+    return reverse
+
+
+class _Reversal(torch.autograd.Function):
+    """Whose gradient is reversed likewise; autograd, which does not know that no frame is taken twice, would add it up."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, reversal: Tensor) -> Tensor:
+        ctx.save_for_backward(reversal)
+        # Whole rows: a gather would look up each number by itself.
+        batch = hidden.shape[1]
+        rows = reversal * batch + torch.arange(batch, device=reversal.device)
+        return hidden.flatten(0, 1).index_select(0, rows.flatten()).view_as(hidden)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (reversal,) = ctx.saved_tensors
+        return _in_reverse(gradient.contiguous(), reversal), None

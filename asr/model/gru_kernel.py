@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiled import Floats, compiled
+from asr.compiled import Floats, Integers, compiled
+from asr.model import matrix_unit
 
-_ROW, _MATRIX, _CUBE = "float32[::1]", "float32[:, ::1]", "float32[:, :, ::1]"
+_ROW, _MATRIX, _CUBE, _TILES = "float32[::1]", "float32[:, ::1]", "float32[:, :, ::1]", "int16[:, :, :, ::1]"
 _ONE, _HALF = np.float32(1), np.float32(0.5)
 # tanh(x) = x P(x^2) / Q(x^2) up to where float32 reaches 1, within a few units in the last place: Eigen's coefficients,
 # of x^0, x^2, x^4, ...
@@ -83,10 +84,11 @@ def products(rows: Floats, columns: Floats, result: Floats) -> None:
             result[b, j + 1], result[b + 1, j + 1], result[b + 2, j + 1], result[b + 3, j + 1] = t0, t1, t2, t3
 
 
-@compiled(f"void({_CUBE}, {_MATRIX}, float32[::1], {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True)
+@compiled(f"void({_CUBE}, {_MATRIX}, {_TILES}, {_ROW}, {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True)
 def forward(
     inputs: Floats,
     weight: Floats,
+    tiles: Integers,
     bias: Floats,
     states: Floats,
     gates: Floats,
@@ -100,13 +102,17 @@ def forward(
 
     r = sigma(a_r + u_r)    z = sigma(a_z + u_z)    n = tanh(a_n + r * u_n)    states[t + 1] = n + z * (states[t] - n)
 
-    Sets states (S + 1, B, H) but for the first, gates (S, B, 3H) = r, z, n and recurrent_n (S, B, H) = u_n.
+    Sets states (S + 1, B, H) but for the first, gates (S, B, 3H) = r, z, n and recurrent_n (S, B, H) = u_n. `tiles` are
+    those of the weight for the matrix unit, which then takes the products in bfloat16; empty for float32.
     """
     num_steps, _, triple = inputs.shape
     size = triple // 3
     u = np.empty((stop - start, triple), dtype=np.float32)
     for t in range(num_steps):
-        products(states[t, start:stop], weight, u)
+        if tiles.size:
+            matrix_unit.products(states[t, start:stop], tiles, u)
+        else:
+            products(states[t, start:stop], weight, u)
         for b in range(stop - start):
             a, recurrent, gate = inputs[t, start + b], u[b], gates[t, start + b]
             before, after, u_n = states[t, start + b], states[t + 1, start + b], recurrent_n[t, start + b]
@@ -140,10 +146,13 @@ def gate_gradients(g: Floats, h: Floats, gate: Floats, u_n: Floats, d_in: Floats
         d_u[j] = d_in[j]
 
 
-@compiled(f"void({_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True)
+@compiled(
+    f"void({_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True
+)
 def backward(
     d_states: Floats,
     weight_t: Floats,
+    tiles_t: Integers,
     states: Floats,
     gates: Floats,
     recurrent_n: Floats,
@@ -159,7 +168,7 @@ def backward(
     d_n = g (1 - z) (1 - n^2)      d_z = g (h - n) z (1 - z), h the state before      d_r = d_n u_n r (1 - r)
 
     Sets d_inputs (S, B, 3H) to d_r, d_z, d_n, and d_recurrent_n (S, B, H) to d_n r, the gradient of u_n; those of u_r and
-    u_z are d_r and d_z. `weight_t` (H, 3H) is the recurrent weight transposed.
+    u_z are d_r and d_z. `weight_t` (H, 3H) is the recurrent weight transposed, `tiles_t` as in `forward`.
     """
     num_steps, _, size = d_states.shape
     num_rows = stop - start
@@ -176,4 +185,7 @@ def backward(
             d_recurrent_n[t, row] = d_u[b, 2 * size :]
             for j in range(size):
                 carried[b, j] = g[j] * gate[size + j]
-        products(d_u, weight_t, d_h)
+        if tiles_t.size:
+            matrix_unit.products(d_u, tiles_t, d_h)
+        else:
+            products(d_u, weight_t, d_h)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from asr.model import gru_kernel
+from asr.model.device import product_type
+from asr.model.matrix_unit import tiles_of
 
 # The compiled products take so many utterances at a time.
 _ROWS_AT_A_TIME = 4
@@ -32,31 +34,31 @@ def gru_directions(cells: Sequence[nn.GRU], inputs: Sequence[Tensor]) -> list[Te
     for cell, frames in zip(cells, inputs, strict=True):
         # In torch's order: input weights, recurrent weights, input biases, recurrent biases.
         input_weight, weight, input_bias, bias = cell.parameters()
-        # Under autocast the product is in half precision, the sum over time never.
+        # Under autocast products are in half precision, the states never.
         arguments += [nn.functional.linear(frames, input_weight, input_bias).float(), weight, bias]
-    half = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-    return list(_GruRecurrence.apply(half, *arguments))
+    return list(_GruRecurrence.apply(product_type(inputs[0].device), *arguments))
 
 
 class _GruRecurrence(torch.autograd.Function):
     """For each direction the states (S, B, H) of inputs (S, B, 3H), weight (3H, H) and bias (3H).
 
-    The product that gives the weights' gradient is in the type of the first argument.
+    Factors of products may be rounded to the type of the first argument, where that is faster.
     """
 
     @staticmethod
-    def forward(ctx: Any, product_type: torch.dtype, *arguments: Tensor) -> tuple[Tensor, ...]:
-        ctx.product_type = product_type
+    def forward(ctx: Any, rounded: torch.dtype, *arguments: Tensor) -> tuple[Tensor, ...]:
+        ctx.rounded = rounded
         directions = []
         for inputs, weight, bias in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
             num_steps, batch, triple = inputs.shape
             states = inputs.new_empty(num_steps + 1, batch, triple // 3)
             states[0].zero_()
             gates, recurrent_n = torch.empty_like(inputs), inputs.new_empty(num_steps, batch, triple // 3)
-            directions.append((inputs.contiguous(), weight, bias, states, gates, recurrent_n))
+            tiles = tiles_of(weight, rounded)
+            directions.append((inputs.contiguous(), weight, tiles, bias, states, gates, recurrent_n))
         run_in_parts(gru_kernel.forward, directions, batch)
-        ctx.save_for_backward(*(tensor for direction in directions for tensor in (direction[1], *direction[3:])))
-        return tuple(direction[3][1:] for direction in directions)
+        ctx.save_for_backward(*(tensor for direction in directions for tensor in (direction[1], *direction[4:])))
+        return tuple(direction[4][1:] for direction in directions)
 
     @staticmethod
     @once_differentiable
@@ -67,14 +69,15 @@ class _GruRecurrence(torch.autograd.Function):
             weight, states, gates, recurrent_n = saved[4 * position : 4 * position + 4]
             d_inputs, d_recurrent_n = torch.empty_like(gates), torch.empty_like(recurrent_n)
             weight_t = weight.t().contiguous()
-            directions.append((d_states.contiguous(), weight_t, states, gates, recurrent_n, d_inputs, d_recurrent_n))
+            given = (d_states.contiguous(), weight_t, tiles_of(weight_t, ctx.rounded), states, gates, recurrent_n)
+            directions.append((*given, d_inputs, d_recurrent_n))
         run_in_parts(gru_kernel.backward, directions, d_outputs[0].shape[1])
         gradients: list[Tensor | None] = [None]
-        for _, _, states, _, _, d_inputs, d_recurrent_n in directions:
+        for _, _, _, states, _, _, d_inputs, d_recurrent_n in directions:
             size = d_recurrent_n.shape[-1]
             d_rz, d_n = d_inputs[..., : 2 * size].flatten(0, 1), d_recurrent_n.flatten(0, 1)
-            before = states[:-1].flatten(0, 1).to(ctx.product_type)
-            d_weight = torch.cat([part.to(ctx.product_type).t() @ before for part in (d_rz, d_n)]).float()
+            before = states[:-1].flatten(0, 1).to(ctx.rounded)
+            d_weight = torch.cat([part.to(ctx.rounded).t() @ before for part in (d_rz, d_n)]).float()
             gradients += [d_inputs, d_weight, torch.cat([d_rz.sum(0), d_n.sum(0)])]
         return tuple(gradients)
 

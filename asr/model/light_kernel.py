@@ -11,11 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from asr.compiled import Floats, compiled
+from asr.compiled import Floats, Integers, compiled
+from asr.model import matrix_unit
 from asr.model.gru_kernel import products, tanh
 
-_MATRIX, _CUBE = "float32[:, ::1]", "float32[:, :, ::1]"
+_MATRIX, _CUBE, _TILES = "float32[:, ::1]", "float32[:, :, ::1]", "int16[:, :, :, ::1]"
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
+# A unit that the rectifier has silenced fades by its gate at each step until its state is no normal number any more, with
+# which processors compute many times slower. Nothing hears so quiet a state.
+_SILENT = np.float32(1e-30)
 
 
 @compiled("float32(float64, float32[::1])", reorder_sums=True)
@@ -47,11 +51,15 @@ def through_normalisation(gradient: Floats, normed: Floats, scale: Any) -> None:
         gradient[j] = scale * (gradient[j] - mean - normed[j] * slope)
 
 
-@compiled(f"void(float64, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)", reorder_sums=True)
+@compiled(
+    f"void(float64, {_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)",
+    reorder_sums=True,
+)
 def forward(
     eps: float,
     inputs: Floats,
     weight: Floats,
+    tiles: Integers,
     states: Floats,
     gates: Floats,
     normed: Floats,
@@ -66,13 +74,17 @@ def forward(
     a = max(0, x_a + u_a)    z = sigma(x_z + u_z)    states[t + 1] = a + z * (states[t] - a)
 
     Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z; if u is normalised, also normed (S, B, 2H) = u
-    and scales (S, B), what its deviations from their mean were multiplied with.
+    and scales (S, B), what its deviations from their mean were multiplied with. `tiles` are those of the weight for the
+    matrix unit, which then takes the products in bfloat16; empty for float32.
     """
     num_steps, _, double = inputs.shape
     size = double // 2
     u = np.empty((stop - start, double), dtype=np.float32)
     for t in range(num_steps):
-        products(states[t, start:stop], weight, u)
+        if tiles.size:
+            matrix_unit.products(states[t, start:stop], tiles, u)
+        else:
+            products(states[t, start:stop], weight, u)
         for b in range(stop - start):
             x, recurrent, gate = inputs[t, start + b], u[b], gates[t, start + b]
             before, after = states[t, start + b], states[t + 1, start + b]
@@ -85,17 +97,20 @@ def forward(
             for j in range(size, double):
                 gate[j] = _HALF + _HALF * tanh(_HALF * (x[j] + recurrent[j]))
             for j in range(size):
-                after[j] = gate[j] + gate[size + j] * (before[j] - gate[j])
+                h = gate[j] + gate[size + j] * (before[j] - gate[j])
+                after[j] = _ZERO if -_SILENT < h < _SILENT else h
 
 
 @compiled(
-    f"void(float64, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)",
+    f"void(float64, {_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_MATRIX}, "
+    "int64, int64)",
     reorder_sums=True,
 )
 def backward(
     eps: float,
     d_states: Floats,
     weight_t: Floats,
+    tiles_t: Integers,
     states: Floats,
     gates: Floats,
     normed: Floats,
@@ -113,9 +128,9 @@ def backward(
 
     d_a = g (1 - z) where a > 0, else 0      d_z = g (h - a) z (1 - z)
 
-    Sets d_inputs (S, B, 2H) to d_a, d_z, d_products (S, B, 2H) to the gradient of weight @ h, which is the same unless that
-    was normalised, and d_start (B, H) to that of the first state.
-    `weight_t` (H, 2H) is the recurrent weight transposed.
+    Sets d_inputs (S, B, 2H) to d_a, d_z, d_start (B, H) to the gradient of the first state and, where weight @ h was
+    normalised, d_products (S, B, 2H) to that of this product; else it is d_inputs.
+    `weight_t` (H, 2H) is the recurrent weight transposed, `tiles_t` as in `forward`.
     """
     num_steps, _, size = d_states.shape
     num_rows, double = stop - start, 2 * size
@@ -137,8 +152,11 @@ def backward(
             d_v[:] = d_in
             if eps > 0:
                 through_normalisation(d_v, normed[t, row], scales[t, row])
-            d_products[t, row] = d_v
-        products(d_u, weight_t, d_h)
+                d_products[t, row] = d_v
+        if tiles_t.size:
+            matrix_unit.products(d_u, tiles_t, d_h)
+        else:
+            products(d_u, weight_t, d_h)
     for b in range(num_rows):
         for j in range(size):
             d_start[start + b, j] = d_h[b, j] + carried[b, j]

@@ -13,6 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from asr.model import light_kernel
 from asr.model.gru_recurrence import run_in_parts
+from asr.model.matrix_unit import tiles_of
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ def _error_on(gpu: torch.device, kernels: ModuleType) -> float:
         )
 
 
-def light_gru(inputs: Tensor, weight: Tensor, start: Tensor, eps: float = 0.0) -> Tensor:
+def light_gru(
+    inputs: Tensor, weight: Tensor, start: Tensor, eps: float = 0.0, product_type: torch.dtype = torch.float32
+) -> Tensor:
     """The states (S, B, H) of a light GRU after each frame, for what `takes` says yes to.
 
     Args:
@@ -79,25 +82,30 @@ def light_gru(inputs: Tensor, weight: Tensor, start: Tensor, eps: float = 0.0) -
         weight: (2H, H) their recurrent weights.
         start: (B, H) state before the first frame.
         eps: above 0, the recurrent product is layer-normalised, with this added to its variance.
+        product_type: what factors of products may be rounded to, where that is faster; sums and states stay in float32.
     """
-    states: Tensor = _LightRecurrence.apply(inputs, weight, start, eps)
+    states: Tensor = _LightRecurrence.apply(inputs, weight, start, eps, product_type)
     return states
 
 
 class _LightRecurrence(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: Tensor, start: Tensor, eps: float) -> Tensor:
+    def forward(
+        ctx: Any, inputs: Tensor, weight: Tensor, start: Tensor, eps: float, product_type: torch.dtype
+    ) -> Tensor:
         num_steps, batch, double = inputs.shape
-        states = torch.cat([start[None], inputs.new_empty(num_steps, batch, double // 2)])
+        states = inputs.new_empty(num_steps + 1, batch, double // 2)
+        states[0] = start
         gates = torch.empty_like(inputs, memory_format=torch.contiguous_format)
         normed = torch.empty_like(gates) if eps else inputs.new_empty(0, 0, 0)
         scales = inputs.new_empty(num_steps, batch) if eps else inputs.new_empty(0, 0)
-        given = (inputs.contiguous(), weight.contiguous(), states, gates)
+        inputs, weight = inputs.contiguous(), weight.contiguous()
         if inputs.device.type == "cpu":
-            run_in_parts(partial(light_kernel.forward, eps), [(*given, normed, scales)], batch)
+            given = (inputs, weight, tiles_of(weight, product_type), states, gates, normed, scales)
+            run_in_parts(partial(light_kernel.forward, eps), [given], batch)
         else:
-            _gpu().forward(*given)
-        ctx.eps = eps
+            _gpu().forward(inputs, weight, states, gates)
+        ctx.eps, ctx.product_type = eps, product_type
         ctx.save_for_backward(weight, states, gates, normed, scales)
         return states[1:]
 
@@ -107,13 +115,15 @@ class _LightRecurrence(torch.autograd.Function):
         weight, states, gates, normed, scales = ctx.saved_tensors
         d_states, d_inputs = d_states.contiguous(), torch.empty_like(gates)
         if d_states.device.type == "cpu":
-            d_products, d_start = torch.empty_like(gates), torch.empty_like(states[0])
-            given = (d_states, weight.t().contiguous(), states, gates, normed, scales)
+            d_products, d_start = torch.empty_like(gates if ctx.eps else normed), torch.empty_like(states[0])
+            weight_t = weight.t().contiguous()
+            given = (d_states, weight_t, tiles_of(weight_t, ctx.product_type), states, gates, normed, scales)
             kernel = partial(light_kernel.backward, ctx.eps)
             run_in_parts(kernel, [(*given, d_inputs, d_products, d_start)], states.shape[1])
+            d_products = d_products if ctx.eps else d_inputs
         else:
             d_products, kept = d_inputs, torch.zeros_like(states[0])
             _gpu().backward(d_states, weight.contiguous(), states, gates, d_inputs, kept)
             d_start = torch.addmm(kept, d_products[0], weight)
-        d_weight = d_products.flatten(0, 1).t() @ states[:-1].flatten(0, 1)
-        return d_inputs, d_weight, d_start, None
+        d_rows, before = (each.flatten(0, 1).to(ctx.product_type) for each in (d_products, states[:-1]))
+        return d_inputs, (d_rows.t() @ before).float(), d_start, None, None

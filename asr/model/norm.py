@@ -17,10 +17,11 @@ def make_norm(kind: Norm, size: int) -> nn.Module:
     return nn.BatchNorm1d(size) if kind == "batch" else nn.Identity()
 
 
-def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
+def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None, *, remember: bool = True) -> Tensor:
     """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone.
 
-    Without a mask all frames are valid. A batch norm that does not learn, as in a frozen part, keeps the statistics it has.
+    Without a mask all frames are valid. A batch norm that does not learn, as in a frozen part, keeps the statistics it has;
+    so does one that is lent to frames of another kind, which it should not `remember`.
     """
     if not isinstance(norm, nn.BatchNorm1d):
         normed: Tensor = norm(hidden)
@@ -35,8 +36,13 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None) -> Tensor:
     rows = mask.flatten().nonzero()[:, 0]
     frames = every.index_select(0, rows)
     # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    valid: Tensor = norm(frames) if len(frames) > 1 else _with_running_statistics(norm, frames)
-    return torch.zeros_like(every, dtype=valid.dtype).index_copy(0, rows, valid).view_as(hidden)
+    if len(frames) == 1:
+        valid = _with_running_statistics(norm, frames)
+    elif remember:
+        valid = norm(frames)
+    else:
+        valid = nn.functional.batch_norm(frames, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
+    return torch.zeros_like(every, dtype=valid.dtype).index_copy_(0, rows, valid).view_as(hidden)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:

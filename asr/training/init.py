@@ -24,7 +24,8 @@ class InitConfig(Section):
 
     The model brings its own features, encoder and attention decoder, but for dropout and the bottleneck's price; a
     configuration need not state them. An attention decoder that it lacks begins at random, and one that is not wanted
-    (`attention=null`) is left behind.
+    (`attention=null`) is left behind. Where `encoder.num_layers` is more than the model has, the layers above those begin at
+    random: beside a residual connection what is drawn is little, and the model soon does what it did.
     """
 
     model: str | None = Field(default=None, description="run folder or checkpoint to start from")
@@ -42,13 +43,16 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
 
     Raises:
         CheckpointError: there is no model.
-        ConfigError: the model has other features or another encoder than `acoustic`.
+        ConfigError: the model has other features or another encoder than `acoustic`, but for layers on top.
     """
     path = find_checkpoint(Path(config.model or ""))
     model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
     found = model.config
     if acoustic.attention is None or found.attention is None:
         found = found.model_copy(update={"attention": acoustic.attention})
+    if acoustic.encoder.num_layers > found.encoder.num_layers:
+        encoder = found.encoder.model_copy(update={"num_layers": acoustic.encoder.num_layers})
+        found = found.model_copy(update={"encoder": encoder})
     different = list(_differences(acoustic.model_dump(mode="json"), found.model_dump(mode="json")))
     if different:
         raise ConfigError(

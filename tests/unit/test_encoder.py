@@ -55,6 +55,24 @@ def test_batch_norm_uses_its_running_statistics_when_not_training() -> None:
     torch.testing.assert_close(normalize(norm, hidden, torch.ones(3, 1, dtype=torch.bool)), expected)
 
 
+def test_the_last_norm_remembers_the_last_layer_alone() -> None:
+    """Intermediate CTC lends it to lower layers, whose frames are of other size; they are never evaluated."""
+    encoder = shaken(Encoder(encoder_config(norm="batch", num_layers=3), 8)).train()
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    features, num_frames = ragged_features([20, 13], 8)
+    with torch.no_grad():
+        (alone,), _ = encoder.after_layers(features, num_frames, (3,))
+        expected = encoder.norm.state_dict()["running_mean"].clone()
+        encoder.load_state_dict(before)
+        (first, last), _ = encoder.after_layers(features, num_frames, (1, 3))
+    assert torch.equal(encoder.norm.state_dict()["running_mean"], expected)
+    assert torch.equal(last.hidden, alone.hidden)
+    valid = torch.cat([first.hidden[0, :10], first.hidden[1, :7]])
+    scaled = (valid - encoder.norm.bias) / encoder.norm.weight
+    torch.testing.assert_close(scaled.mean(0), torch.zeros(12), atol=1e-5, rtol=0)
+    torch.testing.assert_close(scaled.std(0, correction=0), torch.ones(12), atol=1e-3, rtol=0)
+
+
 def test_batch_norm_learns_from_a_single_frame() -> None:
     """One short clip alone in a batch has no variance; training must go on all the same."""
     norm = make_norm("batch", 4).train()

@@ -65,6 +65,19 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
         start(trained, acoustic=wider)
 
 
+def test_layers_may_be_put_on_top_of_those_of_the_model(trained: Path) -> None:
+    higher = CONFIG.model_copy(update={"encoder": encoder_config(num_layers=4)})
+    model, _ = start(trained, acoustic=higher)
+    expected = torch.load(trained, weights_only=True)["model"]
+    found = model.state_dict()
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    assert len(model.encoder.layers) == 4
+    with pytest.raises(ConfigError, match=r"other settings, which cannot be changed: encoder\.num_layers=2$"):
+        start(trained, acoustic=CONFIG.model_copy(update={"encoder": encoder_config(num_layers=1)}))
+    experiment = load_experiment(None, [f"init.model={trained}", "encoder.num_layers=4", "augment.spec_augment=null"])
+    assert experiment.encoder == encoder_config(num_layers=4, dropout=experiment.encoder.dropout)
+
+
 def test_the_model_brings_its_features_and_encoder(trained: Path) -> None:
     common = [f"init.model={trained}", "augment.spec_augment=null"]
     experiment = load_experiment(None, [*common, "encoder.dropout=0.3"])

@@ -45,7 +45,9 @@ class MinGRU(RecurrentCell):
         h = torch.lerp(h, _positive(x_n), torch.sigmoid(x_z))
         return h, (h,)
 
-    def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
+    def recur(
+        self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
+    ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, by a parallel scan."""
         x_z, x_n = projected.chunk(2, -1)
         outputs: Tensor = _LinearRecurrence.apply(torch.sigmoid(-x_z), torch.sigmoid(x_z) * _positive(x_n), states[0])

@@ -44,11 +44,13 @@ class LightGRU(RecurrentCell):
         """Batch normalisation."""
         return nn.BatchNorm1d(self.gates * self.hidden_size)
 
-    def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
+    def recur(
+        self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
+    ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, compiled where that is possible."""
         if not takes(projected, self.product_eps):
-            return super().recur(projected, states)
-        outputs = light_gru(projected, self.weight_hh_l0, states[0], self.product_eps)
+            return super().recur(projected, states, product_type)
+        outputs = light_gru(projected, self.weight_hh_l0, states[0], self.product_eps, product_type)
         return outputs, (outputs[-1],)
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:

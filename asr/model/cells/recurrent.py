@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from asr.model.device import product_type
 from asr.model.norm import normalize
 
 State = Tensor | tuple[Tensor, ...]
@@ -87,11 +88,12 @@ class RecurrentCell(nn.Module):
         """Outputs (S, B, H) of `frames` (S, B, I) from `state` on, and the state after the last frame; no state is zeros.
 
         `mask` (S, B) is True on valid frames; only statistics over a batch need it. Under autocast the input product is in
-        half precision, the recurrence never: rounding errors would add up over time.
+        half precision, the states never: rounding errors would add up over time.
         """
         projected = self.project(frames, mask)
+        half = product_type(frames.device)
         with _full_precision(frames.device.type):
-            outputs, states = self.recur(projected.to(self.weight_ih_l0.dtype), self._states_of(state, projected))
+            outputs, states = self.recur(projected.to(self.weight_ih_l0.dtype), self._states_of(state, projected), half)
         final = tuple(value[None] for value in states)
         return outputs, final if self.num_states > 1 else final[0]
 
@@ -99,8 +101,13 @@ class RecurrentCell(nn.Module):
         """The input product (S, B, gates * H) of all `frames` (S, B, I) at once."""
         return normalize(self.norm_ih, nn.functional.linear(frames, self.weight_ih_l0, self.bias_ih_l0), mask)
 
-    def recur(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
-        """Outputs (S, B, H) and the last states, from input products (S, B, gates * H) and first states."""
+    def recur(
+        self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
+    ) -> tuple[Tensor, States]:
+        """Outputs (S, B, H) and the last states, from input products (S, B, gates * H) and first states.
+
+        Products with the state may round their factors to `product_type`, where that is faster.
+        """
         products = tuple(self._products(*projected.shape[:2]))
         outputs = []
         for x in projected.unbind():
