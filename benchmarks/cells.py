@@ -2,9 +2,11 @@
 
     OMP_NUM_THREADS=1 python benchmarks/cells.py
     python benchmarks/cells.py --device cuda
+    OMP_NUM_THREADS=1 python benchmarks/cells.py --bf16
 
 The layers stand on each other with nothing between them, in one direction unless --bidirectional is given; inputs, states
-and weights are in float32. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
+and weights are in float32; with --bf16 the cells' factors of products are rounded as training.precision=bf16 has it, and
+torch's GRU stays as it is. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
 one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
 others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: compiled on a CPU.
 "gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
@@ -20,6 +22,7 @@ import torch
 from record import record, spread
 from torch import Tensor, nn
 
+from asr.model import matrix_unit
 from asr.model.cells import CELLS, make_cell, run_cells
 
 NUM_LAYERS, BATCH, FRAMES, HIDDEN = 3, 16, 250, 320
@@ -75,13 +78,18 @@ def main() -> None:
     clock = time.process_time if on_one_thread else time.perf_counter
     for run in range(options.runs + 1):
         for name, module in modules.items():
-            taken = timed(module.to(options.device), frames, clock)
+            half = options.bf16 and name != _KERNEL
+            with torch.autocast(options.device, torch.bfloat16, enabled=half):
+                taken = timed(module.to(options.device), frames, clock)
             if run:  # the first is for warming up
                 seconds[name].append(taken)
+    kind = [options.device] * (options.device != "cpu") + ["bf16"] * options.bf16
     record(
-        "cells" if options.device == "cpu" else f"cells_{options.device}",
+        "_".join(["cells", *kind]),
         {
             "device": options.device,
+            "precision": "bf16" if options.bf16 else "fp32",
+            "matrix_unit": options.device == "cpu" and matrix_unit.is_there(),
             "threads": torch.get_num_threads(),
             "clock": "processor" if on_one_thread else "wall",
             "layers": NUM_LAYERS,
@@ -121,6 +129,7 @@ def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cells", nargs="*", help="cells to time; default: all")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--bf16", action="store_true", help="cells under autocast to bfloat16")
     parser.add_argument("--bidirectional", action="store_true", help="both directions")
     parser.add_argument("--runs", type=int, default=7)
     return parser.parse_args()

@@ -122,7 +122,10 @@ def check_devices() -> Iterator[Finding]:
     """Where the model can compute."""
     import torch
 
-    yield Finding("ok", f"CPU, {torch.get_num_threads()} threads")
+    from asr.model import matrix_unit
+
+    unit = ", a matrix unit: training.precision=bf16 is faster" if matrix_unit.is_there() else ""
+    yield Finding("ok", f"CPU, {torch.get_num_threads()} threads{unit}")
     if not torch.cuda.is_available():
         yield _why_no_gpu(torch.version.cuda)
     for index in range(torch.cuda.device_count()):

@@ -20,10 +20,12 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from asr.errors import ConfigError
+from asr.errors import ConfigError, TrainingError
 
 Item = TypeVar("Item")
 
+# What gloo calls a connection to a process that has ended.
+_LOST = ("Connection closed by peer", "Connection reset by peer")
 # The first process prepares a corpus, averages and evaluates while the others wait.
 _LONGEST_WAIT = timedelta(days=7)
 
@@ -93,6 +95,7 @@ def join_workers() -> Iterator[Workers]:
 
     Raises:
         ConfigError: there are GPUs on this machine, but fewer than processes.
+        TrainingError: another process has ended, for a reason that it tells itself.
     """
     if not dist.is_torchelastic_launched():
         yield Workers()
@@ -116,5 +119,9 @@ def join_workers() -> Iterator[Workers]:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield workers
+    except RuntimeError as error:
+        if not any(lost in str(error) for lost in _LOST):
+            raise
+        raise TrainingError(f"process {dist.get_rank()} stops, since another one has: see what that one said") from error
     finally:
         dist.destroy_process_group()

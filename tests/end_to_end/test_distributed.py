@@ -105,3 +105,16 @@ def test_two_processes_give_the_weights_of_one(prepared: Path) -> None:
     assert "2 processes, from update" in output
     resumed = weights(prepared / "killed")
     assert all(torch.equal(resumed[name], value) for name, value in together.items())
+
+
+@pytest.mark.slow
+def test_a_mistake_is_one_line_of_each_process(prepared: Path) -> None:
+    # The first process looks into the run folder for all, and alone meets what is wrong there.
+    run_to_end(train(prepared, "begun", "training.epochs=1"), TWO_PROCESSES)
+    process = start(train(prepared, "begun", "training.epochs=2"), TWO_PROCESSES)
+    output = process.communicate(timeout=150)[0]
+    assert process.returncode != 0
+    own = output.partition("torch/distributed/elastic")[0]
+    assert "'train' was begun here with other settings (training.epochs was 1, is 2)" in own
+    assert "error: process 1 stops, since another one has: see what that one said" in own
+    assert "Traceback" not in own
