@@ -1,8 +1,8 @@
 """Products in bfloat16 by the matrix unit that some processors have (AMX, in Intel's server processors since 2023).
 
 A recurrence multiplies a few rows by the same matrix at each step. There the unit is some ten times as fast as vector
-instructions in float32 (`benchmarks/cells.py --bf16` times whole cells). It multiplies bfloat16 and sums in float32, so that it is used where
-autocast asks for that type, and only there.
+instructions in float32 (`benchmarks/cells.py --bf16` times whole cells). It multiplies bfloat16 and sums in float32, so
+that it is used where autocast asks for that type, and only there.
 
 The unit has eight tiles of sixteen rows of 64 bytes. A tile of the left factor holds 16 rows of 32 numbers; one of the right
 holds 16 columns, two rows of the matrix side by side in each of its own. Source: Intel 64 and IA-32 Architectures Software

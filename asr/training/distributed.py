@@ -122,6 +122,8 @@ def join_workers() -> Iterator[Workers]:
     except RuntimeError as error:
         if not any(lost in str(error) for lost in _LOST):
             raise
-        raise TrainingError(f"process {dist.get_rank()} stops, since another one has: see what that one said") from error
+        raise TrainingError(
+            f"process {dist.get_rank()} stops, since another one has: see what that one said"
+        ) from error
     finally:
         dist.destroy_process_group()
