@@ -139,9 +139,10 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
         if not stage.redo and (mark["done"] or any(_holds_files(folder / output) for output in stage.outputs)):
             difference = _first_difference(before, inputs)
+            onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
             raise ConfigError(
                 f"{folder}: '{name}' was begun here with other settings ({difference}); "
-                "use another --out, or --fresh to throw this one away"
+                f"use another --out{onwards}, or --fresh to throw this one away"
             )
         mark = None
     if mark is not None and mark["done"]:

@@ -82,7 +82,7 @@ def test_only_what_depends_on_a_change_is_done_again(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("optimizer.lr=0.5", r"'train' was begun here with other settings \(optimizer.lr was 0.002, is 0.5\)"),
+        ("optimizer.lr=0.5", r"\(optimizer.lr was 0.002, is 0.5\); use another --out, with --init \S+ to train on"),
         ("seed=7", r"seed was 0, is 7"),
         ("features.sample_rate=8000", r"'prepare' .*sample_rate was 16000, is 8000"),
         ("tokenizer.kind=bpe", r"tokenizer"),
