@@ -36,7 +36,7 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None, *, remember:
     rows = mask.flatten().nonzero()[:, 0]
     frames = every.index_select(0, rows)
     # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    if len(frames) == 1:
+    if len(frames) <= 1:
         valid = _with_running_statistics(norm, frames)
     elif remember:
         valid = norm(frames)
