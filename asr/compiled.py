@@ -1,4 +1,4 @@
-"""Compilation by numba: at once, for one signature, kept on disk where that is possible."""
+"""Compilation by numba: at once, for given signatures, kept on disk where that is possible."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Floats = npt.NDArray[np.floating[Any]]
 Integers = npt.NDArray[np.signedinteger[Any]]
 
 
-def compiled(signature: str, *, reorder_sums: bool = False) -> Callable[[Function], Function]:
+def compiled(*signatures: str, reorder_sums: bool = False) -> Callable[[Function], Function]:
     """A decorator that gives a function as machine code that runs without Python's lock.
 
-    With a signature the cost falls on the import, not on the first utterance, and no other type is compiled by surprise.
+    With signatures the cost falls on the import, not on the first utterance, and no other type is compiled by surprise.
     `reorder_sums` lets the compiler add in the order that suits the processor's vectors; what is not finite stays so.
     """
 
@@ -27,10 +27,10 @@ def compiled(signature: str, *, reorder_sums: bool = False) -> Callable[[Functio
         if reorder_sums:
             options["fastmath"] = {"reassoc", "contract", "nsz"}
         try:
-            result: Function = numba.njit(signature, cache=True, **options)(function)
+            result: Function = numba.njit(list(signatures), cache=True, **options)(function)
         except RuntimeError:
             # Neither the installation nor the user's cache folder can be written: compile anew in every process.
-            result = numba.njit(signature, **options)(function)
+            result = numba.njit(list(signatures), **options)(function)
         return result
 
     return decorate

@@ -209,10 +209,9 @@ class RecurrentLayer(nn.Module):
         `mask` (S, B) is True on valid frames; `reversal` (S, B) tells for each frame which one takes its place when
         utterances are read from their end.
         """
-        normed = normalize(self.norm, hidden, mask)
-        if (half := product_type(hidden.device)) != torch.float32:
-            # As the products would have it, but once for both directions and before frames are moved.
-            normed = normed.to(half)
+        half = product_type(hidden.device)
+        # As the products would have it, but once for both directions and before frames are moved.
+        normed = normalize(self.norm, hidden, mask, dtype=None if half == torch.float32 else half)
         inputs = [normed, _in_reverse(normed, reversal)][: len(self.directions)]
         outputs = run_cells(list(self.directions), inputs, mask, self._states(hidden.shape[1]))
         if len(outputs) == 2:

@@ -8,9 +8,7 @@ does better than either.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,9 +18,7 @@ from torch.autograd.function import once_differentiable
 from asr.model import gru_kernel
 from asr.model.device import product_type
 from asr.model.matrix_unit import tiles_of
-
-# The compiled products take so many utterances at a time.
-_ROWS_AT_A_TIME = 4
+from asr.model.threads import run_in_parts
 
 
 def gru_directions(cells: Sequence[nn.GRU], inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -80,26 +76,3 @@ class _GruRecurrence(torch.autograd.Function):
             d_weight = torch.cat([part.to(ctx.rounded).t() @ before for part in (d_rz, d_n)]).float()
             gradients += [d_inputs, d_weight, torch.cat([d_rz.sum(0), d_n.sum(0)])]
         return tuple(gradients)
-
-
-def run_in_parts(kernel: Callable[..., None], directions: Sequence[Sequence[Tensor]], batch: int) -> None:
-    """Calls `kernel` for the tensors of each direction and each part of the `batch`, on as many threads as torch uses."""
-    num_threads = torch.get_num_threads()
-    num_parts = -(-num_threads // len(directions))
-    rows = -(-batch // (num_parts * _ROWS_AT_A_TIME)) * _ROWS_AT_A_TIME
-    calls = [
-        (*(tensor.detach().numpy() for tensor in tensors), start, min(start + rows, batch))
-        for tensors in directions
-        for start in range(0, batch, rows)
-    ]
-    if num_threads == 1:
-        for arguments in calls:
-            kernel(*arguments)
-    else:
-        for done in [_threads(num_threads).submit(kernel, *arguments) for arguments in calls]:
-            done.result()
-
-
-@lru_cache
-def _threads(number: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(number, thread_name_prefix="gru")

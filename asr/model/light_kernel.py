@@ -1,6 +1,7 @@
 """The loops over time of a light GRU's recurrence, compiled: all steps of some utterances, forward and backward.
 
-As in `gru_kernel.py`. Letters: S steps, B utterances, H hidden units; candidate a and gate z stand side by side.
+As in `gru_kernel.py`. Letters: S steps, B utterances, H hidden units; candidate a and gate z stand side by side. Input
+products, gates and the gradients of input products are in float32 or bfloat16 (`bfloat16.py`), all else in float32.
 With `eps` above 0 the product with the state is layer-normalised (the stabilised form), with 0 it is not.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
 from asr.model import matrix_unit
+from asr.model.bfloat16 import KINDS, read, write
 from asr.model.gru_kernel import products, tanh
 
 _MATRIX, _CUBE, _TILES = "float32[:, ::1]", "float32[:, :, ::1]", "int16[:, :, :, ::1]"
@@ -52,7 +54,11 @@ def through_normalisation(gradient: Floats, normed: Floats, scale: Any) -> None:
 
 
 @compiled(
-    f"void(float64, {_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)",
+    *(
+        f"void(float64, {kind}[:, :, ::1], {_MATRIX}, {_TILES}, {_CUBE}, {kind}[:, :, ::1], {_CUBE}, {_MATRIX}, "
+        "int64, int64)"
+        for kind in KINDS
+    ),
     reorder_sums=True,
 )
 def forward(
@@ -79,31 +85,35 @@ def forward(
     """
     num_steps, _, double = inputs.shape
     size = double // 2
-    u = np.empty((stop - start, double), dtype=np.float32)
+    u, gate = np.empty((stop - start, double), dtype=np.float32), np.empty(double, dtype=np.float32)
     for t in range(num_steps):
         if tiles.size:
             matrix_unit.products(states[t, start:stop], tiles, u)
         else:
             products(states[t, start:stop], weight, u)
         for b in range(stop - start):
-            x, recurrent, gate = inputs[t, start + b], u[b], gates[t, start + b]
+            x, recurrent = inputs[t, start + b], u[b]
             before, after = states[t, start + b], states[t + 1, start + b]
             if eps > 0:
                 scales[t, start + b] = normalise(eps, recurrent)
                 normed[t, start + b] = recurrent
             for j in range(size):
-                a = x[j] + recurrent[j]
+                a = read(x, j) + recurrent[j]
                 gate[j] = _ZERO if a < _ZERO else a  # what is no number stays that
             for j in range(size, double):
-                gate[j] = _HALF + _HALF * tanh(_HALF * (x[j] + recurrent[j]))
+                gate[j] = _HALF + _HALF * tanh(_HALF * (read(x, j) + recurrent[j]))
             for j in range(size):
                 h = gate[j] + gate[size + j] * (before[j] - gate[j])
                 after[j] = _ZERO if -_SILENT < h < _SILENT else h
+            write(gates[t, start + b], gate)
 
 
 @compiled(
-    f"void(float64, {_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, {_CUBE}, {_CUBE}, {_MATRIX}, "
-    "int64, int64)",
+    *(
+        f"void(float64, {_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {kind}[:, :, ::1], {_CUBE}, {_MATRIX}, "
+        f"{kind}[:, :, ::1], {_CUBE}, {_MATRIX}, int64, int64)"
+        for kind in KINDS
+    ),
     reorder_sums=True,
 )
 def backward(
@@ -144,12 +154,12 @@ def backward(
             for j in range(size):
                 g[j] += carried[b, j] + d_states[t, row, j]
             for j in range(size):
-                d_in[j] = g[j] * (_ONE - gate[size + j]) if gate[j] > _ZERO else _ZERO
+                d_v[j] = g[j] * (_ONE - read(gate, size + j)) if read(gate, j) > _ZERO else _ZERO
             for j in range(size):
-                z = gate[size + j]
-                d_in[size + j] = g[j] * (h[j] - gate[j]) * z * (_ONE - z)
+                z = read(gate, size + j)
+                d_v[size + j] = g[j] * (h[j] - read(gate, j)) * z * (_ONE - z)
                 carried[b, j] = g[j] * z
-            d_v[:] = d_in
+            write(d_in, d_v)
             if eps > 0:
                 through_normalisation(d_v, normed[t, row], scales[t, row])
                 d_products[t, row] = d_v

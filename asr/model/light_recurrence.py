@@ -12,15 +12,15 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from asr.model import light_kernel
-from asr.model.gru_recurrence import run_in_parts
 from asr.model.matrix_unit import tiles_of
+from asr.model.threads import run_in_parts
 
 _LOG = logging.getLogger(__name__)
 
 
-def takes(inputs: Tensor, eps: float) -> bool:
-    """Whether `light_gru` computes these: in float32, and on a GPU without normalisation."""
-    if inputs.dtype != torch.float32 or torch.compiler.is_exporting():
+def takes(inputs: Tensor, weight: Tensor, eps: float) -> bool:
+    """Whether `light_gru` computes these: weights in float32, and on a GPU without normalisation."""
+    if weight.dtype != torch.float32 or torch.compiler.is_exporting():
         return False
     return inputs.device.type == "cpu" or (inputs.device.type == "cuda" and eps == 0 and _runs_on(inputs.device))
 
@@ -78,12 +78,14 @@ def light_gru(
     """The states (S, B, H) of a light GRU after each frame, for what `takes` says yes to.
 
     Args:
-        inputs: (S, B, 2H) the input products of candidate and gate.
+        inputs: (S, B, 2H) the input products of candidate and gate; if in bfloat16, a CPU keeps the gates in it too.
         weight: (2H, H) their recurrent weights.
         start: (B, H) state before the first frame.
         eps: above 0, the recurrent product is layer-normalised, with this added to its variance.
         product_type: what factors of products may be rounded to, where that is faster; sums and states stay in float32.
     """
+    if inputs.device.type != "cpu" or inputs.dtype != torch.bfloat16:
+        inputs = inputs.float()
     states: Tensor = _LightRecurrence.apply(inputs, weight, start, eps, product_type)
     return states
 
@@ -94,11 +96,11 @@ class _LightRecurrence(torch.autograd.Function):
         ctx: Any, inputs: Tensor, weight: Tensor, start: Tensor, eps: float, product_type: torch.dtype
     ) -> Tensor:
         num_steps, batch, double = inputs.shape
-        states = inputs.new_empty(num_steps + 1, batch, double // 2)
+        states = weight.new_empty(num_steps + 1, batch, double // 2)
         states[0] = start
         gates = torch.empty_like(inputs, memory_format=torch.contiguous_format)
-        normed = torch.empty_like(gates) if eps else inputs.new_empty(0, 0, 0)
-        scales = inputs.new_empty(num_steps, batch) if eps else inputs.new_empty(0, 0)
+        normed = weight.new_empty(inputs.shape if eps else (0, 0, 0))
+        scales = weight.new_empty(inputs.shape[:2] if eps else (0, 0))
         inputs, weight = inputs.contiguous(), weight.contiguous()
         if inputs.device.type == "cpu":
             given = (inputs, weight, tiles_of(weight, product_type), states, gates, normed, scales)
@@ -115,7 +117,7 @@ class _LightRecurrence(torch.autograd.Function):
         weight, states, gates, normed, scales = ctx.saved_tensors
         d_states, d_inputs = d_states.contiguous(), torch.empty_like(gates)
         if d_states.device.type == "cpu":
-            d_products, d_start = torch.empty_like(gates if ctx.eps else normed), torch.empty_like(states[0])
+            d_products, d_start = torch.empty_like(normed), torch.empty_like(states[0])
             weight_t = weight.t().contiguous()
             given = (d_states, weight_t, tiles_of(weight_t, ctx.product_type), states, gates, normed, scales)
             kernel = partial(light_kernel.backward, ctx.eps)

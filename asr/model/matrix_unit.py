@@ -26,6 +26,7 @@ from numba.extending import intrinsic
 from torch import Tensor
 
 from asr.compiled import Floats, Integers, compiled
+from asr.model.bfloat16 import write
 
 _ROWS, _COLUMNS, _TERMS = 16, 16, 32  # of a tile of the left factor, of the right, and what they share
 _AT_A_TIME = 4  # tiles of the result that are summed together
@@ -95,8 +96,6 @@ _store_0, _store_1, _store_2, _store_3 = (_instruction("tilestored64", tile) for
 _LAYOUT = np.zeros(64, dtype=np.uint8)
 _LAYOUT[0], _LAYOUT[16:32:2], _LAYOUT[48:56] = 1, 64, 16
 
-_NOT_A_NUMBER, _HALF_UNIT = np.int32(0x7FC0), np.int32(0x7FFF)
-
 
 def _multiply(rows: Floats, tiles: Integers, result: Floats) -> None:
     """Sets `result` (B, J) to the inner products of `rows` (B, K) with those (J, K) that `tiles_of` made `tiles` of."""
@@ -107,16 +106,11 @@ def _multiply(rows: Floats, tiles: Integers, result: Floats) -> None:
     sums = np.empty((_ROWS, columns * _COLUMNS), dtype=np.float32)
     to_left, to_sums, to_tiles = left.ctypes.data, sums.ctypes.data, tiles.ctypes.data
     left_stride, sums_stride, next_column = 2 * left.shape[1], 4 * sums.shape[1], _TILE_BYTES * terms
-    bits = rows.view(np.int32)
     _configure(_LAYOUT.ctypes.data)
     for first in range(0, num_rows, _ROWS):
         count = min(_ROWS, num_rows - first)
         for b in range(count):
-            row, values, rounded = bits[first + b], rows[first + b], left[b]
-            for k in range(num_terms):
-                # To the nearest, and of two equally near ones to the even one; what is no number stays that.
-                nearest = (row[k] + _HALF_UNIT + ((row[k] >> 16) & 1)) >> 16
-                rounded[k] = nearest if values[k] == values[k] else _NOT_A_NUMBER
+            write(left[b, :num_terms], rows[first + b])
         for column in range(0, columns, _AT_A_TIME):
             _zero_0()
             _zero_1()

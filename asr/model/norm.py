@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from asr.model import norm_kernel
+from asr.model.threads import run_in_parts
 
 Norm = Literal["layer", "batch", "none"]
 
@@ -17,12 +22,27 @@ def make_norm(kind: Norm, size: int) -> nn.Module:
     return nn.BatchNorm1d(size) if kind == "batch" else nn.Identity()
 
 
-def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None, *, remember: bool = True) -> Tensor:
+def normalize(
+    norm: nn.Module,
+    hidden: Tensor,
+    mask: Tensor | None,
+    *,
+    remember: bool = True,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
     """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone.
 
     Without a mask all frames are valid. A batch norm that does not learn, as in a frozen part, keeps the statistics it has;
-    so does one that is lent to frames of another kind, which it should not `remember`.
+    so does one that is lent to frames of another kind, which it should not `remember`. The result is of type `dtype`, which
+    costs least if asked for here; None: whatever comes out.
     """
+    normed = _normalized(norm, hidden, mask, remember, dtype)
+    return normed if dtype is None else normed.to(dtype)
+
+
+def _normalized(
+    norm: nn.Module, hidden: Tensor, mask: Tensor | None, remember: bool, dtype: torch.dtype | None
+) -> Tensor:
     if not isinstance(norm, nn.BatchNorm1d):
         normed: Tensor = norm(hidden)
         return normed
@@ -32,11 +52,16 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None, *, remember:
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
         return normed.masked_fill(~mask[..., None], 0)
-    every = hidden.flatten(0, 1)
+    every, num_frames = hidden.flatten(0, 1), int(mask.sum())
+    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
+    if num_frames > 1 and _is_compiled_for(norm, every):
+        normed, mean, variance = _BatchNorm.apply(every, mask.flatten(), norm.weight, norm.bias, norm.eps, dtype)
+        if remember:
+            _remember(norm, mean, variance * (num_frames / (num_frames - 1)))
+        return normed.view_as(hidden)
     rows = mask.flatten().nonzero()[:, 0]
     frames = every.index_select(0, rows)
-    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    if len(frames) <= 1:
+    if num_frames <= 1:
         valid = _with_running_statistics(norm, frames)
     elif remember:
         valid = norm(frames)
@@ -47,3 +72,52 @@ def normalize(norm: nn.Module, hidden: Tensor, mask: Tensor | None, *, remember:
 
 def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
     return nn.functional.batch_norm(frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
+
+
+def _is_compiled_for(norm: nn.BatchNorm1d, frames: Tensor) -> bool:
+    types = (torch.float32, torch.bfloat16)
+    return frames.device.type == "cpu" and frames.dtype in types and norm.weight.dtype == torch.float32
+
+
+@torch.no_grad()
+def _remember(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None:
+    """Moves the running statistics as `norm` would, had it been called."""
+    norm.get_buffer("num_batches_tracked").add_(1)
+    momentum = norm.momentum or 0.0
+    for name, found in (("running_mean", mean), ("running_var", variance)):
+        running = norm.get_buffer(name)
+        running.lerp_(found.to(running.dtype), momentum)
+
+
+class _BatchNorm(torch.autograd.Function):
+    """Valid rows of frames (N, D) normalised, the others 0, with mean and variance (D) of each feature in float64."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: Tensor,
+        valid: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        eps: float,
+        dtype: torch.dtype | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        frames = frames.contiguous()
+        size = frames.shape[1]
+        mean, variance = (torch.empty(size, dtype=torch.float64) for _ in range(2))
+        normed = torch.empty_like(frames, dtype=frames.dtype if dtype is None else dtype)
+        given = (frames, valid, weight, bias, mean, variance, normed)
+        run_in_parts(partial(norm_kernel.forward, eps), [given], size)
+        ctx.eps = eps
+        ctx.save_for_backward(frames, valid, weight, mean, variance)
+        ctx.mark_non_differentiable(mean, variance)
+        return normed, mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_normed: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        frames, valid, weight, mean, variance = ctx.saved_tensors
+        d_frames, d_weight, d_bias = torch.empty_like(frames), torch.empty_like(weight), torch.empty_like(weight)
+        given = (d_normed.contiguous(), frames, valid, weight, mean, variance, d_frames, d_weight, d_bias)
+        run_in_parts(partial(norm_kernel.backward, ctx.eps), [given], len(weight))
+        return d_frames, None, d_weight, d_bias, None, None

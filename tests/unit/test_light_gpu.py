@@ -104,7 +104,7 @@ def test_a_gpu_computes_what_a_cpu_computes(batch: int) -> None:
     for cell, copy in zip(cells, there, strict=True):
         copy.load_state_dict(cell.state_dict())
     found = run_cells(there, [frames.cuda(), frames.flip(0).cuda()])
-    assert light_recurrence.takes(frames.cuda(), 0.0)
+    assert light_recurrence.takes(frames.cuda(), there[0].weight_hh_l0, 0.0)
     sum(output.square().sum() for output in found).backward()  # type: ignore[union-attr]
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one.cpu(), other, atol=1e-2, rtol=1e-2)  # TF32 has ten bits

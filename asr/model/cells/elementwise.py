@@ -49,6 +49,7 @@ class MinGRU(RecurrentCell):
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, by a parallel scan."""
+        projected = projected.to(self.weight_ih_l0.dtype)
         x_z, x_n = projected.chunk(2, -1)
         outputs: Tensor = _LinearRecurrence.apply(torch.sigmoid(-x_z), torch.sigmoid(x_z) * _positive(x_n), states[0])
         return outputs, (outputs[-1],)

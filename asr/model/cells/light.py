@@ -48,7 +48,7 @@ class LightGRU(RecurrentCell):
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, compiled where that is possible."""
-        if not takes(projected, self.product_eps):
+        if not takes(projected, self.weight_hh_l0, self.product_eps):
             return super().recur(projected, states, product_type)
         outputs = light_gru(projected, self.weight_hh_l0, states[0], self.product_eps, product_type)
         return outputs, (outputs[-1],)

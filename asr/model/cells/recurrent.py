@@ -93,13 +93,14 @@ class RecurrentCell(nn.Module):
         projected = self.project(frames, mask)
         half = product_type(frames.device)
         with _full_precision(frames.device.type):
-            outputs, states = self.recur(projected.to(self.weight_ih_l0.dtype), self._states_of(state, projected), half)
+            outputs, states = self.recur(projected, self._states_of(state, projected), half)
         final = tuple(value[None] for value in states)
         return outputs, final if self.num_states > 1 else final[0]
 
     def project(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """The input product (S, B, gates * H) of all `frames` (S, B, I) at once."""
-        return normalize(self.norm_ih, nn.functional.linear(frames, self.weight_ih_l0, self.bias_ih_l0), mask)
+        projected = nn.functional.linear(frames, self.weight_ih_l0, self.bias_ih_l0)
+        return normalize(self.norm_ih, projected, mask)
 
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
@@ -108,6 +109,7 @@ class RecurrentCell(nn.Module):
 
         Products with the state may round their factors to `product_type`, where that is faster.
         """
+        projected = projected.to(self.weight_ih_l0.dtype)
         products = tuple(self._products(*projected.shape[:2]))
         outputs = []
         for x in projected.unbind():
