@@ -84,6 +84,15 @@ def products(rows: Floats, columns: Floats, result: Floats) -> None:
             result[b, j + 1], result[b + 1, j + 1], result[b + 2, j + 1], result[b + 3, j + 1] = t0, t1, t2, t3
 
 
+@compiled(f"void({_MATRIX}, {_MATRIX}, {_TILES}, {_MATRIX})")
+def multiply(rows: Floats, columns: Floats, tiles: Integers, result: Floats) -> None:
+    """`products` in float32 if `tiles` is empty, else of the matrix unit's `tiles` of `columns`, in bfloat16."""
+    if tiles.size:
+        matrix_unit.products(rows, tiles, result)
+    else:
+        products(rows, columns, result)
+
+
 @compiled(f"void({_CUBE}, {_MATRIX}, {_TILES}, {_ROW}, {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True)
 def forward(
     inputs: Floats,
@@ -109,10 +118,7 @@ def forward(
     size = triple // 3
     u = np.empty((stop - start, triple), dtype=np.float32)
     for t in range(num_steps):
-        if tiles.size:
-            matrix_unit.products(states[t, start:stop], tiles, u)
-        else:
-            products(states[t, start:stop], weight, u)
+        multiply(states[t, start:stop], weight, tiles, u)
         for b in range(stop - start):
             a, recurrent, gate = inputs[t, start + b], u[b], gates[t, start + b]
             before, after, u_n = states[t, start + b], states[t + 1, start + b], recurrent_n[t, start + b]
@@ -185,7 +191,4 @@ def backward(
             d_recurrent_n[t, row] = d_u[b, 2 * size :]
             for j in range(size):
                 carried[b, j] = g[j] * gate[size + j]
-        if tiles_t.size:
-            matrix_unit.products(d_u, tiles_t, d_h)
-        else:
-            products(d_u, weight_t, d_h)
+        multiply(d_u, weight_t, tiles_t, d_h)

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
-from asr.model import matrix_unit
 from asr.model.bfloat16 import KINDS, read, write
-from asr.model.gru_kernel import products, tanh
+from asr.model.gru_kernel import multiply, tanh
 
 _MATRIX, _CUBE, _TILES = "float32[:, ::1]", "float32[:, :, ::1]", "int16[:, :, :, ::1]"
 _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
@@ -87,10 +86,7 @@ def forward(
     size = double // 2
     u, gate = np.empty((stop - start, double), dtype=np.float32), np.empty(double, dtype=np.float32)
     for t in range(num_steps):
-        if tiles.size:
-            matrix_unit.products(states[t, start:stop], tiles, u)
-        else:
-            products(states[t, start:stop], weight, u)
+        multiply(states[t, start:stop], weight, tiles, u)
         for b in range(stop - start):
             x, recurrent = inputs[t, start + b], u[b]
             before, after = states[t, start + b], states[t + 1, start + b]
@@ -163,10 +159,7 @@ def backward(
             if eps > 0:
                 through_normalisation(d_v, normed[t, row], scales[t, row])
                 d_products[t, row] = d_v
-        if tiles_t.size:
-            matrix_unit.products(d_u, tiles_t, d_h)
-        else:
-            products(d_u, weight_t, d_h)
+        multiply(d_u, weight_t, tiles_t, d_h)
     for b in range(num_rows):
         for j in range(size):
             d_start[start + b, j] = d_h[b, j] + carried[b, j]
