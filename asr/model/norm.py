@@ -52,16 +52,16 @@ def _normalized(
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
         return normed.masked_fill(~mask[..., None], 0)
-    every, num_frames = hidden.flatten(0, 1), int(mask.sum())
-    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    if num_frames > 1 and _is_compiled_for(norm, every):
-        normed, mean, variance = _BatchNorm.apply(every, mask.flatten(), norm.weight, norm.bias, norm.eps, dtype)
+    every, is_valid = hidden.flatten(0, 1), mask.flatten()
+    if _is_compiled_for(norm, every) and (num_frames := int(is_valid.sum())) > 1:
+        normed, mean, variance = _BatchNorm.apply(every, is_valid, norm.weight, norm.bias, norm.eps, dtype)
         if remember:
             _remember(norm, mean, variance * (num_frames / (num_frames - 1)))
         return normed.view_as(hidden)
-    rows = mask.flatten().nonzero()[:, 0]
+    rows = is_valid.nonzero()[:, 0]
     frames = every.index_select(0, rows)
-    if num_frames <= 1:
+    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
+    if len(frames) <= 1:
         valid = _with_running_statistics(norm, frames)
     elif remember:
         valid = norm(frames)
