@@ -1,28 +1,53 @@
-"""The `--decoder` option: names to configurations."""
+"""The options that say how to decode: names to configurations."""
 
 from __future__ import annotations
 
-from asr.decoding import (
-    AttentionDecoderConfig,
-    BeamDecoderConfig,
-    DecoderConfig,
-    GreedyDecoderConfig,
-    JointDecoderConfig,
-)
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
 from asr.errors import ConfigError, did_you_mean
 
+if TYPE_CHECKING:
+    from asr.decoding import DecoderConfig
 
-def parse_decoders(names: str, *, width: int) -> list[DecoderConfig]:
-    """The decoders called `names` (with commas between), searches with `width` beams.
+_WIDTH, _WIDTH_OF_LEXICON = 16, 64
+
+Width = Annotated[
+    int | None,
+    typer.Option(min=1, help="Beams that are kept; --decoder greedy has none. Default: 16, for lexicon 64."),
+]
+Words = Annotated[
+    Path | None,
+    typer.Option(
+        help="File of the only words that --decoder lexicon writes, the more readily the more often they stand there: "
+        "a list, any text, or lines of WORD<TAB>NUMBER."
+    ),
+]
+
+
+def parse_decoders(names: str, *, width: int | None = None, words: Path | None = None) -> list[DecoderConfig]:
+    """The decoders called `names` (with commas between), searches with `width` beams, the lexicon's those in `words`.
 
     Raises:
-        ConfigError: an unknown name, or one that stands twice.
+        ConfigError: an unknown name, or one that stands twice; `words` without the lexicon decoder or the other way round.
     """
+    from asr.decoding import (
+        AttentionDecoderConfig,
+        BeamDecoderConfig,
+        GreedyDecoderConfig,
+        JointDecoderConfig,
+        LexiconDecoderConfig,
+    )
+
+    wide = width or _WIDTH
     known: dict[str, DecoderConfig] = {
         "greedy": GreedyDecoderConfig(),
-        "beam": BeamDecoderConfig(width=width),
-        "attention": AttentionDecoderConfig(width=width),
-        "joint": JointDecoderConfig(width=width),
+        "beam": BeamDecoderConfig(width=wide),
+        "lexicon": LexiconDecoderConfig(width=width or _WIDTH_OF_LEXICON, words=words or Path()),
+        "attention": AttentionDecoderConfig(width=wide),
+        "joint": JointDecoderConfig(width=wide),
     }
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
@@ -30,4 +55,20 @@ def parse_decoders(names: str, *, width: int) -> list[DecoderConfig]:
             raise ConfigError(f"--decoder {names}: unknown decoder '{name}'{did_you_mean(name, known)}")
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"--decoder {names}: each decoder may stand once")
+    if "lexicon" in wanted and words is None:
+        raise ConfigError(f"--decoder {names}: say with --words FILE which words the lexicon decoder may write")
+    if "lexicon" not in wanted and words is not None:
+        raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, found --decoder {names}")
     return [known[name] for name in wanted]
+
+
+def parse_decoder(name: str, *, width: int | None = None, words: Path | None = None) -> DecoderConfig:
+    """The one decoder called `name`, as of `parse_decoders`.
+
+    Raises:
+        ConfigError: also for several.
+    """
+    choice, *others = parse_decoders(name, width=width, words=words)
+    if others:
+        raise ConfigError(f"--decoder {name}: transcribing takes one decoder")
+    return choice

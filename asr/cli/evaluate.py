@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.decoder_option import Width, Words, parse_decoders
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError, ScoringError
@@ -36,8 +37,11 @@ def evaluate(
     model: Models,
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
-    decoder: Annotated[str, typer.Option(help="greedy, beam, attention, joint; with commas for several.")] = "greedy",
-    width: Annotated[int, typer.Option(min=1, help="Beams that are kept; --decoder greedy has none.")] = 16,
+    decoder: Annotated[
+        str, typer.Option(help="greedy, beam, lexicon, attention, joint; with commas for several.")
+    ] = "greedy",
+    width: Width = None,
+    words: Words = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
     by: Annotated[
         list[str] | None,
@@ -57,9 +61,9 @@ def evaluate(
     - `asr evaluate --model runs/ls --data librispeech:test-clean,test-other --root ~/corpora --by speaker`
     - `asr evaluate --model runs/mine --data speechocean762:test --root ~/corpora --by group --by sex`
     - `asr evaluate --model runs/gru --model runs/lstm/model.pt --data test.jsonl --json results.json`
+    - `asr evaluate --model runs/mine --data test.jsonl --decoder beam,lexicon --words words.txt`
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
-    from asr.cli.decoder_option import parse_decoders
     from asr.evaluation import evaluate_subsets, open_subsets
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
@@ -72,7 +76,7 @@ def evaluate(
     check_outputs({"--json": json_file, "--report": report})
     _check_models(model)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
-    decoders = parse_decoders(decoder, width=width)
+    decoders = parse_decoders(decoder, width=width, words=words)
     found = evaluate_subsets(
         model[0],
         subsets,

@@ -4,7 +4,7 @@ Decided here: how a path of frames becomes a text. Adding a decoder: its file, a
 """
 
 from asr.decoding.attention import AttentionDecoderConfig, JointDecoderConfig
-from asr.decoding.beam import BeamDecoderConfig
+from asr.decoding.beam import BeamDecoderConfig, LexiconDecoderConfig
 from asr.decoding.decoder import Decoder, DecoderConfig, build_decoder
 from asr.decoding.greedy import GreedyDecoderConfig
 from asr.decoding.hypothesis import Hypothesis
@@ -17,5 +17,6 @@ __all__ = [
     "GreedyDecoderConfig",
     "Hypothesis",
     "JointDecoderConfig",
+    "LexiconDecoderConfig",
     "build_decoder",
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -39,19 +40,33 @@ class BeamDecoderConfig(Section):
         return self
 
 
+class LexiconDecoderConfig(BeamDecoderConfig):
+    """Prefix beam search that writes nothing but given words, the more probably the more often they are given."""
+
+    kind: Literal["lexicon"] = "lexicon"  # type: ignore[assignment]
+    words: Path = Field(description="file of the words: a list, any text that has them, or WORD<TAB>NUMBER")
+    weight: float = Field(default=0.4, ge=0, description="of the words' log-probabilities beside the frames'; 0: none")
+    width: int = Field(default=64, ge=1, le=4096, description="prefixes kept after each frame")
+
+
 class BeamDecoder:
     """Up to `num_best` different texts, scored with the log-probability of their tokens over all alignments kept.
 
-    Token sequences that read the same (a space at the end, say) count once, with the score of the most probable.
+    Token sequences that read the same (a space at the end, say) count once, with the score of the most probable. With a
+    lexicon, texts whose last word is not finished do not count; where there are no others, the best one without that word.
     """
 
     def __init__(self, config: BeamDecoderConfig, tokenizer: Tokenizer) -> None:
-        from asr.decoding import alignment, prefix_search
+        from asr.decoding import alignment, prefix_search, word_tree
 
         self.config = config
         self.tokenizer = tokenizer
         self._prefix_search = prefix_search
         self._alignment = alignment
+        self._words = word_tree.ANYTHING
+        if isinstance(config, LexiconDecoderConfig):
+            counts = word_tree.count_words(config.words, tokenizer)
+            self._words = word_tree.word_tree(counts, tokenizer, config.weight)
 
     def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """The readings of each utterance, as `Decoder.decode` says; as many at a time as torch has threads."""
@@ -67,16 +82,35 @@ class BeamDecoder:
     def _decode_one(self, log_probs: npt.NDArray[np.float32]) -> list[Hypothesis]:
         search = self._prefix_search
         floor = self.config.min_token_log_prob
-        tree, nodes, scores = search.search(log_probs, self.config.width, -math.inf if floor is None else floor)
+        tree, nodes, scores = search.search(
+            log_probs, self.config.width, -math.inf if floor is None else floor, self._words
+        )
+        totals = scores[:, search.TOTAL]
+        # A word that the text's end cuts off was worth what it could still have become.
+        ahead, ended = self._words.worth[tree[nodes, search.WORDS]].T
+        finished = totals + (ended - ahead)
+        if finished.max() > -math.inf:
+            totals = finished
         found: dict[str, Hypothesis] = {}
-        for node, score in zip(nodes, scores[:, search.TOTAL].tolist(), strict=True):
+        for place in np.argsort(-totals, kind="stable").tolist():
+            node, score = int(nodes[place]), float(totals[place])
             if len(found) == self.config.num_best or score == -math.inf:
                 break
             path = search.spell(tree, node)
             tokens = path[1:, 0].tolist()
-            text = self.tokenizer.decode(tokens)
+            length = self._finished_length(tree, node, len(tokens))
+            text = self.tokenizer.decode(tokens[:length])
             if text not in found:
                 frames = self._alignment.surest_frames(log_probs, path).tolist() if tokens else []
-                found[text] = Hypothesis(text=text, score=score, tokens=tuple(tokens), frames=tuple(frames))
+                found[text] = Hypothesis(
+                    text=text, score=score, tokens=tuple(tokens[:length]), frames=tuple(frames[:length])
+                )
         # Only a frame in which everything is impossible leaves nothing.
         return list(found.values()) or [Hypothesis(text="", score=-math.inf)]
+
+    def _finished_length(self, tree: npt.NDArray[np.int32], node: int, length: int) -> int:
+        """How many tokens of the `length` ones up to `node` there are when an unfinished word at their end is left out."""
+        search = self._prefix_search
+        while self._words.worth[tree[node, search.WORDS], 1] == -math.inf:
+            node, length = tree[node, search.PARENT], length - 1
+        return length

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from asr.decoding.attention import AttentionDecoderConfig, AttentionSearch, JointDecoderConfig
-from asr.decoding.beam import BeamDecoder, BeamDecoderConfig
+from asr.decoding.beam import BeamDecoder, BeamDecoderConfig, LexiconDecoderConfig
 from asr.decoding.greedy import GreedyDecoder, GreedyDecoderConfig
 from asr.decoding.hypothesis import Hypothesis
 from asr.errors import ConfigError
@@ -16,7 +16,8 @@ from asr.model.attention import AttentionDecoder
 from asr.text.tokenizer import Tokenizer
 
 DecoderConfig = Annotated[
-    GreedyDecoderConfig | BeamDecoderConfig | AttentionDecoderConfig | JointDecoderConfig, Field(discriminator="kind")
+    GreedyDecoderConfig | BeamDecoderConfig | LexiconDecoderConfig | AttentionDecoderConfig | JointDecoderConfig,
+    Field(discriminator="kind"),
 ]
 
 
@@ -42,7 +43,7 @@ def build_decoder(config: DecoderConfig, tokenizer: Tokenizer, attention: Attent
     """The decoder that `config` describes, writing with `tokenizer`, and asking the model's `attention` where it has one.
 
     Raises:
-        ConfigError: the model has no attention decoder, and `config` asks for it.
+        ConfigError: the model has no attention decoder, and `config` asks for it; or there are no words in its file.
     """
     match config:
         case GreedyDecoderConfig():

@@ -1,12 +1,12 @@
 """The compiled heart of the beam decoder: prefix search, and the frames of what it found.
 
 Prefixes are nodes of a tree kept in arrays, a row of `tree` for each: parent, token, first child, next sibling, first and
-last frame in the beam, place in the beam. A prefix keeps two log-probabilities, over all its alignments that end in a blank
-and that end in its last token; where two ways lead to one prefix, they are added.
+last frame in the beam, place in the beam, place in the tree of words that may be written. A prefix keeps two
+log-probabilities, over all its alignments that end in a blank and that end in its last token; where two ways lead to one
+prefix, they are added.
 
-A language model would enter at one point: the gain in `_collect_extensions` becomes the frame's log-probability plus the
-weighted one of the language model for that token in the context of the prefix, and the context, an int, becomes one more
-column of `tree`, set in `_move_beam`. `_likeliest` then has to pass on more tokens than fit in the beam.
+Words (`word_tree.py`) enter where a prefix is followed by a token: what that is worth is added to the frame's
+log-probability, and the place in their tree is a column of `tree`. A language model would enter there too.
 
 Source: Graves and Jaitly 2014, "Towards End-to-End Speech Recognition with Recurrent Neural Networks", algorithm 1, and
 Hannun et al. 2014, "First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs".
@@ -19,10 +19,10 @@ import math
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
+from asr.decoding.word_tree import ANYTHING, NONE, WORDS_TYPE, Words, WordTree, walk
 
-PARENT, TOKEN, CHILD, SIBLING, FIRST, LAST, PLACE = range(7)
+PARENT, TOKEN, CHILD, SIBLING, FIRST, LAST, PLACE, WORDS = range(8)
 BLANK, SPOKEN, TOTAL = range(3)
-NONE = -1
 # Wider than what rounding can do to a sum of log-probabilities, narrower than any difference that matters.
 _ROUNDING = 1e-6
 
@@ -80,9 +80,17 @@ def _find_child(tree: Integers, parent: int, token: int) -> int:
     return int(node)
 
 
-@compiled("int64(float32[::1], int32[:, ::1], int64[::1], float64[:, ::1], int64[:, ::1], float64[:, ::1])")
+@compiled(
+    f"int64(float32[::1], int32[:, ::1], int64[::1], float64[:, ::1], int64[:, ::1], float64[:, ::1], {WORDS_TYPE})"
+)
 def _collect_stays(
-    row: Floats, tree: Integers, beam: Integers, scores: Floats, keys: Integers, new_scores: Floats
+    row: Floats,
+    tree: Integers,
+    beam: Integers,
+    scores: Floats,
+    keys: Integers,
+    new_scores: Floats,
+    words: Words,
 ) -> int:
     """How many candidates there are when each prefix of the beam stays what it is, by a blank or a repeat.
 
@@ -95,13 +103,15 @@ def _collect_stays(
         parent = tree[beam[place], PARENT]
         if parent != NONE and tree[parent, PLACE] != NONE:
             state = BLANK if tree[parent, TOKEN] == token else TOTAL
-            spoken = _log_add(spoken, scores[tree[parent, PLACE], state] + row[token])
+            _, gain = walk(words, tree[parent, WORDS], token)
+            spoken = _log_add(spoken, scores[tree[parent, PLACE], state] + row[token] + gain)
         size = _insert(keys, new_scores, size, place, 0, scores[place, TOTAL] + row[0], spoken)
     return size
 
 
 @compiled(
-    "int64(float32[::1], int32[:, ::1], int64[::1], float64[:, ::1], int64[::1], int64, int64[:, ::1], float64[:, ::1])"
+    "int64(float32[::1], int32[:, ::1], int64[::1], float64[:, ::1], int64[::1], int64, int64[:, ::1], float64[:, ::1], "
+    f"{WORDS_TYPE})"
 )
 def _collect_extensions(
     row: Floats,
@@ -112,6 +122,7 @@ def _collect_extensions(
     size: int,
     keys: Integers,
     new_scores: Floats,
+    words: Words,
 ) -> int:
     """How many candidates there are, `size` before, after each prefix of the beam was followed by each of `likely`."""
     for place in range(len(beam)):
@@ -125,12 +136,22 @@ def _collect_extensions(
             spoken = scores[place, BLANK] + gain if token == last else best
             node = _find_child(tree, beam[place], token)
             if spoken > -math.inf and (node == NONE or tree[node, PLACE] == NONE):
-                size = _insert(keys, new_scores, size, place, token, -math.inf, spoken)
+                place_of_words, worth_of_token = walk(words, tree[beam[place], WORDS], token)
+                if place_of_words != NONE:
+                    size = _insert(keys, new_scores, size, place, token, -math.inf, spoken + worth_of_token)
     return size
 
 
-@compiled("int64(int32[:, ::1], int64, int64[::1], int64[::1], int64[:, ::1], int64)")
-def _move_beam(tree: Integers, num_nodes: int, beam: Integers, new_beam: Integers, keys: Integers, frame: int) -> int:
+@compiled(f"int64(int32[:, ::1], int64, int64[::1], int64[::1], int64[:, ::1], int64, {WORDS_TYPE})")
+def _move_beam(
+    tree: Integers,
+    num_nodes: int,
+    beam: Integers,
+    new_beam: Integers,
+    keys: Integers,
+    frame: int,
+    words: Words,
+) -> int:
     """How many nodes `tree` has after `new_beam` was filled with the nodes that `keys` mean, seen from `beam`."""
     tree[beam, PLACE] = NONE
     for place in range(len(new_beam)):
@@ -144,14 +165,16 @@ def _move_beam(tree: Integers, num_nodes: int, beam: Integers, new_beam: Integer
                 tree[node, PARENT], tree[node, TOKEN], tree[node, CHILD] = parent, token, NONE
                 tree[node, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], node
                 tree[node, FIRST] = frame
+                tree[node, WORDS], _ = walk(words, tree[parent, WORDS], token)
         tree[node, PLACE] = place
         tree[node, LAST] = frame
         new_beam[place] = node
     return num_nodes
 
 
-@compiled("Tuple((int32[:, ::1], int64[::1], float64[:, ::1]))(float32[:, ::1], int64, float64)")
-def search(log_probs: Floats, width: int, min_token_log_prob: float) -> tuple[Integers, Integers, Floats]:
+def search(
+    log_probs: Floats, width: int, min_token_log_prob: float, words: WordTree = ANYTHING
+) -> tuple[Integers, Integers, Floats]:
     """The prefix tree, and the nodes and scores (BLANK, SPOKEN, TOTAL) of the last beam, the best first.
 
     Ties go to the prefix that was in the beam, then to the extension of the better prefix, then to the likelier token,
@@ -161,28 +184,39 @@ def search(log_probs: Floats, width: int, min_token_log_prob: float) -> tuple[In
         log_probs: (S, V), blank at 0, without NaN.
         width: prefixes kept after each frame.
         min_token_log_prob: a prefix is extended only by tokens at least as probable as this; -inf: by any.
+        words: no prefix leaves their tree; the last word may be unfinished.
     """
+    found: tuple[Integers, Integers, Floats] = _search(log_probs, width, min_token_log_prob, (*words,))
+    return found
+
+
+@compiled(f"Tuple((int32[:, ::1], int64[::1], float64[:, ::1]))(float32[:, ::1], int64, float64, {WORDS_TYPE})")
+def _search(
+    log_probs: Floats, width: int, min_token_log_prob: float, words: Words
+) -> tuple[Integers, Integers, Floats]:
     num_frames, vocabulary = log_probs.shape
-    tree = np.empty((1 + num_frames * width, 7), np.int32)
+    tree = np.empty((1 + num_frames * width, 8), np.int32)
     tree[0] = NONE
-    tree[0, TOKEN] = tree[0, PLACE] = 0
+    tree[0, TOKEN] = tree[0, PLACE] = tree[0, WORDS] = 0
     num_nodes = 1
     beam = np.zeros(1, np.int64)
     scores = np.array([[0.0, -math.inf, 0.0]])
-    # Of one prefix's extensions at most `width` survive; one more token, for repeating the last one is less probable.
-    likely = np.empty(min(width + 1, vocabulary - 1), np.int64)
+    # What words are worth is at most 0, so bounds and orders that leave it out hold.
+    # Of one prefix's extensions at most `width` survive; one more token, for repeating the last one is less probable. But
+    # where not all may be written, any of them may be the first that may.
+    likely = np.empty(vocabulary - 1 if words[0].size else min(width + 1, vocabulary - 1), np.int64)
     for frame in range(num_frames):
         row = log_probs[frame]
         keys, new_scores = np.empty((width, 2), np.int64), np.empty((width, 3))
-        size = _collect_stays(row, tree, beam, scores, keys, new_scores)
+        size = _collect_stays(row, tree, beam, scores, keys, new_scores, words)
         bound = min_token_log_prob
         if size == width and scores[0, TOTAL] > -math.inf:
             # What is below cannot enter even behind the best prefix.
             bound = max(bound, new_scores[size - 1, TOTAL] - scores[0, TOTAL] - _ROUNDING)
         num_likely = _likeliest(row, bound, likely)
-        size = _collect_extensions(row, tree, beam, scores, likely[:num_likely], size, keys, new_scores)
+        size = _collect_extensions(row, tree, beam, scores, likely[:num_likely], size, keys, new_scores, words)
         new_beam = np.empty(size, np.int64)
-        num_nodes = _move_beam(tree, num_nodes, beam, new_beam, keys, frame)
+        num_nodes = _move_beam(tree, num_nodes, beam, new_beam, keys, frame, words)
         beam, scores = new_beam, new_scores[:size]
     return tree, beam, scores
 

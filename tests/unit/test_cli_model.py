@@ -260,10 +260,33 @@ def test_a_model_without_attention_says_what_to_do(
 
 
 def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
-    file = resource("data", "models", "english_small", "model.pt")
-    assert file.stat().st_size < 16e6
-    assert not load_checkpoint(file).experiment.keys() & {"init", "splits"}
+    folder = resource("data", "models", "english_small")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 16e6
+    assert not load_checkpoint(folder / "model.pt").experiment.keys() & {"init", "splits"}
     clip = resource("data", "spoken_commands", "clip.opus")
     record = json.loads(cli("transcribe", clip, "--decoder", "greedy", "--format", "json"))
     assert set(record["text"]) <= set("abcdefghijklmnopqrstuvwxyz' ")
     assert len(record["text"].split()) > 2
+    words = {line.split("\t")[0] for line in (folder / "words.tsv").read_text(encoding="utf-8").splitlines()}
+    heard = cli("transcribe", clip).split("\t")[-1].split()
+    assert len(heard) > 2
+    assert set(heard) <= words
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--decoder lexicon", "say with --words FILE which words the lexicon decoder may write"),
+        ("--decoder beam --words words.txt", "only --decoder lexicon keeps to given words"),
+        ("--decoder lexicon --words no.txt", "no.txt: cannot read the words"),
+    ],
+)
+def test_the_lexicon_decoder_wants_its_words(
+    options: str, complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path
+) -> None:
+    clip = resource("data", "spoken_commands", "clip.opus")
+    monkeypatch.setattr(sys, "argv", ["asr", "transcribe", str(clip), "--model", str(model), *options.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line

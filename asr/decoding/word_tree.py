@@ -1,0 +1,140 @@
+"""The words that a decoder may write and how probable each is, as a tree of characters in arrays, for compiled code to walk.
+
+Tokens are walked along character by character, so that every spelling of a word in tokens is allowed, whatever the
+tokenizer. A space leads from the end of a word back to the root. On the way through a word each place is worth the most
+probable word that it may become, so that an improbable beginning is known as such before the word is over (Ortmanns, Ney &
+Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition").
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from asr.compiled import Floats, Integers, compiled
+from asr.errors import ConfigError
+from asr.text.normalize import SPACE_MARK
+from asr.text.tokenizer import Tokenizer
+
+NONE = -1
+ROOT = 0
+AHEAD, ENDED = range(2)
+_NAMED_AT_MOST = 3
+_LOG = logging.getLogger(__name__)
+
+
+class WordTree(NamedTuple):
+    """Where each character leads, what that is worth, and what characters tokens are made of.
+
+    Attributes:
+        follow: the place (P, C) behind each place and character, NONE where no word goes on so; empty if all may be written.
+        worth: weighted log-probabilities (P, 2) of the most probable word through each place, and of the word that ends
+            there, -inf if none does; 0 at the root.
+        spelling: the characters (V, L) of each token, then NONE.
+    """
+
+    follow: Integers
+    worth: Floats
+    spelling: Integers
+
+
+ANYTHING = WordTree(np.zeros((0, 0), np.int32), np.zeros((1, 2)), np.zeros((0, 0), np.int32))
+
+
+# What compiled code knows a `WordTree` as.
+Words = tuple[Integers, Floats, Integers]
+WORDS_TYPE = "Tuple((int32[:, ::1], float64[:, ::1], int32[:, ::1]))"
+
+
+@compiled(f"Tuple((int64, float64))({WORDS_TYPE}, int64, int64)")
+def walk(words: Words, place: int, token: int) -> tuple[int, float]:
+    """The place behind `token` from `place` on, NONE if there is none, and what is gained on the way, at most 0.
+
+    Where all may be written, it is always the same one, and nothing is gained.
+    """
+    follow, worth, spelling = words
+    gain = 0.0
+    if follow.size == 0:
+        return place, gain
+    for character in spelling[token]:
+        if character == NONE:
+            break
+        after = follow[place, character]
+        if after == NONE:
+            return NONE, gain
+        # To the root means that the word is over, and what it could have become is not worth anything any more.
+        gain += (
+            worth[place, ENDED] - worth[place, AHEAD] if after == ROOT else worth[after, AHEAD] - worth[place, AHEAD]
+        )
+        place = after
+    return place, gain
+
+
+def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
+    """How often each word stands in the text file `path`, as `tokenizer` normalises them.
+
+    A line of the form WORD<TAB>NUMBER stands for so many.
+
+    Raises:
+        ConfigError: the file cannot be read, or has no words.
+    """
+    counts: Counter[str] = Counter()
+    try:
+        with path.open(encoding="utf-8-sig") as lines:
+            for line in lines:
+                text, _, number = line.rstrip().partition("\t")
+                is_counted = number.isdecimal()
+                for word in tokenizer.normalize(text if is_counted else line).split():
+                    counts[word] += int(number) if is_counted else 1
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the words: {error}") from error
+    counts = +counts  # without those that stand there no times
+    if not counts:
+        raise ConfigError(
+            f"{path}: no words; expected a list of them, any text that has them, or lines of WORD<TAB>NUMBER"
+        )
+    return counts
+
+
+def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) -> WordTree:
+    """The tree of the words of `counts`, in the normal form of `tokenizer`, each as probable as it is frequent.
+
+    Logarithms count `weight`. Words that the tokenizer cannot spell are told and left out.
+
+    Raises:
+        ConfigError: it can spell none of them.
+    """
+    pieces = [piece.replace(SPACE_MARK, " ") for piece in tokenizer.pieces]
+    numbers = {character: number for number, character in enumerate(sorted({" "}.union(*pieces[1:])))}
+    known = {word: count for word, count in counts.items() if numbers.keys() >= set(word)}
+    if len(known) < len(counts):
+        strange = [word for word in counts if word not in known]
+        named = ", ".join(f"'{word}'" for word in strange[:_NAMED_AT_MOST])
+        complaint = f"{len(strange)} of the words have characters that the model cannot write, such as {named}"
+        if not known:
+            raise ConfigError(f"{complaint}, and no others are left")
+        _LOG.warning("%s; they are left out", complaint)
+    table, worth = [[NONE] * len(numbers)], [[0.0, 0.0]]
+    table[ROOT][numbers[" "]] = ROOT
+    total = sum(known.values())
+    for word, count in known.items():
+        place, value = ROOT, weight * math.log(count / total)
+        for character in word:
+            if table[place][numbers[character]] == NONE:
+                table[place][numbers[character]] = len(table)
+                table.append([NONE] * len(numbers))
+                worth.append([-math.inf, -math.inf])
+            place = table[place][numbers[character]]
+            worth[place][AHEAD] = max(worth[place][AHEAD], value)
+        worth[place][ENDED] = value
+        table[place][numbers[" "]] = ROOT
+    spelling = np.full((len(pieces), max(map(len, pieces[1:]))), NONE, np.int32)
+    for row, piece in zip(spelling[1:], pieces[1:], strict=True):
+        row[: len(piece)] = [numbers[character] for character in piece]
+    return WordTree(np.array(table, np.int32), np.array(worth), spelling)

@@ -1,0 +1,104 @@
+"""The lexicon decoder writes given words only, and of these the text that is most probable with its words."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from spellers import grid, grid_of, letters
+from torch import Tensor
+
+from asr.decoding import BeamDecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
+from asr.decoding.word_tree import count_words, word_tree
+from asr.errors import ConfigError
+from asr.text import BpeTokenizerConfig, Tokenizer, train_tokenizer
+
+
+def decode(log_probs: Tensor, config: BeamDecoderConfig, tokenizer: Tokenizer | None = None) -> list[Hypothesis]:
+    decoder = build_decoder(config, tokenizer or letters(log_probs.shape[1]))
+    return decoder.decode(log_probs[None], torch.tensor([len(log_probs)]))[0]
+
+
+def in_file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "words.txt"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("words")
+
+
+@given(
+    num_frames=st.integers(1, 6),
+    words=st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(1, 5), min_size=1, max_size=4),
+    weight=st.sampled_from([0.0, 0.5, 2.0]),
+    seed=st.integers(0, 10**6),
+    sharpness=st.sampled_from([0.3, 1.0, 3.0]),
+)
+def test_it_is_the_search_for_everything_with_other_texts_left_out(
+    folder: Path, num_frames: int, words: dict[str, int], weight: float, seed: int, sharpness: float
+) -> None:
+    """A beam as wide as there are prefixes finds all texts; those of listed words are weighted here by the definition."""
+    log_probs = grid(num_frames, 4, seed=seed, sharpness=sharpness)
+    path = in_file(folder, "".join(f"{word}\t{count}\n" for word, count in words.items()))
+    found = decode(log_probs, LexiconDecoderConfig(words=path, weight=weight, width=4096, num_best=4096))
+    total = sum(words.values())
+    expected: dict[str, float] = {}
+    for reading in decode(log_probs, BeamDecoderConfig(width=4096, num_best=4096)):
+        if all(word in words for word in reading.text.split()):
+            logs = [math.log(words[word] / total) for word in reading.text.split()]
+            expected[reading.text] = reading.score + weight * sum(logs)
+    assert {reading.text: reading.score for reading in found} == pytest.approx(expected, abs=1e-9)
+    scores = [reading.score for reading in found]
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_nearest_word_is_written(tmp_path: Path) -> None:
+    log_probs = grid_of("ab_cc", 6)
+    assert decode(log_probs, BeamDecoderConfig())[0].text == "ab c"
+    best = decode(log_probs, LexiconDecoderConfig(words=in_file(tmp_path, "ab\ncd\n")))[0]
+    assert best.text == "ab cd"
+    assert len(best.frames) == len(best.tokens) == 5
+
+
+def test_an_unfinished_last_word_is_left_out_where_nothing_else_is_possible(tmp_path: Path) -> None:
+    log_probs = grid_of("ab_a", 4, sure=1.0)
+    best = decode(log_probs, LexiconDecoderConfig(words=in_file(tmp_path, "ab abb")))[0]
+    assert (best.text, best.tokens, best.frames) == ("ab", (2, 3, 1), (0, 1, 2))
+
+
+def test_words_may_be_spelt_in_any_pieces(tmp_path: Path) -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, BpeTokenizerConfig(size=20))
+    path = in_file(tmp_path, "The cat, the mat!")
+    for text, is_there in (("the mat", True), ("cat the", True), ("the sat", False)):
+        tokens = tokenizer.encode(text)
+        log_probs = torch.full((2 * len(tokens), tokenizer.size), -9.0)
+        log_probs[1::2, 0] = 0.0
+        log_probs[torch.arange(0, 2 * len(tokens), 2), torch.tensor(tokens)] = 0.0
+        best = decode(log_probs.log_softmax(-1), LexiconDecoderConfig(words=path), tokenizer)[0]
+        assert (best.text == text) == is_there
+        assert set(best.text.split()) <= {"the", "cat", "mat"}
+
+
+def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
+    tokenizer = letters(27)
+    assert count_words(in_file(tmp_path, "\ufeffBad\ncab\n"), tokenizer) == {"bad": 1, "cab": 1}
+    assert count_words(in_file(tmp_path, "a bad cab, a cab"), tokenizer) == {"a": 2, "bad": 1, "cab": 2}
+    assert count_words(in_file(tmp_path, "cab\t12\nbad\t3\ndab\t0\n"), tokenizer) == {"cab": 12, "bad": 3}
+
+
+def test_words_that_cannot_be_written_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    word_tree({"cab": 1, "zebra": 2}, letters(5), 1.0)
+    assert "1 of the words have characters that the model cannot write, such as 'zebra'" in caplog.text
+    with pytest.raises(ConfigError, match="no others are left"):
+        word_tree({"zebra": 2}, letters(5), 1.0)
+    for text, complaint in (("\n \n", "no words"), (None, "cannot read the words")):
+        path = tmp_path / "nothing" if text is None else in_file(tmp_path, text)
+        with pytest.raises(ConfigError, match=complaint):
+            build_decoder(LexiconDecoderConfig(words=path), letters(5))
