@@ -6,6 +6,7 @@ skipped; one that was cut off goes on; one that was made from other inputs stops
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -18,6 +19,7 @@ from pydantic import ValidationError
 
 from asr.atomic import write_text
 from asr.config import Tree
+from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
 from asr.experiment import Experiment, Run
 from asr.training.distributed import join_workers
@@ -210,10 +212,23 @@ def stage_inputs(run: Run, name: str) -> Tree:
 
 
 def _own_files(run: Run, name: str) -> Tree:
-    """Paths of the user's own files that the result of the stage `name` depends on; a training does not on those to test."""
+    """The user's own files that the result of the stage `name` depends on; a training does not on those to test."""
     is_of_training = name in ("train", "average")
     paths = {split: str(path.resolve()) for split, path in run.recipe.files.items()}
-    return {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
+    files = {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
+    if name == "evaluate":
+        # By what is in them: such a list is edited, and tried again.
+        lists = [decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)]
+        files |= {f"words of {path}": _digest(path) for path in lists}
+    return files
+
+
+def _digest(path: Path) -> str:
+    """Of what is in the file `path`; "" where none can be read, which whoever needs it will say."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""
 
 
 def _in_todays_words(inputs: Tree, now: Tree) -> Tree:

@@ -79,6 +79,16 @@ def test_only_what_depends_on_a_change_is_done_again(
     assert done == repeated
 
 
+def test_a_changed_list_of_words_is_tried_again(tmp_path: Path, done: list[str]) -> None:
+    words = tmp_path / "words.txt"
+    decoders = f"decoders=[{{kind: lexicon, words: {words}}}]"
+    for text, repeated in (("one", list(STAGES)), ("one", []), ("one two", ["evaluate"])):
+        words.write_text(text, encoding="utf-8")
+        done.clear()
+        run_stages(make_run(tmp_path / "run", decoders), STAGES)
+        assert done == repeated
+
+
 @pytest.mark.parametrize(
     ("override", "message"),
     [
