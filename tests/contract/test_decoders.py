@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,13 +11,13 @@ from ragged import shaken
 from spellers import grid, grid_of, letters
 
 from asr.config import Section, sections_in
-from asr.decoding import Decoder, DecoderConfig, Hypothesis, build_decoder
+from asr.decoding import Decoder, DecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
 from asr.errors import AsrError
 from asr.model.attention import AttentionConfig, AttentionDecoder
 
 VOCABULARY = 6
 LENGTHS = (30, 0, 1, 17, 29)
-KINDS = list(sections_in(DecoderConfig))
+KINDS = {kind.model_fields["kind"].default: kind for kind in sections_in(DecoderConfig)}
 
 
 class WithFrames:
@@ -34,19 +35,27 @@ class WithFrames:
         return self._decoder.decode(log_probs, num_frames, log_probs)
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.__name__)
-def decoder(request: pytest.FixtureRequest) -> WithFrames:
-    return WithFrames(request.param())
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("words") / "words.txt"
+    path.write_text("a b c d ab cc bad cab", encoding="utf-8")
+    return path
 
 
-@pytest.fixture(
-    scope="module",
-    params=[kind for kind in KINDS if kind().kind not in {"attention", "joint"}],
-    ids=lambda kind: kind.__name__,
-)
-def ctc_decoder(request: pytest.FixtureRequest) -> Decoder:
+def config_of(kind: str, words: Path) -> Section:
+    """The defaults; words, where a decoder is told which there are, all alike."""
+    return LexiconDecoderConfig(words=words, weight=0.0) if kind == "lexicon" else KINDS[kind]()
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def decoder(request: pytest.FixtureRequest, words: Path) -> WithFrames:
+    return WithFrames(config_of(request.param, words))
+
+
+@pytest.fixture(scope="module", params=[kind for kind in KINDS if kind not in {"attention", "joint"}])
+def ctc_decoder(request: pytest.FixtureRequest, words: Path) -> Decoder:
     """What reads nothing but log-probabilities, so that these decide what it says."""
-    return build_decoder(request.param(), letters(VOCABULARY))
+    return build_decoder(config_of(request.param, words), letters(VOCABULARY))
 
 
 @pytest.fixture(scope="module")
