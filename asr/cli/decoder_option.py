@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _WIDTH, _WIDTH_OF_LEXICON = 16, 64
 
+Decoders = Annotated[str, typer.Option(help="greedy, beam, lexicon, attention, joint; with commas for several.")]
 Width = Annotated[
     int | None,
     typer.Option(min=1, help="Beams that are kept; --decoder greedy has none. Default: 16, for lexicon 64."),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.decoder_option import Width, Words, parse_decoders
+from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError, ScoringError
@@ -37,9 +37,7 @@ def evaluate(
     model: Models,
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
-    decoder: Annotated[
-        str, typer.Option(help="greedy, beam, lexicon, attention, joint; with commas for several.")
-    ] = "greedy",
+    decoder: Decoders = "greedy",
     width: Width = None,
     words: Words = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
