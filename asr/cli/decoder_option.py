@@ -23,7 +23,7 @@ Words = Annotated[
     Path | None,
     typer.Option(
         help="File of the only words that --decoder lexicon writes, the more readily the more often they stand there: "
-        "a list, any text, or lines of WORD<TAB>NUMBER."
+        "a list, any text, or lines of a word, a tab and a number."
     ),
 ]
 
@@ -59,7 +59,7 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
     if "lexicon" in wanted and words is None:
         raise ConfigError(f"--decoder {names}: say with --words FILE which words the lexicon decoder may write")
     if "lexicon" not in wanted and words is not None:
-        raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, found --decoder {names}")
+        raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")
     return [known[name] for name in wanted]
 
 

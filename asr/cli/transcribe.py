@@ -12,9 +12,7 @@ from asr.cli.decoder_option import Width, Words, parse_decoder
 from asr.cli.model_option import ModelsOrDefault
 
 _DEFAULT_MODEL = ("data", "models", "english_small")
-_ABOUT_DEFAULT_MODEL = (
-    "no --model: the small English model, which hears many words wrong and knows 21,000; data/models has its card"
-)
+_ABOUT_DEFAULT_MODEL = "no --model: the small English model, which hears many words wrong; data/models has its card"
 
 
 def transcribe(
@@ -26,7 +24,8 @@ def transcribe(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="greedy, beam, lexicon, attention or joint. Default: beam; without --model, lexicon and its words."
+            help="greedy, beam, lexicon, attention or joint. Default: beam; with --words, or the words that come along with "
+            "the model where --model is not given, lexicon."
         ),
     ] = None,
     width: Width = None,
@@ -52,9 +51,10 @@ def transcribe(
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
-    if not model and decoder is None:
-        decoder, words = "lexicon", words or resource(*_DEFAULT_MODEL, "words.tsv")
-    choice = parse_decoder(decoder or "beam", width=width, words=words)
+    decoder = decoder or ("beam" if model and words is None else "lexicon")
+    if not model and decoder == "lexicon":
+        words = words or resource(*_DEFAULT_MODEL, "words.tsv")
+    choice = parse_decoder(decoder, width=width, words=words)
     files = [file for path in audio for file in (sound_files(path) if path.is_dir() else [path])]
     if format == "srt" and len(files) > 1:
         raise ConfigError(f"--format srt: subtitles are of one recording, found {len(files)}; call once for each")

@@ -92,8 +92,10 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
                 is_counted = number.isdecimal()
                 for word in tokenizer.normalize(text if is_counted else line).split():
                     counts[word] += int(number) if is_counted else 1
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot read the words: {error}") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the words: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the words: expected text in UTF-8") from error
     counts = +counts  # without those that stand there no times
     if not counts:
         raise ConfigError(
@@ -116,10 +118,12 @@ def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) ->
     if len(known) < len(counts):
         strange = [word for word in counts if word not in known]
         named = ", ".join(f"'{word}'" for word in strange[:_NAMED_AT_MOST])
-        complaint = f"{len(strange)} of the words have characters that the model cannot write, such as {named}"
+        complaint = (
+            f"words with characters that the model cannot write, {len(strange)} of {len(counts)}, such as {named}"
+        )
         if not known:
-            raise ConfigError(f"{complaint}, and no others are left")
-        _LOG.warning("%s; they are left out", complaint)
+            raise ConfigError(f"no words are left but {complaint}")
+        _LOG.warning("left out: %s", complaint)
     table, worth = [[NONE] * len(numbers)], [[0.0, 0.0]]
     table[ROOT][numbers[" "]] = ROOT
     total = sum(known.values())

@@ -95,8 +95,8 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
 
 def test_words_that_cannot_be_written_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     word_tree({"cab": 1, "zebra": 2}, letters(5), 1.0)
-    assert "1 of the words have characters that the model cannot write, such as 'zebra'" in caplog.text
-    with pytest.raises(ConfigError, match="no others are left"):
+    assert "left out: words with characters that the model cannot write, 1 of 2, such as 'zebra'" in caplog.text
+    with pytest.raises(ConfigError, match="no words are left but words with characters"):
         word_tree({"zebra": 2}, letters(5), 1.0)
     for text, complaint in (("\n \n", "no words"), (None, "cannot read the words")):
         path = tmp_path / "nothing" if text is None else in_file(tmp_path, text)
