@@ -12,7 +12,7 @@ from asr.errors import ConfigError, did_you_mean
 if TYPE_CHECKING:
     from asr.decoding import DecoderConfig
 
-_WIDTH, _WIDTH_OF_LEXICON = 16, 64
+_WIDTH = 16  # of the decoders whose own is narrower than a command line's should be
 
 Decoders = Annotated[str, typer.Option(help="greedy, beam, lexicon, attention, joint; with commas for several.")]
 Width = Annotated[
@@ -42,11 +42,13 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
         LexiconDecoderConfig,
     )
 
+    # CTC's searches have their own width where none is asked for.
+    given = {} if width is None else {"width": width}
     wide = width or _WIDTH
     known: dict[str, DecoderConfig] = {
         "greedy": GreedyDecoderConfig(),
-        "beam": BeamDecoderConfig(width=wide),
-        "lexicon": LexiconDecoderConfig(width=width or _WIDTH_OF_LEXICON, words=words or Path()),
+        "beam": BeamDecoderConfig(**given),
+        "lexicon": LexiconDecoderConfig(**given, words=words or Path()),
         "attention": AttentionDecoderConfig(width=wide),
         "joint": JointDecoderConfig(width=wide),
     }

@@ -63,6 +63,7 @@ class BeamDecoder:
         self.tokenizer = tokenizer
         self._prefix_search = prefix_search
         self._alignment = alignment
+        self._ended = word_tree.ENDED
         self._words = word_tree.ANYTHING
         if isinstance(config, LexiconDecoderConfig):
             counts = word_tree.count_words(config.words, tokenizer)
@@ -111,6 +112,6 @@ class BeamDecoder:
     def _finished_length(self, tree: npt.NDArray[np.int32], node: int, length: int) -> int:
         """How many tokens of the `length` ones up to `node` there are when an unfinished word at their end is left out."""
         search = self._prefix_search
-        while self._words.worth[tree[node, search.WORDS], 1] == -math.inf:
+        while self._words.worth[tree[node, search.WORDS], self._ended] == -math.inf:
             node, length = tree[node, search.PARENT], length - 1
         return length
