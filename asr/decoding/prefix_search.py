@@ -97,13 +97,14 @@ def _collect_stays(
     A prefix whose parent is in the beam too is also the parent's extension; that way is added here.
     """
     size = 0
+    is_limited = words[0].size > 0
     for place in range(len(beam)):
         token = tree[beam[place], TOKEN]
         spoken = scores[place, SPOKEN] + row[token]
         parent = tree[beam[place], PARENT]
         if parent != NONE and tree[parent, PLACE] != NONE:
             state = BLANK if tree[parent, TOKEN] == token else TOTAL
-            _, gain = walk(words, tree[parent, WORDS], token)
+            gain = walk(words, tree[parent, WORDS], token)[1] if is_limited else 0.0
             spoken = _log_add(spoken, scores[tree[parent, PLACE], state] + row[token] + gain)
         size = _insert(keys, new_scores, size, place, 0, scores[place, TOTAL] + row[0], spoken)
     return size
@@ -125,6 +126,7 @@ def _collect_extensions(
     words: Words,
 ) -> int:
     """How many candidates there are, `size` before, after each prefix of the beam was followed by each of `likely`."""
+    is_limited = words[0].size > 0
     for place in range(len(beam)):
         last = tree[beam[place], TOKEN]
         for token in likely:
@@ -136,9 +138,11 @@ def _collect_extensions(
             spoken = scores[place, BLANK] + gain if token == last else best
             node = _find_child(tree, beam[place], token)
             if spoken > -math.inf and (node == NONE or tree[node, PLACE] == NONE):
-                place_of_words, worth_of_token = walk(words, tree[beam[place], WORDS], token)
-                if place_of_words != NONE:
-                    size = _insert(keys, new_scores, size, place, token, -math.inf, spoken + worth_of_token)
+                if is_limited:
+                    place_of_words, worth = walk(words, tree[beam[place], WORDS], token)
+                    spoken = spoken + worth if place_of_words != NONE else -math.inf
+                if spoken > -math.inf:
+                    size = _insert(keys, new_scores, size, place, token, -math.inf, spoken)
     return size
 
 
@@ -154,6 +158,7 @@ def _move_beam(
 ) -> int:
     """How many nodes `tree` has after `new_beam` was filled with the nodes that `keys` mean, seen from `beam`."""
     tree[beam, PLACE] = NONE
+    is_limited = words[0].size > 0
     for place in range(len(new_beam)):
         node, token = beam[keys[place, 0]], keys[place, 1]
         if token != 0:
@@ -165,7 +170,7 @@ def _move_beam(
                 tree[node, PARENT], tree[node, TOKEN], tree[node, CHILD] = parent, token, NONE
                 tree[node, SIBLING], tree[parent, CHILD] = tree[parent, CHILD], node
                 tree[node, FIRST] = frame
-                tree[node, WORDS], _ = walk(words, tree[parent, WORDS], token)
+                tree[node, WORDS] = walk(words, tree[parent, WORDS], token)[0] if is_limited else 0
         tree[node, PLACE] = place
         tree[node, LAST] = frame
         new_beam[place] = node

@@ -56,12 +56,10 @@ WORDS_TYPE = "Tuple((int32[:, ::1], float64[:, ::1], int32[:, ::1]))"
 def walk(words: Words, place: int, token: int) -> tuple[int, float]:
     """The place behind `token` from `place` on, NONE if there is none, and what is gained on the way, at most 0.
 
-    Where all may be written, it is always the same one, and nothing is gained.
+    Where all may be written there are no places: a search that asks nevertheless takes nearly twice the time.
     """
     follow, worth, spelling = words
     gain = 0.0
-    if follow.size == 0:
-        return place, gain
     for character in spelling[token]:
         if character == NONE:
             break
