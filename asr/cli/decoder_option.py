@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 _WIDTH = 16  # of the decoders whose own is narrower than a command line's should be
 
-Decoders = Annotated[str, typer.Option(help="greedy, beam, lexicon, attention, joint; with commas for several.")]
+Decoders = Annotated[
+    str | None,
+    typer.Option(
+        help="greedy, beam, lexicon, attention, joint; with commas for several. Default: greedy; with --words, lexicon."
+    ),
+]
 Width = Annotated[
     int | None,
-    typer.Option(min=1, help="Beams that are kept; --decoder greedy has none. Default: 16, for lexicon 64."),
+    typer.Option(min=1, help="Beams that are kept by searches; greedy is none. Default: 16, for lexicon 64."),
 ]
 Words = Annotated[
     Path | None,
@@ -32,7 +37,8 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
     """The decoders called `names` (with commas between), searches with `width` beams, the lexicon's those in `words`.
 
     Raises:
-        ConfigError: an unknown name, or one that stands twice; `words` without the lexicon decoder or the other way round.
+        ConfigError: an unknown name, or one that stands twice; `words` without the lexicon decoder or the other way round;
+            a width for greedy alone.
     """
     from asr.decoding import (
         AttentionDecoderConfig,
@@ -62,6 +68,8 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
         raise ConfigError(f"--decoder {names}: say with --words FILE which words the lexicon decoder may write")
     if "lexicon" not in wanted and words is not None:
         raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")
+    if wanted == ["greedy"] and width is not None:
+        raise ConfigError(f"--width {width}: greedy keeps no beams; say --decoder beam")
     return [known[name] for name in wanted]
 
 

@@ -37,7 +37,7 @@ def evaluate(
     model: Models,
     data: Data,
     root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
-    decoder: Decoders = "greedy",
+    decoder: Decoders = None,
     width: Width = None,
     words: Words = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
@@ -74,7 +74,7 @@ def evaluate(
     check_outputs({"--json": json_file, "--report": report})
     _check_models(model)
     subsets = [subset for name in data for subset in open_subsets(name, root)]
-    decoders = parse_decoders(decoder, width=width, words=words)
+    decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
     found = evaluate_subsets(
         model[0],
         subsets,

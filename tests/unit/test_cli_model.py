@@ -120,6 +120,14 @@ def test_a_subset_is_read_and_encoded_once_for_all_decoders(
         assert (found.system is not None) == for_report
 
 
+def test_words_alone_ask_for_the_lexicon_decoder(cli: Command, model: Path, tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    words, results = tmp_path / "words.txt", tmp_path / "results.json"
+    words.write_text("\n".join({utterance.text for utterance in read_manifest(corpus)}), encoding="utf-8")
+    cli("evaluate", "--model", model, "--data", corpus, "--words", words, "--json", results)
+    assert [record["decoder"] for record in json.loads(results.read_text(encoding="utf-8"))] == ["lexicon"]
+
+
 def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
     plain = cli("evaluate", "--model", model, "--data", corpus)
@@ -280,9 +288,10 @@ def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
         ("--decoder lexicon", "say with --words FILE which words the lexicon decoder may write"),
         ("--decoder beam --words words.txt", "only --decoder lexicon keeps to given words"),
         ("--decoder lexicon --words no.txt", "no.txt: cannot read the words"),
+        ("--decoder greedy --width 4", "--width 4: greedy keeps no beams; say --decoder beam"),
     ],
 )
-def test_the_lexicon_decoder_wants_its_words(
+def test_options_that_a_decoder_does_not_have_or_misses_are_told(
     options: str, complaint: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path
 ) -> None:
     clip = resource("data", "spoken_commands", "clip.opus")
