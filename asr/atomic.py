@@ -1,10 +1,15 @@
-"""Files that are either the old or the new, never half of one."""
+"""Files that are either the old or the new, never half of one, and folders in which one process works at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from asr.errors import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,3 +34,20 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     except Exception:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def only_one(lock: Path, what: str) -> Iterator[None]:
+    """While it lasts, no other process may enter with the file `lock`; that of a process that is killed falls.
+
+    Raises:
+        ConfigError: another process is there; `what` says what it is.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(lock, timeout=0):
+            yield
+    except Timeout as error:
+        raise ConfigError(
+            f"{lock.parent}: {what} is at work here; wait until it has ended, or use another --out"
+        ) from error

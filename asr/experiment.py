@@ -70,7 +70,7 @@ class SplitsConfig(Section):
 
     def test_parts(self, recipe: Recipe) -> list[Part]:
         """The parts to measure on."""
-        return [find_part(name, recipe) for name in self.test or recipe.splits.test]
+        return [find_part(name, recipe) for name in (recipe.splits.test if self.test is None else self.test)]
 
 
 class Experiment(Section):

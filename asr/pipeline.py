@@ -6,6 +6,7 @@ skipped; one that was cut off goes on; one that was made from other inputs stops
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
@@ -17,14 +18,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from asr.atomic import write_text
+from asr.atomic import only_one, write_text
 from asr.config import Tree
+from asr.corpus.utterance import visible_files
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
 from asr.experiment import Experiment, Run
 from asr.training.distributed import join_workers
 
 STAGES_FILE = "stages.json"
+_CONTENTS = "contents of "
 # Settings that may change between a training and its resumption, since they change no result.
 _SPEED_ONLY = {"shards": ("num_threads",), "batches": ("num_workers", "prefetch")}
 
@@ -88,7 +91,8 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
     """Run the stages `wanted` of `run`, in their order, skipping what is done with the same inputs.
 
     Raises:
-        ConfigError: the run folder holds work made with other settings, or a stage's predecessor is missing.
+        ConfigError: the run folder holds work made with other settings or another process works there, or a stage's
+            predecessor is missing.
         AsrError: whatever a stage finds wrong.
     """
     try:
@@ -99,8 +103,10 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
             f"--out {run.folder}: cannot make a run folder there: {error.strerror or error}; choose another"
         ) from error
     table = _stages()
-    with join_workers() as workers:
+    with join_workers() as workers, contextlib.ExitStack() as stack:
         run = replace(run, workers=workers)
+        if workers.is_first:
+            stack.enter_context(only_one(run.folder / f".{STAGES_FILE}.lock", "another run"))
         if fresh and workers.is_first:
             forget(run, wanted)
         for name in STAGES:
@@ -115,8 +121,9 @@ def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
     if is_to_be_done and (run.workers.is_first or table[name].shared):
         table[name].work(run)
     if is_to_be_done and run.workers.is_first:
-        mark = {"inputs": stage_inputs(run, name), "done": True, "seconds": time.perf_counter() - start}
-        _write_mark(_folder(run, name), name, mark)
+        # With the inputs that it was begun with: a file may have been edited since.
+        begun = read_marks(_folder(run, name))[name]
+        _write_mark(_folder(run, name), name, {**begun, "done": True, "seconds": time.perf_counter() - start})
 
 
 def is_done(run: Run, name: str) -> bool:
@@ -216,19 +223,32 @@ def _own_files(run: Run, name: str) -> Tree:
     is_of_training = name in ("train", "average")
     paths = {split: str(path.resolve()) for split, path in run.recipe.files.items()}
     files = {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
-    if name == "evaluate":
-        # By what is in them: such a list is edited, and tried again.
-        lists = [decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)]
-        files |= {f"words of {path}": _digest(path) for path in lists}
-    return files
+    # By what is in them: a transcript is corrected, a list of words is edited, and it is tried again.
+    read = set()
+    if name == "prepare":
+        read = set(run.recipe.files.values())
+    elif name == "evaluate":
+        read = {decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)}
+    return files | {f"{_CONTENTS}{path.resolve()}": _digest(path) for path in sorted(read)}
 
 
 def _digest(path: Path) -> str:
-    """Of what is in the file `path`; "" where none can be read, which whoever needs it will say."""
+    """Of what is in the file `path`, or of the texts and the names and sizes of sound files below it.
+
+    "" where none can be read, which whoever needs it will say.
+    """
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        if path.is_file():
+            digest.update(path.read_bytes())
+        else:
+            for below in visible_files(path):
+                is_text = below.suffix.lower() == ".txt"
+                found = below.read_bytes() if is_text else str(below.stat().st_size).encode()
+                digest.update(b"\0".join((str(below.relative_to(path)).encode(), found, b"")))
     except OSError:
         return ""
+    return digest.hexdigest()
 
 
 def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
@@ -242,6 +262,9 @@ def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
     for key, before in (("files", now.get("files")), ("num_stored_features", 0)):
         if key in now:
             own.setdefault(key, before)
+    # Nor what was in them.
+    contents = {key: digest for key, digest in now.get("files", {}).items() if key.startswith(_CONTENTS)}
+    own["files"] = contents | own["files"] if "files" in now else {}
     try:
         experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
     except ValidationError:
@@ -262,6 +285,8 @@ def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict) and before != after:
             return _first_difference(before, after, f"{prefix}{key}.")
+        if before != after and key.startswith(_CONTENTS):
+            return f"{key.removeprefix(_CONTENTS)} has been edited since"
         if before != after:
             return f"{prefix}{key} was {json.dumps(before)}, is {json.dumps(after)}"
     return "order of keys"

@@ -116,16 +116,19 @@ def _checked(
 ) -> Iterator[Utterance]:
     """`utterances` of `part`.
 
-    `train_ids` gives the part of each (corpus, id) that is learnt from, with `by_text` of each (id, text), and of each file.
+    `train_ids` gives the part of each (corpus, id) that is learnt from, with `by_text` of each (id, text), and of each file;
+    of the user's own files, which have names of their own in each list, it knows them by the file alone.
     """
     for utterance in utterances:
         keys = [(utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)]
         if isinstance(utterance.audio, Path):
-            # A manifest and a folder may give the same sound two names.
+            # A manifest and a folder may give the same sound two names; and of the user's own files, two that count from
+            # one give two sounds the same name.
+            keys = keys if by_text or not part.recipe.files else []
             keys.append(("", str(utterance.audio.resolve())))
         for key in keys:
             if not is_train and key in train_ids:
-                file = f" ({key[1]})" if key is not keys[0] else ""
+                file = f" ({key[1]})" if key[0] == "" else ""
                 raise CorpusError(
                     f"utterance '{utterance.id}'{file} is in '{part.name}' and in '{train_ids[key]}': a model must not be "
                     "measured on what it learnt from"

@@ -87,15 +87,15 @@ def compare(
 
 def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: bool) -> None:
     """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
-    from asr.atomic import write_text
-    from asr.studies.compare import forget_all, matched, only_one, prepared, take_over, train_all
+    from asr.atomic import only_one, write_text
+    from asr.studies.compare import forget_all, matched, prepared, take_over, train_all
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, write_outcome
     from asr.studies.page import write_comparison
 
     num_at_once = jobs or default_jobs()
-    with only_one(plan.folder, "asr compare"):
+    with only_one(plan.folder / ".lock", "asr compare"):
         if fresh:
             forget_all(plan)
         plan = matched(prepared(plan), _say)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import logging
+import lzma
 import os
 import shutil
 import ssl
@@ -18,7 +20,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+from filelock import FileLock
 
 from asr.errors import CorpusError
 
@@ -105,18 +109,25 @@ def obtain(
 ) -> None:
     """Fetches every one of `downloads` into `root` and unpacks it there; what is already done is not done again.
 
+    One process at a time does so; the others wait, and find it done.
+
     Raises:
         CorpusError: as `fetch` and `extract`.
     """
-    for download in downloads:
-        mark = root / f".{download.file_name}.extracted"
-        if mark.exists():
-            continue
-        archive = fetch(download, root, mirror=mirror, progress=progress)
-        # Sound is compressed already, so what comes out of an archive is about as large as the archive.
-        _check_space(archive, archive.stat().st_size, "unpacking it")
-        extract(archive, root)
-        mark.touch()
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CorpusError(f"{root}: cannot make a folder for the download: {error.strerror or error}") from error
+    with FileLock(root / ".download.lock"):
+        for download in downloads:
+            mark = root / f".{download.file_name}.extracted"
+            if mark.exists():
+                continue
+            archive = fetch(download, root, mirror=mirror, progress=progress)
+            # Sound is compressed already, so what comes out of an archive is about as large as the archive.
+            _check_space(archive, archive.stat().st_size, "unpacking it")
+            extract(archive, root)
+            mark.touch()
 
 
 def fetch(
@@ -136,7 +147,7 @@ def fetch(
     Args:
         download: what to fetch.
         folder: where to; made if missing.
-        mirror: base URL under which a file of the same name lies, instead of the publisher's.
+        mirror: base URL under which the file lies by its name on disk, instead of the publisher's.
         progress: called after each block.
         retries: further tries after a broken connection or an overloaded server.
         wait_seconds: before the first further try; doubled before each next.
@@ -150,7 +161,7 @@ def fetch(
         if not problem:
             return path
         _LOG.warning("%s: %s; fetching it again", path, problem)
-    url = download.url if mirror is None else f"{mirror.rstrip('/')}/{download.url.rpartition('/')[2]}"
+    url = download.url if mirror is None else f"{mirror.rstrip('/')}/{quote(download.file_name)}"
     part = path.with_name(f"{path.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -255,9 +266,12 @@ def extract(archive: Path, folder: Path) -> None:
         elif tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tarred:
                 tarred.extractall(folder, filter="data")  # refuses absolute paths, "..", devices and links outside
+                # To its end, since that is where a compressed file's own sum stands.
+                while tarred.fileobj is not None and tarred.fileobj.read(_BLOCK_BYTES):
+                    pass
         else:
-            raise CorpusError(f"{archive}: expected a tar or zip file")
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error) as error:
+            raise CorpusError(f"{archive}: expected a tar or zip file; remove it to fetch it again")
+    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
         raise CorpusError(f"{archive}: cannot be unpacked: {error}; remove it to fetch it again") from error
     except OSError as error:
         raise CorpusError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error

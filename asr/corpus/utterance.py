@@ -287,23 +287,32 @@ def sound_files(folder: Path) -> list[Path]:
     Raises:
         CorpusError: there is none.
     """
-    found = [path for path in _visible_files(folder) if path.suffix.lower() in _AUDIO_SUFFIXES]
+    found = [path for path in visible_files(folder) if path.suffix.lower() in _AUDIO_SUFFIXES]
     if not found:
         raise CorpusError(f"{folder}: no sound file in this folder")
     return found
 
 
-def _visible_files(folder: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts) and path.is_file():
-            yield path
+def visible_files(folder: Path) -> Iterator[Path]:
+    """The files in `folder` and below, in alphabetical order; hidden ones are left out, and links to folders followed."""
+    found = []
+    for name, below, files in os.walk(folder, followlinks=True):
+        here = Path(name)
+        # A link to a folder around it would be followed for ever.
+        below[:] = [each for each in below if not each.startswith(".") and not _leads_back(here / each)]
+        found += [here / each for each in files if not each.startswith(".") and (here / each).is_file()]
+    yield from sorted(found)
+
+
+def _leads_back(path: Path) -> bool:
+    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """Sound files and texts below `folder` by relative path without suffix."""
     audio_of: dict[str, Path] = {}
     text_of: dict[str, Path] = {}
-    for path in _visible_files(folder):
+    for path in visible_files(folder):
         relative, suffix = path.relative_to(folder), path.suffix.lower()
         if suffix not in _AUDIO_SUFFIXES and suffix != ".txt":
             continue

@@ -160,7 +160,8 @@ def _read_tsv(path: Path, columns: Columns) -> Iterator[_Entry]:
 def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry]:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter)
+            # Strictly: else a mark that is never closed swallows the lines that follow.
+            rows = csv.DictReader(file, delimiter=delimiter, strict=True)
             for row in rows:
                 where = f"{path}:{rows.line_num}"
                 if None in row or None in row.values():
@@ -171,7 +172,10 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
     except UnicodeDecodeError as error:
         raise ScoringError(f"{path}: not UTF-8 text; convert the file to UTF-8") from error
     except csv.Error as error:
-        raise ScoringError(f"{path}: not a table: {error}") from error
+        raise ScoringError(
+            f"{path}:{rows.line_num}: not a table ({error}); a cell that begins with a quotation mark has to end with one, "
+            "and each mark within it stands twice"
+        ) from error
 
 
 def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry:

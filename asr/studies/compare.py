@@ -11,14 +11,13 @@ import re
 import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
-from asr.atomic import write_text
+from asr.atomic import only_one, write_text
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
 from asr.model.device import select_device
@@ -176,21 +175,6 @@ def preparation_folder(folder: Path, run: Run) -> Path:
     return folder / "prepared" / f"{zlib.crc32(inputs.encode()):08x}"
 
 
-@contextmanager
-def only_one(folder: Path, what: str) -> Iterator[None]:
-    """While it lasts, no other process may enter with `folder`; the lock of a process that is killed falls.
-
-    Raises:
-        ConfigError: another process is there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            yield
-    except Timeout as error:
-        raise ConfigError(f"{folder}: {what} is at work here; wait until it has ended, or use another --out") from error
-
-
 def prepare_run(run: Run) -> None:
     """Prepare what `run` needs, unless that is done; several processes may call this at a time."""
     run.prepared_in.mkdir(parents=True, exist_ok=True)
@@ -334,7 +318,7 @@ def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None]) -> dict[
 def train_one(request: RunRequest, folder: Path, overrides: tuple[str, ...], preparation: Path, place: Place) -> None:
     """One run of a study, and beside its results what it took."""
     run = replace(request, overrides=overrides).run(folder, place.overrides, preparation=preparation)
-    with only_one(folder, "another process"):
+    with only_one(folder / ".lock", "another process"):
         is_to_train = not is_done(run, "train")
         run_stages(run, ["train"])
         if is_to_train:

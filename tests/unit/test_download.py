@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import io
+import random
 import shutil
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,9 +28,10 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 @dataclass(kw_only=True)
 class Server(FaultyServer):
-    """One file, with faults."""
+    """One file, with faults, `seconds` after it was asked for."""
 
     content: bytes = CONTENT
+    seconds: float = 0.0
 
     @property
     def url(self) -> str:
@@ -36,6 +40,7 @@ class Server(FaultyServer):
 
     def body(self, path: str) -> bytes | None:
         """The file, wherever it is asked for."""
+        time.sleep(self.seconds)
         return self.content
 
 
@@ -142,10 +147,14 @@ def test_a_refusal_is_final(server: Server, tmp_path: Path) -> None:
 
 
 def test_a_mirror_is_used_instead(server: Server, tmp_path: Path) -> None:
-    elsewhere = download(server, url="https://example.invalid/deep/path/a%20b.bin")
     base = server.url.rpartition("/sets/")[0]
-    assert fetch(elsewhere, tmp_path, mirror=f"{base}/mirror/").read_bytes() == CONTENT
-    assert server.requests[0][0] == "/mirror/a%20b.bin"
+    for url, name in (
+        ("https://example.invalid/deep/path/a%20b.bin", ""),
+        ("https://example.invalid/v1.zip", "a b.bin"),
+    ):
+        elsewhere = download(server, url=url, name=name)
+        assert fetch(elsewhere, tmp_path / f"for {name}", mirror=f"{base}/mirror/").read_bytes() == CONTENT
+        assert server.requests[-1][0] == "/mirror/a%20b.bin"
 
 
 def test_no_server_and_no_web_address_are_named(tmp_path: Path) -> None:
@@ -236,6 +245,28 @@ def test_damaged_archives_are_named(content: bytes, message: str, tmp_path: Path
     path.write_bytes(content)
     with pytest.raises(CorpusError, match=message):
         extract(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode", ["w:gz", "w:xz"])
+def test_any_bit_of_a_compressed_archive_counts(mode: str, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    whole = tar_of({"a.wav": random.Random(0).randbytes(2000)}, mode)
+    for place in random.Random(1).sample(range(40, len(whole) - 8), 60):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(CorpusError, match="remove it to fetch it again"):
+            extract(path, tmp_path / "out")
+
+
+def test_a_second_process_waits_and_finds_it_done(server: Server, tmp_path: Path) -> None:
+    server.content = tar_of({"a.bin": random.Random(0).randbytes(3_000_000)})
+    server.seconds = 0.2
+    with ThreadPoolExecutor(2) as pool:
+        for each in [pool.submit(obtain, [Download(url=server.url)], tmp_path) for _ in range(2)]:
+            each.result()
+    assert (tmp_path / "a b.bin").read_bytes() == server.content
+    assert len(server.requests) == 1
 
 
 def test_a_corpus_is_obtained_once(server: Server, tmp_path: Path) -> None:

@@ -96,3 +96,13 @@ def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:
         read_transcripts(tmp_path / "hyp.ctm", references=said)
     with pytest.raises(ScoringError, match="--format stm2: no such form, did you mean 'stm'"):
         read_transcripts(tmp_path / "ref.stm", format="stm2")
+
+
+@pytest.mark.parametrize(
+    "rows", ['u1\ta b\nu2\t"Good day, he said\nu3\tc d\n', 'u1\t"a b\nu2\tGood" day\n', 'u1\t"a" b\n']
+)
+def test_a_mark_that_is_not_closed_swallows_no_lines(rows: str, tmp_path: Path) -> None:
+    path = tmp_path / "t.tsv"
+    path.write_text(f"id\ttext\n{rows}", encoding="utf-8")
+    with pytest.raises(ScoringError, match=r"t\.tsv:\d: not a table .* each mark within it stands twice"):
+        read_transcripts(path)

@@ -153,6 +153,62 @@ def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_pa
     assert done == list(STAGES)
 
 
+@pytest.mark.parametrize("edited", ["list.jsonl", "folder/a.txt"])
+def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
+    edited: str, tmp_path: Path, done: list[str]
+) -> None:
+    files = {"train": tmp_path / "list.jsonl", "dev": tmp_path / "folder", "test:c": tmp_path / "folder"}
+    (tmp_path / "folder").mkdir()
+    for name in ("list.jsonl", "folder/a.txt", "folder/a.wav"):
+        (tmp_path / name).write_text("as it was", encoding="utf-8")
+    for _ in range(2):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+    assert done == list(STAGES)
+    (tmp_path / edited).write_text("corrected", encoding="utf-8")
+    where = str(tmp_path / edited.partition("/")[0])
+    with pytest.raises(ConfigError, match=rf"{where} has been edited since\); use another --out, or --fresh"):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+    run_stages(make_run(tmp_path / "run", files=files), STAGES, fresh=True)
+    assert done == [*STAGES, *STAGES]
+
+
+def test_a_file_that_is_edited_while_it_is_prepared_is_no_more_the_one_that_was(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "list.jsonl"
+    path.write_text("as it was", encoding="utf-8")
+    table = pipeline._stages()
+
+    def edit(run: Run) -> None:
+        table["prepare"].work(run)
+        path.write_text("corrected", encoding="utf-8")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_stages", lambda: {**table, "prepare": replace(table["prepare"], work=edit)})
+        run_stages(make_run(tmp_path / "run", files={"train": path}), ["prepare"])
+    with pytest.raises(ConfigError, match=r"list\.jsonl has been edited since"):
+        run_stages(make_run(tmp_path / "run", files={"train": path}), ["prepare"])
+
+
+def test_two_processes_do_not_work_in_one_folder(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = pipeline._stages()
+
+    def begin_another(run: Run) -> None:
+        with pytest.raises(
+            ConfigError, match="another run is at work here; wait until it has ended, or use another --out"
+        ):
+            run_stages(make_run(tmp_path), STAGES)
+        table["prepare"].work(run)
+
+    monkeypatch.setattr(
+        pipeline, "_stages", lambda: {**table, "prepare": replace(table["prepare"], work=begin_another)}
+    )
+    run_stages(make_run(tmp_path), STAGES)
+    assert done == list(STAGES)
+
+
 def test_fresh_forgets_only_the_stages_that_run(tmp_path: Path, done: list[str]) -> None:
     run_stages(make_run(tmp_path), STAGES)
     done.clear()

@@ -13,7 +13,7 @@ import torch
 from test_pipeline import make_run
 
 from asr.audio import encode_audio
-from asr.corpus.shards import ShardsConfig, combined_index, write_shards
+from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import load_experiment
@@ -87,6 +87,19 @@ def test_the_same_sound_under_another_name_is_not_measured_on(tmp_path: Path) ->
     run = replace(make_run(tmp_path / "run"), recipe=recipe_of_files(train, (heard,)))
     with pytest.raises(CorpusError, match=r"'another name' \(.*u2.wav\) is in 'heard' and in '(train|dev)'"):
         prepare(run)
+
+
+def test_folders_in_which_other_sounds_have_the_same_names_are_no_leak(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        for number in range(4):
+            path = tmp_path / part / "anna" / f"{number}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encode_audio(np.full(RATE // 2, 0.1, np.float32), RATE, "wav"))
+            path.with_suffix(".txt").write_text("a b", encoding="utf-8")
+    recipe = recipe_of_files(tmp_path / "train", (tmp_path / "test",))
+    run = replace(make_run(tmp_path / "run"), recipe=recipe)
+    prepare(run)
+    assert {part.name: ShardIndex.load(run.shards(part)).num_utterances for part in run.test_parts} == {"test": 4}
 
 
 @pytest.mark.parametrize("sample_rate", [RATE, RATE // 2])

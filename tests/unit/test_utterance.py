@@ -177,6 +177,14 @@ def test_a_folder_gives_ids_texts_and_speakers(tmp_path: Path, caplog: pytest.Lo
     assert not caplog.records
 
 
+def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path) -> None:
+    fill(tmp_path / "elsewhere", {"1.wav": b"", "1.txt": b"x"})
+    (tmp_path / "corpus").mkdir()
+    (tmp_path / "corpus" / "ann").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "up").symlink_to(tmp_path / "elsewhere")
+    assert [utterance.id for utterance in read_folder(tmp_path / "corpus")] == ["ann/1"]
+
+
 def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, {"a.wav": b"", "a.txt": b"a", "s/only.txt": b"x"} | {f"lonely{n}.wav": b"" for n in range(7)})
     with caplog.at_level(logging.WARNING):
