@@ -173,8 +173,11 @@ def evaluate_subsets(
     Raises:
         CheckpointError: no model at `model` or one of `others`.
         ConfigError: the models do not fit together, or one of `decoders` needs an attention decoder that is not there.
-        CorpusError: a subset cannot be read, or is empty.
+        CorpusError: a subset cannot be read, or is empty; or two have one name.
     """
+    names = [subset.name for subset in subsets]
+    if len(set(names)) < len(names):
+        raise CorpusError(f"subsets need different names, found {', '.join(names)}: rename a file or folder")
     ensemble = Ensemble.load([model, *others])
     acoustic, *other_models = ensemble.models
     at_device = select_device(device)

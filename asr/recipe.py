@@ -126,7 +126,7 @@ def find_corpus(
     A given `root` may hold several corpora, each in a folder of its recipe's name.
 
     Raises:
-        CorpusError: there is no such folder, or the download fails.
+        CorpusError: there is no such folder, the download fails, or there is none.
     """
     if root is not None:
         if not root.is_dir():
@@ -136,6 +136,10 @@ def find_corpus(
     if recipe.default_root:
         return resource(recipe.default_root)
     folder = _DOWNLOADS / recipe.name
+    if not (recipe.downloads or recipe.files or folder.is_dir()):
+        raise CorpusError(
+            f"{recipe.name}: this corpus cannot be downloaded; say with --root where it lies, or leave it out"
+        )
     needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
     if needed:
         with progress_bar(f"downloading {recipe.name}", None) as advance:

@@ -67,6 +67,8 @@ def prepare(run: Run) -> None:
     if len(set(names)) < len(names):
         raise CorpusError(f"parts need different names, found {', '.join(names)}: rename a folder of shards")
     recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
+    # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
+    recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
     roots = {
         name: find_corpus(
             recipe,

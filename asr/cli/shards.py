@@ -117,7 +117,7 @@ def verify(
     for result in results:
         for damage in result.damages:
             print(f"damaged: {damage.message}")
-        whole = f"{result.num_utterances - result.num_damaged} of {result.num_utterances} utterances are whole"
+        whole = f"{result.num_utterances - result.num_damaged} of {result.num_utterances} utterances can be read"
         print(f"{result.folder}: {whole}")
     damaged = [result for result in results if result.damages]
     if damaged:

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from asr.audio import read_signal
 from asr.corpus.ahead import map_ahead
 from asr.corpus.places import Place
-from asr.corpus.shard_reader import StoredUtterance, shard_members, stored_utterance
+from asr.corpus.shard_reader import StoredUtterance, shard_members, stored_utterance, suffix_of_audio
 from asr.corpus.shards import ShardIndex
-from asr.corpus.tar_writer import Shard
+from asr.corpus.tar_writer import Contents, Shard
 from asr.errors import AsrError, CorpusError
 
 _MOST_BINS = 10
@@ -172,6 +172,7 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
     """The utterances of `shard`, still compressed; what stands in the way of one does not hide the next."""
     path, num_listed = index.place(shard), len(shard.num_samples)
     num_read = 0
+    contents: Contents | None = Contents()
     try:
         index.check(shard)
     except CorpusError as error:
@@ -181,16 +182,22 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
         for members in shard_members(path, shard.bytes) if is_there else ():
             if num_read == num_listed:
                 yield Damage(f"{path}: holds more than the {num_listed} utterances that the index lists", 0)
+                contents = None
                 break
             try:
                 yield _Stored(stored_utterance(members, path), shard.num_samples[num_read])
+                if contents is not None:
+                    contents.add(suffix_of_audio(members), members["json"])
             except CorpusError as error:
                 yield Damage(str(error))
+                contents = None
             num_read += 1
     except CorpusError as error:
         yield Damage(str(error), 0)
     if num_read < num_listed:
         yield Damage(f"{path}: {num_read} of {num_listed} utterances could be read", num_listed - num_read)
+    elif contents is not None and contents.shard_name != shard.name:
+        yield Damage(f"{path}: a text, a speaker or another description in it is not what was written there", 0)
 
 
 def _check(item: _Stored, index: ShardIndex) -> Damage | None:

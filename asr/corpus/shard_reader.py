@@ -90,13 +90,23 @@ def stored_utterance(members: dict[str, Any], path: Place) -> StoredUtterance:
         CorpusError: not one sound file, or the description is missing or damaged.
     """
     where = f"{path}: {members['__key__']}"
-    audio = [data for suffix, data in members.items() if suffix != "json" and not suffix.startswith("__")]
-    if len(audio) != 1:
-        raise CorpusError(f"{where}: expected one sound file, found {len(audio)}; prepare the shards again")
+    audio = members[suffix_of_audio(members, where)]
     try:
         record = json.loads(members["json"])
         num_samples = int(record.pop("num_samples"))
-        utterance = Utterance(audio=audio[0], **record)
+        utterance = Utterance(audio=audio, **record)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise CorpusError(f"{where}: damaged description ({error}); prepare the shards again") from error
     return StoredUtterance(utterance, num_samples, f"{path}: utterance '{utterance.id}'")
+
+
+def suffix_of_audio(members: dict[str, Any], where: str = "") -> str:
+    """The suffix of the one sound file among `members`, such as "flac"; `where` goes into the message.
+
+    Raises:
+        CorpusError: there is none, or more than one.
+    """
+    suffixes = [suffix for suffix in members if suffix != "json" and not suffix.startswith("__")]
+    if len(suffixes) != 1:
+        raise CorpusError(f"{where}: expected one sound file, found {len(suffixes)}; prepare the shards again")
+    return suffixes[0]

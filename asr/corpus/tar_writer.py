@@ -72,6 +72,25 @@ def escaped_key(utterance_id: str) -> str:
     return quote(utterance_id, safe="").replace(".", "%2E")
 
 
+class Contents:
+    """What a shard holds, and what it is called for that.
+
+    Without the audio, for Opus differs in a few bytes each time. Ids are unique, so no two shards share a name.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+
+    def add(self, suffix: str, sidecar: bytes) -> None:
+        """One more utterance, of the suffix of its audio and the bytes of its description."""
+        self._hash.update(suffix.encode() + sidecar)
+
+    @property
+    def shard_name(self) -> str:
+        """Name of the file of a shard that holds what was added."""
+        return f"shard-{self._hash.hexdigest()[:16]}.tar"
+
+
 class ShardWriter:
     """Writes packed utterances into tar files, each of which appears under its name when it is complete.
 
@@ -88,7 +107,7 @@ class ShardWriter:
         self._tar: tarfile.TarFile | None = None
         self._num_samples: list[int] = []
         self._lowest, self._lowest_at = _ABOVE_ALL, 0  # hash of an id, and where in the shard its utterance begins
-        self._contents = hashlib.sha256()
+        self._contents = Contents()
 
     def __enter__(self) -> ShardWriter:
         return self
@@ -111,14 +130,14 @@ class ShardWriter:
             self._lowest, self._lowest_at = number, self._tar.offset
         self._add(self._tar, f"{key}.{packed.suffix}", packed.audio)
         self._add(self._tar, f"{key}.json", sidecar)
-        self._contents.update(packed.suffix.encode() + sidecar)
+        self._contents.add(packed.suffix, sidecar)
         self._num_samples.append(packed.num_samples)
         return closed
 
     def _begin_shard(self) -> None:
         self._num_samples.clear()
         self._lowest, self._lowest_at = _ABOVE_ALL, 0
-        self._contents = hashlib.sha256()
+        self._contents = Contents()
 
     def _is_full(self) -> bool:
         """Whether the lowest hash has stayed the lowest for the least size.
@@ -146,8 +165,7 @@ class ShardWriter:
             return None
         self._tar.close()
         self._tar = None
-        # Without the audio, for Opus differs in a few bytes each time. Ids are unique, so no two shards share a name.
-        path = self.folder / f"shard-{self._contents.hexdigest()[:16]}.tar"
+        path = self.folder / self._contents.shard_name
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         self._temporary.replace(path)

@@ -120,6 +120,17 @@ def test_a_subset_is_read_and_encoded_once_for_all_decoders(
         assert (found.system is not None) == for_report
 
 
+def test_two_subsets_of_one_name_are_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    data = [str(write_tone_corpus(tmp_path / name / "test", 2, seed=1)) for name in "ab"]
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), "--data", data[0], "--data", data[1]])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "subsets need different names, found" in line
+
+
 def test_words_alone_ask_for_the_lexicon_decoder(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
     words, results = tmp_path / "words.txt", tmp_path / "results.json"

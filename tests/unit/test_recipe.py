@@ -9,7 +9,9 @@ from tones import write_tone_corpus
 
 from asr.cli.run import make_request
 from asr.errors import ConfigError, CorpusError
+from asr.experiment import Run, load_experiment
 from asr.recipe import find_recipe, find_recipes, load_recipe, recipe_of_files
+from asr.stages import prepare
 
 
 def test_recipes_are_found_by_name() -> None:
@@ -83,3 +85,16 @@ def test_test_sets_of_one_name_are_refused(tmp_path: Path) -> None:
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"nowhere\.jsonl: no such"):
         recipe_of_files(tmp_path / "nowhere.jsonl", ())
+
+
+def test_a_corpus_that_cannot_be_downloaded_is_told_before_others_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asr.recipe.obtain", lambda *arguments, **options: pytest.fail("downloads"))
+    experiment = load_experiment(None, ["splits.train=[train-clean-5, read_english:all]"])
+    run = Run(folder=tmp_path / "run", recipe=find_recipe("librispeech"), root=None, experiment=experiment)
+    with pytest.raises(
+        CorpusError, match="read_english: this corpus cannot be downloaded; say with --root where it lies"
+    ):
+        prepare(run)

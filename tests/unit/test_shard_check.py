@@ -104,6 +104,11 @@ def flipped_sound(content: bytes) -> bytes:
         (lambda whole: whole.replace(b"fLaC", b"fLaX", 1), "utterance 'u0': not audio", 1),
         (lambda whole: whole.replace(b'{"id"', b'#"id"', 1), "u0: damaged description", 1),
         (lambda whole: whole.replace(b": 800", b": 801", 1), "'u0': 800 samples, its description says 801", 1),
+        (
+            lambda whole: whole.replace(b'"text": "x"', b'"text": "y"', 1),
+            "a text, a speaker or another description in it",
+            0,
+        ),
         (lambda whole: whole.replace(b"u1.flac", b"u1.fla_", 1), "1 of 6 utterances could be read", 5),
         (lambda whole: whole[:1000], "shard has 1000 bytes, expected", 6),
         (lambda whole: whole + bytes(512), "bytes, expected", 0),
@@ -180,13 +185,13 @@ def test_verify_of_whole_and_damaged_shards(
     shard = tmp_path / "b" / write(tmp_path / "b").shards[0].name
     code, out, err = run(monkeypatch, capsys, "verify", tmp_path / "a", tmp_path / "b")
     assert (code, err) == (0, "")
-    assert out.splitlines() == [f"{tmp_path / name}: 9 of 9 utterances are whole" for name in "ab"]
+    assert out.splitlines() == [f"{tmp_path / name}: 9 of 9 utterances can be read" for name in "ab"]
     spoil(shard, flipped_sound)
     code, out, err = run(monkeypatch, capsys, "verify", tmp_path / "a", tmp_path / "b", "--threads", 0)
     assert code == 2
     assert "damaged: " in out
     assert "'u0'" in out
-    assert f"{tmp_path / 'b'}: 8 of 9 utterances are whole" in out
+    assert f"{tmp_path / 'b'}: 8 of 9 utterances can be read" in out
     message = f"damaged shards, 1 utterance lost, see above; prepare them again: {tmp_path / 'b'}"
     assert err == f"error: {message}\n"
 
