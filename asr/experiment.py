@@ -175,14 +175,15 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
         ConfigError: a file that cannot be read, an unknown key, a wrong value.
     """
     tree, changes = Experiment().tree(), overrides_tree(overrides)
-    if config is not None:
-        path = config_path(config)
+    path = None if config is None else config_path(config)
+    if path is not None:
         tree = merged(tree, read_yaml(path))
-        validated(Experiment, tree, where=str(path))
     # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
     # that as an override must agree with it, as `pretrained` sees to.
     init = validated(InitConfig, merged(tree, changes)["init"], where="init")
     tree = merged(tree, settings_of_model(init))
+    if path is not None:
+        validated(Experiment, tree, where=str(path))
     return validated(Experiment, merged(tree, changes), where="configuration")
 
 

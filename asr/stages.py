@@ -33,7 +33,7 @@ from asr.terminal import counted, get_console, progress_bar
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
-from asr.training.init import freeze, origin, pretrained, refuse_unspellable
+from asr.training.init import freeze, new_model, origin
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
 from asr.training.loss import Objective
 from asr.training.optimizer import make_optimizer
@@ -44,7 +44,6 @@ from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
 REPORT_FILE = "report.html"
-_NORMALIZATION_BATCHES = 100
 # For the longest text: long texts belong to long utterances.
 _SHARDS_LOOKED_INTO = 4
 # Of the average, as a multiple of the best epoch's.
@@ -191,18 +190,20 @@ def train(run: Run) -> None:
         write_text(run.folder / "config.yaml", experiment.yaml())
     index = run.train_index
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
-    state = None
-    if last.is_file():
-        checkpoint = load_checkpoint(last)
-        model, tokenizer = restore_model(checkpoint, where=str(last))
-        state = checkpoint.training
+    checkpoint = load_checkpoint(last) if last.is_file() else None
+    if checkpoint is None:
+        model, tokenizer = new_model(
+            experiment.init, experiment.acoustic, load_tokenizer(run), index, experiment.batches, seed=experiment.seed
+        )
     else:
-        model, tokenizer = _new_model(run, index, load_tokenizer(run))
+        model, tokenizer = restore_model(checkpoint, where=str(last))
     freeze(model, experiment.init.freeze)
     recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), device)
     trainer = _make_trainer(run, recognizer, index, tree)
-    if state is not None:
-        trainer.resume(state)
+    is_new = checkpoint is None or checkpoint.training is None
+    if checkpoint is not None and checkpoint.training is not None:
+        trainer.resume(checkpoint.training)
+    del checkpoint  # copies of the weights and of what the optimiser remembers
     group = run.batches_per_update
     num_updates = num_epoch_batches(
         index, experiment.batches, seed=experiment.seed, epoch=0, per_update=group, world_size=group
@@ -211,15 +212,15 @@ def train(run: Run) -> None:
         f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds_per_epoch / 3600:.2f} h of speech "
         f"in {counted(num_updates, 'update')} per epoch, on {device}"
         + (f", {workers.size} processes" if workers.size > 1 else "")
-        + (f", from update {trainer.progress.update}" if state else origin(experiment.init)),
+        + (origin(experiment.init) if is_new else f", from update {trainer.progress.update}"),
         flush=True,
     )
-    if device.type == "cuda" and state is None:
+    if device.type == "cuda" and is_new:
         _try_largest_batch(run, trainer.updater, index)
     if not workers.is_first:
         trainer.run(SilentLog())
         return
-    with RunLog(run.folder, resume_at_update=trainer.progress.update) as log:
+    with RunLog(run.folder, resume_at_update=trainer.progress.update, finished_epochs=trainer.progress.epoch) as log:
         trainer.run(log)
     plot_training(run.folder)
 
@@ -249,22 +250,6 @@ def _longest_text(index: ShardIndex) -> str:
     """The longest text, as far as one can tell from the few shards with the longest utterances: a corpus may be large."""
     shards = sorted(index.shards, key=lambda shard: max(shard.num_samples), reverse=True)[:_SHARDS_LOOKED_INTO]
     return max((stored.utterance.text for shard in shards for stored in read_shard(index, shard)), key=len)
-
-
-def _new_model(run: Run, index: ShardIndex, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
-    experiment = run.experiment
-    torch.manual_seed(experiment.seed)
-    if experiment.init.model is not None:
-        model, tokenizer = pretrained(experiment.init, experiment.acoustic, tokenizer)
-        if experiment.init.vocabulary == "model":
-            refuse_unspellable(experiment.init, tokenizer, shard_utterances(index))
-        return model, tokenizer
-    model = AcousticModel(experiment.acoustic, tokenizer.size)
-    if experiment.features.normalization == "global":
-        batches = sequential_batches(index, experiment.batches)
-        few = (batch for _, batch in zip(range(_NORMALIZATION_BATCHES), batches, strict=False))
-        model.features.fit_normalization((batch.waveforms, batch.num_samples) for batch in few)
-    return model, tokenizer
 
 
 def make_updater(

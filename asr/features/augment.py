@@ -73,7 +73,7 @@ class WarpConfig(Section):
 
 
 class SpecAugmentConfig(Section):
-    """Masks over bands and times of the normalised features; masked cells become 0, the mean.
+    """Masks over bands and times of the features; masked cells become 0, the mean where features are normalised.
 
     Source: Park et al. 2019, "SpecAugment"; the share that limits time masks follows Park et al. 2020.
     """

@@ -22,7 +22,8 @@ class FrameConfig(Section):
     deltas: int = Field(default=0, ge=0, le=2, description="0: none, 1: velocity, 2: velocity and acceleration")
     normalization: Literal["utterance", "global", "none"] = Field(
         default="utterance",
-        description="zero mean and unit variance per utterance, or with the training data's statistics",
+        description="zero mean and unit variance per utterance, or with the training data's statistics (of a hundred "
+        "batches of it, drawn at random)",
     )
 
 

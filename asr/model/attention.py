@@ -101,7 +101,10 @@ class AttentionDecoder(nn.Module):
 
     @torch.no_grad()
     def _sometimes_drawn(self, tokens: Tensor, output: Tensor, share: float) -> Tensor:
-        drawn = torch.multinomial(torch.softmax(self.output(output), dim=-1), 1)[:, 0]
+        # By a race of exponential times: `multinomial` ends the process where something is not finite, and an update is only
+        # left out for that.
+        times = torch.empty_like(scores := self.output(output)).exponential_()
+        drawn = (torch.softmax(scores, dim=-1) / times).argmax(dim=-1)
         return torch.where(torch.rand(tokens.shape, device=tokens.device) < share, drawn, tokens)
 
     def memory(self, frames: Tensor, num_frames: Tensor) -> Memory:

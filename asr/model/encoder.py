@@ -301,7 +301,9 @@ class Encoder(nn.Module):
 
     def _output(self, stream: Stream, *, is_last: bool) -> Frames:
         # What the norm has seen of lower layers, which only training asks for, is no help with the last one's frames.
-        normed = normalize(self.norm, stream.hidden, stream.mask, remember=is_last) * stream.mask[..., None]
+        normed = normalize(self.norm, stream.hidden, stream.mask, remember=is_last)
+        # Not times 0: what stands behind an utterance's end may be infinite.
+        normed = normed.masked_fill(~stream.mask[..., None], 0)
         return Frames(normed.transpose(0, 1), stream.num_frames)
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from asr.errors import ConfigError, TrainingError
@@ -59,6 +59,12 @@ class Workers:
         dist.all_reduce(tensor, group=self.numbers)
         return tensor.tolist()
 
+    def sum_tensor(self, tensor: Tensor) -> Tensor:
+        """The sum of `tensor` over all processes, each on its own device."""
+        if self.size > 1:
+            dist.all_reduce(tensor)
+        return tensor
+
     def gather(self, items: Sequence[Item]) -> list[Item]:
         """The `items` of all processes, by rank."""
         if self.size == 1:
@@ -76,8 +82,11 @@ class Workers:
         return items[0]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """`module`, whose gradients are from now on the mean over all processes."""
-        return module if self.size == 1 else DistributedDataParallel(module)
+        """`module`, whose gradients are from now on the mean over all processes.
+
+        What it holds besides weights is only the same at first; see `RunningStatistics`.
+        """
+        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
 
     def local_only(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
         """While it lasts, gradients of a wrapped `module` stay in this process, to be sent with the next."""

@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
+import torch
 from pydantic import Field
 from torch import nn
 
 from asr.config import Section, Tree
+from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
+from asr.corpus.shard_reader import shard_utterances
+from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, TextError
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.encoder import EncoderConfig
 from asr.text.tokenizer import Tokenizer
+
+_NORMALIZATION_BATCHES = 100
 
 
 class InitConfig(Section):
@@ -34,8 +41,41 @@ class InitConfig(Section):
     )
     freeze: tuple[str, ...] = Field(
         default=(),
-        description="parts that do not learn: subsampling, layer1, layer2, ..., pyramid1, ..., head, attention",
+        description="parts that do not learn: subsampling, layer1, layer2, ..., pyramid1, ..., head (with the norm below "
+        "it), attention",
     )
+
+
+def new_model(
+    config: InitConfig,
+    acoustic: AcousticConfig,
+    tokenizer: Tokenizer,
+    index: ShardIndex,
+    batches: BatchesConfig,
+    *,
+    seed: int,
+) -> tuple[AcousticModel, Tokenizer]:
+    """A model that is ready to learn the shards of `index`, and its tokens: at random weights, or as `pretrained`.
+
+    Raises:
+        TextError: the model to start from cannot spell a training utterance.
+    """
+    torch.manual_seed(seed)
+    if config.model is not None:
+        model, tokenizer = pretrained(config, acoustic, tokenizer)
+        if config.vocabulary == "model":
+            refuse_unspellable(config, tokenizer, shard_utterances(index))
+        return model, tokenizer
+    model = AcousticModel(acoustic, tokenizer.size)
+    if acoustic.features.normalization == "global":
+        if index.seconds < _NORMALIZATION_BATCHES * batches.seconds:
+            every = sequential_batches(index, batches)
+        else:
+            # At random, so that the first ones are like all; not the first epoch, which may be sorted by length.
+            every = epoch_batches(index, batches, seed=seed, epoch=1)
+        few = islice(every, _NORMALIZATION_BATCHES)
+        model.features.fit_normalization((batch.waveforms, batch.num_samples) for batch in few)
+    return model, tokenizer
 
 
 def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
@@ -120,8 +160,8 @@ def _without_training(tree: Tree) -> Tree:
 
 
 def _is_of_training(key: str) -> bool:
-    """Whether a setting is no property of the weights: how much is dropped, and what the bottleneck's price is."""
-    return key.startswith(("dropout", "weight", "annealing"))
+    """Whether a setting is no property of the weights: what is added and dropped, and what the bottleneck's price is."""
+    return key.startswith(("dither", "dropout", "weight", "annealing"))
 
 
 def origin(init: InitConfig) -> str:
@@ -158,7 +198,7 @@ def model_parts(model: AcousticModel) -> dict[str, nn.Module]:
     modules: list[nn.Module] = [model.encoder.subsampling]
     for layer, blocks in zip(model.encoder.layers, model.encoder.blocks, strict=True):
         modules += [layer, *blocks.children()]
-    modules.append(model.head)
+    modules.append(nn.ModuleList([model.encoder.norm, model.head]))
     if model.attention is not None:
         modules.append(model.attention)
     names = part_names(model.config.encoder, attention=model.attention is not None)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import operator
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import reduce
 from itertools import islice
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -29,6 +26,7 @@ from asr.terminal import Advance, progress_bar
 from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
 from asr.training.run_log import RunLog, SilentLog
+from asr.training.stopping import stop_flag
 from asr.training.update import Updater, UpdateResult, gradient_norms
 from asr.training.validation import Validation, validate
 
@@ -80,6 +78,7 @@ class TrainingProgress:
         skipped, skipped_in_a_row: updates left out because the gradient was not finite.
         split: updates in which a batch was halved, since it did not fit into memory.
         impossible: ids of utterances that had fewer frames than CTC needs.
+        impossible_of_epoch: how many of the utterances of the epoch under way had.
     """
 
     epoch: int = 0
@@ -98,6 +97,7 @@ class TrainingProgress:
     skipped_in_a_row: int = 0
     split: int = 0
     impossible: list[str] = field(default_factory=list)
+    impossible_of_epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,8 @@ class Trainer:
         """Continue from the training state of a checkpoint; the model's weights are already loaded.
 
         Raises:
-            TrainingError: the lexicon or the speakers have changed, which the heads were made for.
+            TrainingError: the lexicon or the speakers have changed, which the heads were made for; or it stands within an
+                epoch of which other processes have heard other shares.
         """
         self.updater.optimizer.load_state_dict(state["optimizer"])
         # Empty where no scaler was in use; then its scale starts anew.
@@ -171,6 +172,12 @@ class Trainer:
                 ) from error
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
+        num_before, num_now = state.get("processes", self.workers.size), self.workers.size
+        if self.progress.batches and num_before != num_now:
+            raise TrainingError(
+                f"{self.folder}: this training was cut off within an epoch that {num_before} processes shared, and goes on "
+                f"with as many, found {num_now}: `torchrun --nproc-per-node` says how many; at an epoch's end any may"
+            )
 
     def run(self, log: RunLog | SilentLog) -> TrainingProgress:
         """Train to the end; `log` has been cut to where this run stands.
@@ -179,7 +186,7 @@ class Trainer:
             StoppedByUserError: Ctrl-C or SIGTERM; all is saved.
             TrainingError: gradients stay non-finite, or most utterances are too short for their text.
         """
-        with _stop_flag() as stop:
+        with stop_flag() as stop:
             while self.progress.epoch < self.config.epochs and not self._out_of_patience():
                 self._run_epoch(log, stop)
         return self.progress
@@ -194,14 +201,23 @@ class Trainer:
             advance(progress.utterances)
             while group := list(islice(batches, self.config.accumulate)):
                 self._run_update(group, log, advance)
-                if self.workers.sum(stop.is_set())[0]:
+                if self._is_to_stop(stop):
                     self._save_last(log)
-                    raise StoppedByUserError(
-                        f"stopped after update {progress.update}, everything is saved; the same command continues"
-                    )
+                    raise self._stopped()
                 if progress.update % self.config.checkpoint_every_updates == 0:
                     self._save_last(log)
         self._finish_epoch(log)
+        if self._is_to_stop(stop):
+            raise self._stopped()
+
+    def _is_to_stop(self, stop: threading.Event) -> bool:
+        """Whether any of the processes was asked to."""
+        return bool(self.workers.sum(stop.is_set())[0])
+
+    def _stopped(self) -> StoppedByUserError:
+        return StoppedByUserError(
+            f"stopped after update {self.progress.update}, everything is saved; the same command continues"
+        )
 
     def _run_update(self, group: list[Batch], log: RunLog | SilentLog, advance: Advance) -> None:
         progress, start = self.progress, time.perf_counter()
@@ -228,7 +244,7 @@ class Trainer:
                 "loss": result.loss,
                 "lr": lr,
                 "gradient_norm": result.gradient_norm,
-                "gradient_norms": gradient_norms(self.recognizer.model),
+                "gradient_norms": gradient_norms(self.recognizer.model, result.clipped_to),
                 "times_real_time": result.seconds / seconds,
             }
             if result.terms:
@@ -238,7 +254,9 @@ class Trainer:
 
     def _count_trouble(self, result: UpdateResult, group: list[Batch], log: RunLog | SilentLog) -> None:
         progress = self.progress
-        fresh = [utterance for utterance in result.impossible if utterance not in set(progress.impossible)]
+        progress.impossible_of_epoch += len(result.impossible)
+        known = set(progress.impossible)
+        fresh = [utterance for utterance in dict.fromkeys(result.impossible) if utterance not in known]
         if fresh:
             progress.impossible += fresh
             log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {_named(fresh)}")
@@ -261,14 +279,14 @@ class Trainer:
 
     def _finish_epoch(self, log: RunLog | SilentLog) -> None:
         progress = self.progress
-        if len(progress.impossible) > _IMPOSSIBLE_SHARE * self.data.num_utterances:
+        if progress.impossible_of_epoch > _IMPOSSIBLE_SHARE * progress.utterances:
             raise TrainingError(
-                f"{len(progress.impossible)} of {self.data.num_utterances} utterances have fewer encoder frames than CTC "
+                f"{progress.impossible_of_epoch} of {progress.utterances} utterances have fewer encoder frames than CTC "
                 f"needs for their text, such as {_named(progress.impossible)}: lower encoder.subsampling.factor, shorten "
                 "encoder.pyramid.after or use a bpe tokenizer, and check that texts belong to their audio"
             )
         progress.epoch += 1
-        progress.batches = progress.utterances = 0
+        progress.batches = progress.utterances = progress.impossible_of_epoch = 0
         validation = None
         if progress.epoch % self.config.validate_every_epochs == 0 or progress.epoch == self.config.epochs:
             with contextlib.nullcontext() if self.average is None else self.average.in_place():
@@ -331,6 +349,7 @@ class Trainer:
     def _save_last(self, log: RunLog | SilentLog) -> None:
         state = {
             "progress": asdict(self.progress),
+            "processes": self.workers.size,
             "optimizer": self.updater.optimizer.state_dict(),
             "scaler": self.updater.scaler.state_dict(),
             "moving_average": None if self.average is None else self.average.state_dict(),
@@ -354,30 +373,6 @@ def _epoch_file(epoch: int | str) -> str:
 def _named(ids: list[str]) -> str:
     more = f" and {len(ids) - _NAMED_AT_MOST} more" if len(ids) > _NAMED_AT_MOST else ""
     return ", ".join(ids[:_NAMED_AT_MOST]) + more
-
-
-@contextmanager
-def _stop_flag() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that a run stops between updates; a second one stops at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-
-    def request(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for each, handler in before.items():
-            signal.signal(each, handler)
-
-    for number in numbers:
-        signal.signal(number, request)
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:

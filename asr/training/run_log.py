@@ -1,7 +1,7 @@
 """The history of a run: `metrics.jsonl`, TensorBoard, and lines for people.
 
-Records are numbered by update. A resumed run cuts off what lies behind its checkpoint, so that the history reads as if the
-run had never stopped.
+Records are numbered by update. A resumed run cuts off what lies behind its checkpoint, a validation after its last update
+too, so that the history reads as if the run had never stopped.
 """
 
 from __future__ import annotations
@@ -23,11 +23,16 @@ TENSORBOARD_FOLDER = "tensorboard"
 class RunLog:
     """Appends records to `metrics.jsonl` in `folder` and to TensorBoard below it; prints lines for people."""
 
-    def __init__(self, folder: Path, *, resume_at_update: int = 0) -> None:
+    def __init__(self, folder: Path, *, resume_at_update: int = 0, finished_epochs: int = 0) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.path = folder / METRICS_FILE
-        kept = [record for record in read_metrics(folder) if record["update"] <= resume_at_update]
+        kept = [
+            record
+            for record in read_metrics(folder)
+            if record["update"] <= resume_at_update
+            and (record["kind"] != "validation" or record["epoch"] <= finished_epochs)
+        ]
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(
             "".join(json.dumps(record) + "\n" for record in kept if resume_at_update), encoding="utf-8"

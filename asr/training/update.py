@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -22,7 +23,12 @@ from asr.training.distributed import Workers
 from asr.training.init import model_parts
 from asr.training.loss import Losses, Objective
 from asr.training.optimizer import add_l1_gradient
+from asr.training.running_statistics import RunningStatistics
 from asr.training.terms import CtcTargets
+
+# Of a loss in half precision. The scaler's own, 2 ** 16, is too large for a loss per token, and is found so by updates that
+# have to be left out; it is doubled every 2,000 updates.
+_FIRST_SCALE = 2.0**10
 
 
 @dataclass
@@ -30,8 +36,9 @@ class UpdateResult:
     """What one update did.
 
     Attributes:
-        loss: CTC loss in nats per token at the top of the model, of the utterances that have one.
+        loss: CTC loss in nats per token at the top of the model; utterances that CTC cannot say count as if without loss.
         gradient_norm: before clipping; not finite when the update was left out.
+        clipped_to: what share of it clipping has left.
         seconds: audio in the update, of all processes, as are utterances and impossible.
         utterances: number of them.
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
@@ -42,6 +49,7 @@ class UpdateResult:
 
     loss: float = 0.0
     gradient_norm: float = 0.0
+    clipped_to: float = 1.0
     seconds: float = 0.0
     utterances: int = 0
     impossible: list[str] = field(default_factory=list)
@@ -90,7 +98,8 @@ class Updater:
         self.seed = seed
         self.device = next(objective.parameters()).device
         self.sample_rate = objective.model.config.features.sample_rate
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=dtype == torch.float16)
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=_FIRST_SCALE, enabled=dtype == torch.float16)
+        self.statistics = RunningStatistics(objective)
 
     def update(self, batches: Sequence[Batch], number: int, lr: float) -> UpdateResult:
         """Change the weights by the gradient of the mean loss per token over `batches`; `number` counts updates from 0."""
@@ -99,18 +108,20 @@ class Updater:
         self.scaler.unscale_(self.optimizer)
         if self.l1 > 0:
             add_l1_gradient(self.objective, self.l1)
-        norm = nn.utils.clip_grad_norm_(self.objective.parameters(), self.max_gradient_norm or float("inf"))
-        result.gradient_norm = float(norm)
-        result.skipped = not bool(torch.isfinite(norm))
+        limit = self.max_gradient_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(self.objective.parameters(), limit))
+        result.gradient_norm, result.skipped = norm, not math.isfinite(norm)
+        result.clipped_to = min(1.0, limit / norm) if norm and not result.skipped else 1.0
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         if not result.skipped:
             self.scaler.step(self.optimizer)
+            self.statistics.finish(self.workers)
         self.scaler.update()
         return result
 
     def accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
-        """Set the gradients of the mean loss per token over `batches`, without changing the weights.
+        """Set the gradients of the mean loss per token over `batches`, without changing weights or running statistics.
 
         Batches that do not fit into the device's memory are halved until they do.
 
@@ -118,13 +129,14 @@ class Updater:
             TrainingError: a single utterance does not fit, or there are other processes, which could not follow.
         """
         split: list[str] = []
+        self.statistics.begin()
         while True:
             try:
                 result = self._accumulate(batches, number)
             except torch.OutOfMemoryError as error:
-                largest = max(batches, key=lambda batch: batch.waveforms.numel())
+                largest = max(batches, key=_padded_length)
                 if len(largest) == 1 or self.workers.size > 1:
-                    seconds = largest.waveforms.numel() / self.sample_rate
+                    seconds = _padded_length(largest) / self.sample_rate
                     raise TrainingError(
                         f"{self.device}: a batch of {len(largest)} utterances, {seconds:.0f} s with padding, does not fit "
                         f"into memory (the first is '{largest.ids[0]}'): lower batches.seconds, or leave long utterances out"
@@ -134,6 +146,7 @@ class Updater:
                 return result
             # Not in the handler, where the error still holds on to all that the failed attempt had made.
             _free_memory(self.device)
+            self.statistics.begin_again()
             split += largest.ids
             half = len(largest) // 2
             halves = [largest.rows(0, half), largest.rows(half, len(largest))]
@@ -156,6 +169,7 @@ class Updater:
                 place = position * workers.size + workers.rank
                 seed = derived_seed(self.seed, number, place)
                 losses = self._backward(self.losses, batch, target, number, seed, num_tokens)
+            self.statistics.take(counts=not batch.repeated)
             if not batch.repeated:
                 total += torch.stack([losses.ctc.sum(), *losses.terms]) / num_tokens
                 result.seconds += float(batch.num_samples.sum()) / self.sample_rate
@@ -224,14 +238,19 @@ class Updater:
         return losses
 
 
+def _padded_length(batch: Batch) -> int:
+    """Samples or stored frames of `batch` with padding."""
+    return batch.waveforms.shape[0] * batch.waveforms.shape[1]
+
+
 def _free_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
-def gradient_norms(model: AcousticModel) -> dict[str, float]:
-    """The gradient's norm in each part of the model: how much learning reaches it."""
-    return {name: _gradient_norm(part) for name, part in model_parts(model).items()}
+def gradient_norms(model: AcousticModel, clipped_to: float = 1.0) -> dict[str, float]:
+    """The gradient's norm in each part of the model, as before it was clipped: how much learning reaches it."""
+    return {name: _gradient_norm(part) / clipped_to for name, part in model_parts(model).items()}
 
 
 def _gradient_norm(module: nn.Module) -> float:

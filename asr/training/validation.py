@@ -20,7 +20,7 @@ class Validation:
     Attributes:
         words, characters: error counts of the greedy best readings.
         loss: CTC loss in nats per token, of the utterances that the vocabulary can spell.
-        tokens: of the utterances that have a loss.
+        tokens: of the utterances that have a loss; those with fewer frames than CTC needs have none.
         utterances: how many were heard.
         unspellable: how many have characters that the vocabulary lacks; they count in the error rates, not in the loss.
     """
@@ -60,9 +60,9 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
         unspellable += len(batch.texts) - len(spelt)
         if spelt:
             targets = CtcTargets([batch.texts[index] for index in spelt], recognizer.tokenizer, log_probs.device)
-            losses, _ = targets.losses(log_probs[spelt], num_frames[spelt])
+            losses, impossible = targets.losses(log_probs[spelt], num_frames[spelt])
             loss += float(losses.sum())
-            num_tokens += int(targets.lengths.sum())
+            num_tokens += int(targets.lengths[~impossible].sum())
     return Validation(
         words=words,
         characters=characters,

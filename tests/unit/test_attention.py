@@ -85,6 +85,13 @@ def test_sampling_follows_up_what_it_drew_and_draws_nothing_when_off() -> None:
     assert not torch.equal(drawn, plain)
 
 
+def test_what_is_not_finite_is_passed_on_and_not_drawn_from() -> None:
+    """An update is left out for it; `torch.multinomial` would end the training."""
+    frames, num_frames = ragged_features((5, 5), FRAME_SIZE)
+    scores = small_decoder()(frames * torch.nan, num_frames, torch.tensor([[1, 2], [4, 3]]), sampling=0.9)
+    assert scores.isnan().all()
+
+
 def test_with_it_the_rest_of_the_model_is_as_without() -> None:
     models = []
     for attention in (None, SMALL):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from ragged import encoder_config, shaken
 
+from asr.audio import encode_audio
+from asr.corpus.batches import BatchesConfig
+from asr.corpus.shards import ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CheckpointError, ConfigError, TextError
 from asr.experiment import load_experiment
@@ -16,7 +20,7 @@ from asr.model import AcousticConfig, AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
-from asr.training.init import InitConfig, freeze, model_parts, origin, pretrained, refuse_unspellable
+from asr.training.init import InitConfig, freeze, model_parts, new_model, origin, pretrained, refuse_unspellable
 from asr.training.optimizer import AdamWConfig, make_optimizer
 
 CONFIG = AcousticConfig(features=LogMelConfig(sample_rate=8000, n_mels=8), encoder=encoder_config())
@@ -54,6 +58,23 @@ def test_a_new_vocabulary_gets_a_new_head_and_keeps_the_rest(trained: Path) -> N
     assert model.head.out_features == NEW.size
     for name, value in model.encoder.state_dict().items():
         assert torch.equal(value, expected[f"encoder.{name}"]), name
+
+
+def test_a_configuration_file_is_judged_by_the_layers_of_the_model(tmp_path: Path) -> None:
+    deep = CONFIG.model_copy(update={"encoder": encoder_config(num_layers=5)})
+    model = saved_model(tmp_path / "deep.pt", deep)
+    path = tmp_path / "tune.yaml"
+    path.write_text(
+        f"init: {{model: {model}, freeze: [layer5]}}\nloss: {{intermediate_ctc: {{layers: [4]}}}}\n"
+        "augment: {spec_augment: null}\nfeatures: {dither: 1.0e-5}\n",
+        encoding="utf-8",
+    )
+    experiment = load_experiment(str(path))
+    assert experiment.encoder.num_layers == 5
+    pretrained(experiment.init, experiment.acoustic, NEW)
+    path.write_text(path.read_text(encoding="utf-8").replace("layer5", "layer6"), encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tune\.yaml: init\.freeze: no part 'layer6'"):
+        load_experiment(str(path))
 
 
 def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
@@ -128,7 +149,6 @@ def test_a_model_to_start_from_is_told(trained: Path) -> None:
 
 def test_nothing_left_to_learn_is_an_error() -> None:
     model = AcousticModel(CONFIG, OLD.size)
-    model.encoder.norm.requires_grad_(False)
     with pytest.raises(ConfigError, match="nothing to learn"):
         freeze(model, tuple(model_parts(model)))
 
@@ -178,3 +198,20 @@ def test_texts_that_the_tokens_of_the_model_cannot_spell_are_named() -> None:
     refuse_unspellable(InitConfig(model="runs/old"), OLD, said[:1])
     with pytest.raises(TextError, match=r"runs/old.*'a-2'.*'e' \(U\+0065\), 'g'.*init\.vocabulary=new"):
         refuse_unspellable(InitConfig(model="runs/old"), OLD, said)
+
+
+def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Path) -> None:
+    for name, volume in (("quiet", 0.001), ("loud", 0.5)):
+        noise = np.random.default_rng(0).uniform(-volume, volume, (120, 2000)).astype(np.float32)
+        clips = [
+            Utterance(id=f"{name}{n}", audio=encode_audio(row, 8000, "wav"), text="a") for n, row in enumerate(noise)
+        ]
+        write_shards(clips, tmp_path / name, sample_rate=8000, config=ShardsConfig(megabytes=0.01))
+    acoustic = CONFIG.model_copy(update={"features": CONFIG.features.model_copy(update={"normalization": "global"})})
+    first, second = (
+        new_model(
+            InitConfig(), acoustic, OLD, combined_index(dict.fromkeys(parts, 1.0)), BatchesConfig(seconds=0.25), seed=0
+        )
+        for parts in ((tmp_path / "quiet", tmp_path / "loud"), (tmp_path / "loud", tmp_path / "quiet"))
+    )
+    assert (first[0].features.mean - second[0].features.mean).abs().max() < 3  # between the parts there are 12

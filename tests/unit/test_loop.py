@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from test_update import WORDS, make_batch, make_updater
 
 from asr.corpus.batches import Batch
 from asr.decoding import GreedyDecoderConfig, build_decoder
-from asr.errors import TrainingError
+from asr.errors import StoppedByUserError, TrainingError
 from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
 from asr.training.loop import Trainer, TrainingConfig, TrainingData, average_weights
@@ -50,7 +52,7 @@ def make_trainer(
 
 
 def run(trainer: Trainer, folder: Path) -> None:
-    with RunLog(folder, resume_at_update=trainer.progress.update) as log:
+    with RunLog(folder, resume_at_update=trainer.progress.update, finished_epochs=trainer.progress.epoch) as log:
         trainer.run(log)
 
 
@@ -160,6 +162,49 @@ def test_impossible_utterances_are_named_once(tmp_path: Path) -> None:
     run(trainer, tmp_path)
     assert trainer.progress.impossible == ["utterance7"]
     assert sum(record["kind"] == "event" for record in read_metrics(tmp_path)) == 1
+
+
+def test_an_epoch_is_judged_by_the_utterances_that_it_has_heard(tmp_path: Path) -> None:
+    """One of eight cannot be said, another one in each epoch: of a part whose weight is below 1 each hears others."""
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=6))
+    batches = trainer.data.epoch
+
+    def epoch(number: int, skip: int) -> Iterator[Batch]:
+        for place, batch in enumerate(batches(number, 0)):
+            ids = tuple(f"{each} of epoch {number}" for each in batch.ids)
+            texts = ("abc" * 60, *batch.texts[1:]) if place == 0 else batch.texts
+            yield replace(batch, ids=ids, texts=texts)
+
+    object.__setattr__(trainer.data, "epoch", epoch)
+    run(trainer, tmp_path)
+    assert len(trainer.progress.impossible) == 6
+
+
+def test_a_wish_to_stop_during_validation_is_heard_when_all_is_saved(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
+    dev = trainer.data.dev
+
+    def interrupted() -> Iterator[Batch]:
+        signal.raise_signal(signal.SIGTERM)
+        return dev()
+
+    object.__setattr__(trainer.data, "dev", interrupted)
+    with pytest.raises(StoppedByUserError, match="stopped after update 4, everything is saved"):
+        run(trainer, tmp_path)
+    training = load_checkpoint(tmp_path / "checkpoints" / "last.pt").training
+    assert training is not None
+    assert training["progress"]["epoch"] == 1
+
+
+def test_an_epoch_that_other_processes_shared_is_not_gone_on_with(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
+    training = cut_off(trainer, tmp_path).training
+    assert training is not None
+    resumed = make_trainer(tmp_path)
+    with pytest.raises(TrainingError, match=r"that 4 processes shared, and goes on with as many, found 1"):
+        resumed.resume({**training, "processes": 4})
+    resumed.resume({**training, "processes": 4, "progress": {**training["progress"], "batches": 0, "utterances": 0}})
+    assert resumed.progress.update == 2
 
 
 def test_average_of_weights_is_their_mean() -> None:

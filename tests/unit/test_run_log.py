@@ -20,6 +20,15 @@ def test_resumed_history_reads_as_if_never_stopped(tmp_path: Path) -> None:
     assert [record["update"] for record in read_metrics(tmp_path)] == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_validation_that_is_done_again_stands_there_once(tmp_path: Path) -> None:
+    """It comes after the last update of its epoch, which may be saved already when it is cut off."""
+    for finished in (0, 1, 1):
+        with RunLog(tmp_path, resume_at_update=0 if finished == 0 else 8, finished_epochs=finished) as log:
+            for epoch in range(finished + 1, 3):
+                log.record("validation", 4 * epoch, {"epoch": epoch})
+    assert [record["epoch"] for record in read_metrics(tmp_path)] == [1, 2]
+
+
 def test_fresh_history_replaces_an_old_one(tmp_path: Path) -> None:
     for loss in (1.0, 2.0):
         with RunLog(tmp_path) as log:

@@ -6,6 +6,7 @@ import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -172,12 +173,43 @@ def test_bfloat16_gives_nearly_the_same_loss_and_gradient() -> None:
     assert float(torch.cosine_similarity(expected, found, dim=0)) > 0.98
 
 
-def test_gradient_norms_name_every_part_and_add_up() -> None:
-    updater = make_updater()
-    updater.accumulate([make_batch()], 0)
-    norms = gradient_norms(updater.model)
+@pytest.mark.parametrize("limit", [0.0, 0.01])
+def test_gradient_norms_name_every_part_and_add_up_to_what_it_was_before_clipping(limit: float) -> None:
+    updater = make_updater(max_gradient_norm=limit)
+    result = updater.update([make_batch()], 0, lr=0.0)
+    norms = gradient_norms(updater.model, result.clipped_to)
     assert list(norms) == ["subsampling", "layer1", "head"]
     assert all(value > 0 for value in norms.values())
+    assert math.hypot(*norms.values()) == pytest.approx(result.gradient_norm, rel=1e-4)
+
+
+@pytest.mark.parametrize("encoder", [{"cell": "ligru"}, {"norm": "batch"}])
+def test_an_update_that_is_left_out_leaves_running_statistics_alone(encoder: dict[str, object]) -> None:
+    updater, batch = make_updater(encoder=encoder), make_batch()
+    before = {name: value.clone() for name, value in updater.model.state_dict().items()}
+    loud = replace(batch, waveforms=batch.waveforms.clone())
+    loud.waveforms[0, 100] = math.inf
+    assert updater.update([loud], 0, lr=0.1).skipped
+    assert all(torch.equal(value, before[name]) for name, value in updater.model.state_dict().items())
+    assert not updater.update([batch], 1, lr=0.1).skipped
+    assert any(
+        "running" in name and not torch.equal(value, before[name]) for name, value in updater.model.state_dict().items()
+    )
+
+
+def test_running_statistics_move_once_by_the_mean_of_all_batches() -> None:
+    halves = [make_batch().rows(0, 4), make_batch().rows(4, 8)]
+
+    def moved(batches: list[Batch]) -> dict[str, torch.Tensor]:
+        updater = make_updater(encoder={"norm": "batch"})
+        before = {name: value.clone() for name, value in updater.model.named_buffers() if "running" in name}
+        updater.update(batches, 0, lr=0.0)
+        return {name: value - before[name] for name, value in updater.model.named_buffers() if name in before}
+
+    both, first, second = moved(halves), moved(halves[:1]), moved(halves[1:])
+    assert both
+    for name, value in both.items():
+        torch.testing.assert_close(value, (first[name] + second[name]) / 2)
 
 
 def test_intermediate_loss_is_that_of_the_model_without_its_top() -> None:

@@ -30,7 +30,7 @@ class Pyramid(nn.Module):
 
     def forward(self, stream: Stream) -> Stream:
         """The stream (ceil(S / 2), B, D) of a stream (S, B, D)."""
-        hidden = stream.hidden * stream.mask[..., None]
+        hidden = stream.hidden.masked_fill(~stream.mask[..., None], 0)
         first, second = hidden[0::2], hidden[1::2]
         if len(second) < len(first):
             second = torch.cat([second, torch.zeros_like(first[:1])])
