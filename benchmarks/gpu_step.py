@@ -12,10 +12,11 @@ import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import torch
-from record import record, spread
+from record import record, spread, take_no_options
 from step import bare_encoder, encoder_inputs, speech_batch, updater_of
 
 from asr.experiment import load_experiment
@@ -28,6 +29,7 @@ NUM_WARM_UPS = 5
 
 def main() -> None:
     """Measures every batch size in both number formats and records the results."""
+    take_no_options(__doc__)
     if not torch.cuda.is_available():
         sys.exit("this benchmark needs a CUDA GPU")
     rows = [measured(seconds, dtype) for seconds in BATCH_SECONDS for dtype in (torch.bfloat16, torch.float32)]
@@ -51,7 +53,7 @@ def measured(seconds: float, dtype: torch.dtype) -> dict[str, object]:
     times: dict[str, list[float]] = {"step": [], "encoder": []}
     torch.cuda.reset_peak_memory_stats()
     for number in range(NUM_WARM_UPS + NUM_RUNS):
-        on_device = batch.to("cuda")
+        on_device = replace(batch, waveforms=batch.waveforms.to("cuda"))
         features, num_frames = encoder_inputs(updater, on_device, number)
         step = timed(partial(updater.update, [batch], number, 1e-4))
         with torch.autocast("cuda", dtype, enabled=dtype != torch.float32):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 
 import torch
-from record import record, spread
+from record import record, spread, take_no_options
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -25,6 +25,7 @@ NUM_RUNS = 9
 
 def main() -> None:
     """Time the three ways at several sizes, in turn, and record the ratios."""
+    take_no_options(__doc__)
     torch.manual_seed(0)
     rows = []
     for hidden, batch, frames in SIZES:

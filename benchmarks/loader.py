@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from record import record
+from record import record, take_no_options
 
 from asr.audio import encode_audio
 from asr.corpus.batches import BatchesConfig, epoch_batches
@@ -43,6 +43,7 @@ def main() -> None:
     if len(sys.argv) == 4:
         print(json.dumps(peak_megabytes(Path(sys.argv[2]), int(sys.argv[3]))))
         return
+    take_no_options(__doc__)
     result: dict[str, object] = {
         "unit": "seconds of audio by seconds of processor time (per core) or of the clock",
         "utterances": NUM_UTTERANCES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -42,6 +43,11 @@ def record(name: str, result: dict[str, object]) -> Path:
     print(text)
     print(f"written to {path.relative_to(ROOT)}")
     return path
+
+
+def take_no_options(about: str | None) -> None:
+    """Answers `--help` with `about`, and refuses anything else: a record should not be overwritten by asking."""
+    argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

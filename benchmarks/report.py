@@ -22,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from chromium import Chromium, find_chromium
-from record import record, spread
+from record import record, spread, take_no_options
 
 from asr.corpus.batches import Batch
 from asr.decoding import GreedyDecoderConfig, build_decoder
@@ -47,6 +47,7 @@ PIECES = ("<blank>", "▁", *"abcdefghijklmnopqrstuvwxyz'")
 
 def main() -> None:
     """Writes the report, opens it several times, and records what that took."""
+    take_no_options(__doc__)
     program = find_chromium()
     if program is None:
         raise SystemExit("benchmarks/report.py needs Chromium, and found none")

@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 
-from record import record, spread
+from record import record, spread, take_no_options
 from step import speech_batch, updater_of
 
 from asr.experiment import load_experiment
@@ -29,9 +29,10 @@ NUM_UPDATES = 12
 
 def main() -> None:
     """Runs both ways in turn and records the ratios, or does the work of one process."""
-    if len(sys.argv) > 1:
+    if "RANK" in os.environ:  # one of the processes that are measured
         work(Path(sys.argv[1]))
         return
+    take_no_options(__doc__)
     rates: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(NUM_RUNS):
         for size, values in rates.items():

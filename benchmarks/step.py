@@ -19,7 +19,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-from record import record, spread
+from record import record, spread, take_no_options
 from torch import Tensor, nn
 
 from asr.corpus.batches import Batch
@@ -43,6 +43,7 @@ FEW_TOKENS = 64
 
 def main() -> None:
     """Measures step, encoder and parts, and records the result."""
+    take_no_options(__doc__)
     experiment = load_experiment(CONFIG)
     batch = speech_batch(experiment.features.sample_rate)
     updater = updater_of(batch)

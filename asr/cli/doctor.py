@@ -15,7 +15,7 @@ import typer
 
 Status = Literal["ok", "warning", "failure"]
 
-_PACKAGES = ("torch", "torchaudio", "librosa", "numba", "webdataset", "jiwer", "sentencepiece", "soundfile")
+_PACKAGES = ("torch", "torchaudio", "numba", "webdataset", "jiwer", "sentencepiece", "soundfile")
 _CODECS = {
     "wav": ("WAV", "PCM_16"),
     "flac": ("FLAC", "PCM_16"),

@@ -96,20 +96,6 @@ class Batch:
             metadata=self.metadata[start:stop],
         )
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The batch with its tensors on `device`; from pinned memory the copy overlaps with computation."""
-        return self._with(
-            self.waveforms.to(device, non_blocking=True),
-            self.num_samples.to(device, non_blocking=True),
-        )
-
-    def pin_memory(self) -> Batch:
-        """The batch in page-locked memory, from which a GPU can copy by itself."""
-        return self._with(self.waveforms.pin_memory(), self.num_samples.pin_memory())
-
-    def _with(self, waveforms: Tensor, num_samples: Tensor) -> Batch:
-        return replace(self, waveforms=waveforms, num_samples=num_samples)
-
 
 def epoch_batches(
     index: ShardIndex,
@@ -121,7 +107,6 @@ def epoch_batches(
     per_update: int = 1,
     rank: int = 0,
     world_size: int = 1,
-    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """The batches of one epoch of training: every utterance as often as its shard's weight says, in random order.
 
@@ -139,7 +124,6 @@ def epoch_batches(
             wait for the one with the longest.
         rank: which of `world_size` processes this is.
         world_size: number of processes.
-        pin_memory: put the tensors into page-locked memory; needs a GPU.
 
     Raises:
         CorpusError: a shard cannot be read, or its audio cannot be decoded.
@@ -154,7 +138,7 @@ def epoch_batches(
     )
     batches = _shuffled_batches(samples, config, index.sample_rate, order, per_update)
     mine = islice(_of_rank(batches, rank, world_size), skip_batches, None)
-    yield from _decoded(mine, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
+    yield from _decoded(mine, config, index.sample_rate, index.num_features)
 
 
 def num_epoch_batches(
@@ -173,7 +157,7 @@ def num_epoch_batches(
 
 
 def sequential_batches(
-    index: ShardIndex, config: BatchesConfig, *, rank: int = 0, world_size: int = 1, pin_memory: bool = False
+    index: ShardIndex, config: BatchesConfig, *, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Batches for evaluation: every utterance once, none at random; within a window they are sorted by length.
 
@@ -185,7 +169,7 @@ def sequential_batches(
     samples = (sample for shard in index.shards for sample in read_shard(index, shard))
     batches = ((batch, False) for window in _windows(samples, config, index.sample_rate) for batch in window)
     mine = islice(batches, rank, None, world_size)
-    yield from _decoded(mine, config, index.sample_rate, index.num_features, pin_memory=pin_memory)
+    yield from _decoded(mine, config, index.sample_rate, index.num_features)
 
 
 def batches_of_utterances(
@@ -194,7 +178,6 @@ def batches_of_utterances(
     config: BatchesConfig,
     *,
     num_features: int = 0,
-    pin_memory: bool = False,
 ) -> Iterator[Batch]:
     """Batches of utterances that are not in shards: each once, as `sequential_batches` would order them.
 
@@ -205,7 +188,7 @@ def batches_of_utterances(
     """
     samples = (_sample_of_utterance(utterance, sample_rate, num_features) for utterance in utterances)
     batches = ((batch, False) for window in _windows(samples, config, sample_rate) for batch in window)
-    yield from _decoded(batches, config, sample_rate, num_features, pin_memory=pin_memory)
+    yield from _decoded(batches, config, sample_rate, num_features)
 
 
 def _report_long(index: ShardIndex, config: BatchesConfig) -> None:
@@ -359,15 +342,12 @@ def _decoded(
     config: BatchesConfig,
     sample_rate: int,
     num_features: int,
-    *,
-    pin_memory: bool,
 ) -> Iterator[Batch]:
     """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
 
     def decode(item: tuple[list[StoredUtterance], bool]) -> Batch:
         samples, repeated = item
-        batch = replace(_decode(samples, sample_rate, num_features), repeated=repeated)
-        return batch.pin_memory() if pin_memory else batch
+        return replace(_decode(samples, sample_rate, num_features), repeated=repeated)
 
     return map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
 

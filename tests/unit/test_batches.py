@@ -16,7 +16,6 @@ from asr.audio import encode_audio, read_audio
 from asr.corpus import batches as batches_module
 from asr.corpus.ahead import map_ahead
 from asr.corpus.batches import (
-    Batch,
     BatchesConfig,
     _Length,
     _Order,
@@ -219,13 +218,6 @@ def test_unreadable_audio_in_evaluation_is_named(tmp_path: Path) -> None:
     cut = Utterance(id="cut", audio=whole[:-100], text="x")
     with pytest.raises(CorpusError, match="utterance 'cut': truncated or damaged"):
         list(batches_of_utterances([cut], RATE, CONFIG))
-
-
-def test_moving_keeps_all_else() -> None:
-    batch = Batch(("a",), ("x",), ("s",), torch.ones(1, 5), torch.tensor([5]))
-    moved = batch.to("meta")
-    assert moved.waveforms.device.type == moved.num_samples.device.type == "meta"
-    assert (moved.ids, moved.texts, moved.speakers, len(moved)) == (("a",), ("x",), ("s",), 1)
 
 
 @pytest.mark.parametrize("num_threads", [0, 1, 3])
