@@ -86,9 +86,9 @@ def evaluate(
         embed_audio=embed_audio,
     )
     results = [each.result for each in found]
-    get_console().print(results_table(results))
     if json_file is not None:
         write_results(json_file, results)
+    get_console().print(results_table(results))
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)

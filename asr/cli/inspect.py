@@ -139,7 +139,7 @@ def _write(audio: Path, model: Path, out: Path | None, subject: Subject, finding
     for row in finding.rows:
         table.add_row(*row)
     console = get_console()
-    console.print(f"{subject.name}: {subject.heard}", markup=False)
+    console.print(f"{subject.name}: {subject.heard}")
     console.print(table)
-    console.print(finding.table_note, markup=False)
+    console.print(finding.table_note)
     print(f"wrote {page}, {page.with_suffix('.json').name} and {len(finding.pictures)} pictures")
