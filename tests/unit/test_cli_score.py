@@ -73,7 +73,9 @@ def test_normalized(score: Command) -> None:
 def test_speakers_only_when_asked(score: Command) -> None:
     ids = [f"{speaker}-1-{number}" for speaker in range(12) for number in range(3)]
     Path("ref.txt").write_text("".join(f"{name} a b c\n" for name in ids), encoding="utf-8")
-    Path("hyp.txt").write_text("".join(f"{name} a b {name[0]}\n" for name in ids), encoding="utf-8")
+    Path("hyp.txt").write_text(
+        "".join(f"{name} a b {'c' if name[0] == '1' else 'd'}\n" for name in ids), encoding="utf-8"
+    )
     assert "bootstrap over utterances" in score()[1]
     assert "bootstrap over speakers" in score("--speaker-before", "-")[1]
 
