@@ -263,6 +263,17 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
             main()
         (line,) = capsys.readouterr().err.splitlines()
         assert complaint in line
+    (folder / "notes" / "u000.wav").write_bytes((folder / "u000.flac").read_bytes())
+    for format in ("json", "ctm"):
+        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", str(folder), "--format", format, "--model", "no.pt"])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == (
+            f"error: --format {format}: '{folder}/notes/u000.wav' and '{folder}/u000.flac' would both be called 'u000'; "
+            "rename one, or transcribe them apart"
+        )
+    (folder / "notes" / "u000.wav").unlink()
     lines = cli("transcribe", folder, folder / "u000.flac", "--model", model).splitlines()
     assert [Path(line.partition("\t")[0]).stem for line in lines] == ["u000", "u001", "u002", "u000"]
 
@@ -300,6 +311,7 @@ def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
         ("--decoder beam --words words.txt", "only --decoder lexicon keeps to given words"),
         ("--decoder lexicon --words no.txt", "no.txt: cannot read the words"),
         ("--decoder greedy --width 4", "--width 4: greedy keeps no beams; say --decoder beam"),
+        ("--width 4097", "Invalid value for '--width': Input should be less than or equal to 4096"),
     ],
 )
 def test_options_that_a_decoder_does_not_have_or_misses_are_told(
