@@ -165,6 +165,29 @@ def test_a_missing_model_is_told_before_data_is_looked_for(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--decoder gredy --data no-data", "--decoder gredy: unknown decoder 'gredy', did you mean 'greedy'?"),
+        ("--hypotheses file/x --data no-data", "--hypotheses file/x: 'file' is a file; expected a folder"),
+        ("--hypotheses file --data no-data", "--hypotheses file: 'file' is a file; expected a folder"),
+        ("--root . --data file", "--root .: only RECIPE:SPLIT is looked for there, and --data is file"),
+        ("--json x --report x --data no-data", "--report x: --json writes that file too; name another one"),
+    ],
+)
+def test_mistakes_are_told_before_data_is_looked_for(
+    options: str, complaint: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), *options.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
 @pytest.mark.parametrize("as_shards", [False, True])
 def test_errors_are_broken_down_by_any_column_of_the_data(
     as_shards: bool,
