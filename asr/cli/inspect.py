@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -145,4 +146,6 @@ def _write(audio: Path, model: Path, out: Path | None, subject: Subject, finding
     console.print(f"{subject.name}: {subject.heard}")
     console.print(table)
     console.print(finding.table_note)
+    if finding.warning:
+        print(f"warning: {finding.warning}", file=sys.stderr)
     print(f"wrote {page}, {page.with_suffix('.json').name} and {len(finding.pictures)} pictures")

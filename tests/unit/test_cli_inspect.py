@@ -135,6 +135,17 @@ def test_saliency_of_some_tokens(cli: Run, model: Path, audio: Path, tmp_path: P
     check_page(tmp_path / "saliency.html", 3)
 
 
+def test_steps_that_are_too_few_are_told(
+    cli: Run, model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.inspection.saliency.Saliency.adds_up", False)
+    options = ("--text", TRAP, "--tokens", "1", "--steps", "2", "--out", tmp_path)
+    code, _, errors = cli("inspect", "saliency", audio, "--model", model, *options)
+    told = "the shares of 1 of 1 token add up to another sum than the worth; take more than --steps 2"
+    assert (code, errors) == (0, f"warning: {told}\n")
+    assert told in (tmp_path / "saliency.html").read_text(encoding="utf-8")
+
+
 def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "plain", cell="rnn", bidirectional=False, num_layers=1)
     code, _, errors = cli("inspect", "gates", audio, "--model", model)
