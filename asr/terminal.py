@@ -42,7 +42,7 @@ def progress_bar(description: str, total: float | None) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
-    columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}"), BarColumn())
+    columns: tuple[ProgressColumn, ...] = (TextColumn("{task.description}", markup=False), BarColumn())
     if total is None:
         columns += (TimeElapsedColumn(),)
     else:
@@ -53,7 +53,11 @@ def progress_bar(description: str, total: float | None) -> Iterator[Advance]:
 
 
 def get_console() -> Console:
-    """A console on standard output: coloured and as wide as the window, or plain and wide enough for tables in a file."""
+    """A console on standard output: coloured and as wide as the window, or plain and wide enough for tables in a file.
+
+    Text is printed as it is: what was said or what a file is called may hold [noise], [/b] or :smile:.
+    """
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else _WIDTH_OF_FILES, highlight=False, soft_wrap=False)
+    width = None if sys.stdout.isatty() else _WIDTH_OF_FILES
+    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)

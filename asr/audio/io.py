@@ -173,6 +173,8 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         raise UnusableAudioError(
             name, "not audio, or damaged", f"libsndfile says: {_plain(error.error_string)}"
         ) from error
+    except UnicodeEncodeError as error:
+        raise UnusableAudioError(name, "name is not UTF-8", "rename the file") from error
     except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
         raise UnusableAudioError(name, "not audio, or damaged", str(error)) from error
 

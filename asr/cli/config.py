@@ -54,7 +54,6 @@ def explain(
     - `asr config explain augment.spec_augment`
     - `asr config explain optimizer.lr`
     """
-    from rich.markup import escape
     from rich.table import Table
 
     from asr.config_help import explain as explanations
@@ -66,10 +65,10 @@ def explain(
         if number:
             console.print()
         title = explanation.key or "the whole configuration"
-        console.print(f"[bold]{escape(title)}[/bold]", highlight=False)
+        console.print(title, style="bold")
         if explanation.text:
-            console.print(escape(explanation.text), highlight=False)
+            console.print(explanation.text)
         table = Table("setting", "may be", "default", "meaning", box=None, pad_edge=False, padding=(0, 2, 0, 0))
         for setting in explanation.settings:
-            table.add_row(*map(escape, (setting.key, setting.values, setting.default, setting.description)))
+            table.add_row(setting.key, setting.values, setting.default, setting.description)
         console.print(table)

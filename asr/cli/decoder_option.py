@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,7 +24,7 @@ Decoders = Annotated[
 ]
 Width = Annotated[
     int | None,
-    typer.Option(min=1, help="Beams that are kept by searches; greedy is none. Default: 16, for lexicon 64."),
+    typer.Option(min=1, max=4096, help="Beams that are kept by searches; greedy is none. Default: 16, for lexicon 64."),
 ]
 Words = Annotated[
     Path | None,
@@ -49,14 +51,14 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
     )
 
     # CTC's searches have their own width where none is asked for.
-    given = {} if width is None else {"width": width}
-    wide = width or _WIDTH
-    known: dict[str, DecoderConfig] = {
-        "greedy": GreedyDecoderConfig(),
-        "beam": BeamDecoderConfig(**given),
-        "lexicon": LexiconDecoderConfig(**given, words=words or Path()),
-        "attention": AttentionDecoderConfig(width=wide),
-        "joint": JointDecoderConfig(width=wide),
+    given: dict[str, Any] = {} if width is None else {"width": width}
+    wide = {"width": width or _WIDTH}
+    known: dict[str, Callable[[], DecoderConfig]] = {
+        "greedy": GreedyDecoderConfig,
+        "beam": partial(BeamDecoderConfig, **given),
+        "lexicon": partial(LexiconDecoderConfig, **given | {"words": words}),
+        "attention": partial(AttentionDecoderConfig, **wide),
+        "joint": partial(JointDecoderConfig, **wide),
     }
     wanted = [name.strip() for name in names.split(",")]
     for name in wanted:
@@ -70,7 +72,7 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
         raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")
     if wanted == ["greedy"] and width is not None:
         raise ConfigError(f"--width {width}: greedy keeps no beams; say --decoder beam")
-    return [known[name] for name in wanted]
+    return [known[name]() for name in wanted]
 
 
 def parse_decoder(name: str, *, width: int | None = None, words: Path | None = None) -> DecoderConfig:

@@ -11,11 +11,11 @@ import typer
 
 from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders
 from asr.cli.model_option import Models
-from asr.cli.output_option import check_outputs
+from asr.cli.output_option import check_folder, check_outputs
 from asr.errors import ConfigError, ScoringError
 
 if TYPE_CHECKING:
-    from asr.evaluation import Evaluation
+    from asr.evaluation import Evaluation, Subset
 
 Report = Annotated[
     Path | None,
@@ -28,6 +28,7 @@ Data = Annotated[
     list[str],
     typer.Option(help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."),
 ]
+Hypotheses = Annotated[Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")]
 EmbedAudio = Annotated[
     bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
 ]
@@ -46,9 +47,7 @@ def evaluate(
         typer.Option(help="Also a table by speaker, duration or any column of the data; may be given several times."),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records here.")] = None,
-    hypotheses: Annotated[
-        Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")
-    ] = None,
+    hypotheses: Hypotheses = None,
     report: Report = None,
     embed_audio: EmbedAudio = False,
 ) -> None:
@@ -62,7 +61,7 @@ def evaluate(
     - `asr evaluate --model runs/mine --data test.jsonl --decoder beam,lexicon --words words.txt`
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
-    from asr.evaluation import evaluate_subsets, open_subsets
+    from asr.evaluation import evaluate_subsets
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
@@ -72,9 +71,10 @@ def evaluate(
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report})
+    check_folder("--hypotheses", hypotheses)
     _check_models(model)
-    subsets = [subset for name in data for subset in open_subsets(name, root)]
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
+    subsets = _subsets(data, root)
     found = evaluate_subsets(
         model[0],
         subsets,
@@ -86,9 +86,9 @@ def evaluate(
         embed_audio=embed_audio,
     )
     results = [each.result for each in found]
-    get_console().print(results_table(results))
     if json_file is not None:
         write_results(json_file, results)
+    get_console().print(results_table(results))
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
@@ -101,6 +101,16 @@ def _check_models(models: list[Path]) -> None:
 
     for path in models:
         find_checkpoint(path)
+
+
+def _subsets(data: list[str], root: Path | None) -> list[Subset]:
+    from asr.corpus.places import find_place
+    from asr.evaluation import open_subsets
+
+    places = [find_place(name) for name in data]
+    if root is not None and all(isinstance(place, str) or place.exists() for place in places):
+        raise ConfigError(f"--root {root}: only RECIPE:SPLIT is looked for there, and --data is {', '.join(data)}")
+    return [subset for name in data for subset in open_subsets(name, root)]
 
 
 def _print_groups(found: list[Evaluation], by: list[str]) -> None:

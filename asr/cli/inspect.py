@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_folder
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ def gates(audio: Audio, model: Model, layers: Layers = None, out: Out = None) ->
     """
     from asr.inspection.findings import inspect_gates
 
-    subject = _subject(audio, model, None)
+    subject = _subject(audio, model, None, out)
     _write(audio, model, out, subject, inspect_gates(subject, _layers(layers, subject)))
 
 
@@ -60,7 +62,7 @@ def gradients(
     """
     from asr.inspection.findings import inspect_gradients, middle_token
 
-    subject = _subject(audio, model, text)
+    subject = _subject(audio, model, text, out)
     chosen = (
         middle_token(subject) if token is None else _numbers("--token", str(token), len(subject.tokens), "token")[0]
     )
@@ -85,16 +87,18 @@ def saliency(
     from asr.inspection.findings import inspect_saliency
     from asr.inspection.subject import require_tokens
 
-    subject = _subject(audio, model, text)
+    subject = _subject(audio, model, text, out)
     require_tokens(subject)
     numbers = _numbers("--tokens", tokens, len(subject.tokens), "token")
     _write(audio, model, out, subject, inspect_saliency(subject, numbers, steps))
 
 
-def _subject(audio: Path, model: Path, text: str | None) -> Subject:
+def _subject(audio: Path, model: Path, text: str | None, out: Path | None) -> Subject:
+    """What is looked at; where nothing could be written to `out`, that is told beforehand."""
     from asr.inspection import subject_of
     from asr.recognizer import Recognizer
 
+    check_folder("--out", out)
     return subject_of(Recognizer.load(model, device="cpu"), audio, text)
 
 
@@ -139,7 +143,9 @@ def _write(audio: Path, model: Path, out: Path | None, subject: Subject, finding
     for row in finding.rows:
         table.add_row(*row)
     console = get_console()
-    console.print(f"{subject.name}: {subject.heard}", markup=False)
+    console.print(f"{subject.name}: {subject.heard}")
     console.print(table)
-    console.print(finding.table_note, markup=False)
+    console.print(finding.table_note)
+    if finding.warning:
+        print(f"warning: {finding.warning}", file=sys.stderr)
     print(f"wrote {page}, {page.with_suffix('.json').name} and {len(finding.pictures)} pictures")

@@ -13,11 +13,15 @@ def check_outputs(files: Mapping[str, Path | None]) -> None:
     """Accepts files, by their options, that can be written; None is an option that was not given.
 
     Raises:
-        ConfigError: a file's folder does not exist or cannot be written to, or the path is a folder itself.
+        ConfigError: a file's folder does not exist or cannot be written to, the path is a folder itself, or stands twice.
     """
+    options: dict[Path, str] = {}
     for option, path in files.items():
         if path is None:
             continue
+        other = options.setdefault(path.resolve(), option)
+        if other != option:
+            raise ConfigError(f"{option} {path}: {other} writes that file too; name another one")
         folder = path.parent
         if path.is_dir():
             raise ConfigError(f"{option} {path}: this is a folder; expected the name of a file to write")
@@ -25,3 +29,18 @@ def check_outputs(files: Mapping[str, Path | None]) -> None:
             raise ConfigError(f"{option} {path}: there is no folder '{folder}'; make it first, or write elsewhere")
         if not folder.is_dir() or not os.access(folder, os.W_OK):
             raise ConfigError(f"{option} {path}: no file can be written in '{folder}'; write elsewhere")
+
+
+def check_folder(option: str, folder: Path | None) -> None:
+    """Accepts a folder, by its option, that is there or can be made, to write files into; None is one that was not given.
+
+    Raises:
+        ConfigError: a file stands in its way, or it cannot be written to.
+    """
+    if folder is None:
+        return
+    nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    if not nearest.is_dir():
+        raise ConfigError(f"{option} {folder}: '{nearest}' is a file; expected a folder")
+    if not os.access(nearest, os.W_OK):
+        raise ConfigError(f"{option} {folder}: no file can be written in '{nearest}'; write elsewhere")

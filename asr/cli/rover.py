@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
     from asr.scoring import FiledTranscripts
 
+_Alpha = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="confidence: weight of the votes; the rest is the confidences'. Default: 0.5."),
+]
+_NullConfidence = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="confidence: of a system that has no word where others have one. Default: 0.5."),
+]
 _METHODS = ("votes", "confidence")
 
 
@@ -29,12 +37,8 @@ def rover(
             "`confidence` of jsonl, csv or tsv, with one number or a list of one per word."
         ),
     ] = "votes",
-    alpha: Annotated[
-        float, typer.Option(min=0, max=1, help="confidence: weight of the votes; the rest is that of the confidences.")
-    ] = 0.5,
-    null_confidence: Annotated[
-        float, typer.Option(min=0, max=1, help="confidence: of a system that has no word where others have one.")
-    ] = 0.5,
+    alpha: _Alpha = None,
+    null_confidence: _NullConfidence = None,
     segments: Annotated[
         Path | None, typer.Option(help="References whose segments the words of a ctm belong to, such as an stm.")
     ] = None,
@@ -58,6 +62,9 @@ def rover(
 
     if method not in _METHODS:
         raise ConfigError(f"--method {method}: no such method{did_you_mean(method, _METHODS)}")
+    weights = _weights(method, alpha, null_confidence)
+    if segments is not None and all((format or path.suffix.lower()[1:]) != "ctm" for path in hypothesis):
+        raise ConfigError(f"--segments {segments}: only the words of a ctm need segments, and there is no ctm")
     if len(hypothesis) < 2:
         raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")
     if len({path.resolve() for path in hypothesis}) < len(hypothesis):
@@ -70,10 +77,18 @@ def rover(
     said = None if segments is None else read_transcripts(segments)
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
     ids = _ids(heard)
-    weights = (alpha, null_confidence) if method == "confidence" else None
     texts = {name: _together(name, heard, weights) for name in ids}
     write_transcripts(out, texts)
     print(f"wrote {out}: {counted(len(texts), 'utterance')}, by {method} of {len(heard)} files")
+
+
+def _weights(method: str, alpha: float | None, null_confidence: float | None) -> tuple[float, float] | None:
+    if method == "confidence":
+        return (0.5 if alpha is None else alpha, 0.5 if null_confidence is None else null_confidence)
+    for option, weight in (("--alpha", alpha), ("--null-confidence", null_confidence)):
+        if weight is not None:
+            raise ConfigError(f"{option} {weight}: only --method confidence weighs; --method is {method}")
+    return None
 
 
 def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:

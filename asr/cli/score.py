@@ -113,8 +113,8 @@ def score(
         by=by or (),
         keep_scores=per_utterance is not None or report is not None,
     )
-    _print(card, confusions)
-    _write(card, json_file, csv_file, per_utterance, report)
+    written = _write(card, json_file, csv_file, per_utterance, report)
+    _print(card, confusions, written)
     _fail_above(limit, f"--fail-above {fail_above}", card)
 
 
@@ -153,7 +153,8 @@ def _fail_above(limit: float | None, option: str, card: Scorecard) -> None:
 
 def _write(
     card: Scorecard, json_file: Path | None, csv_file: Path | None, per_utterance: Path | None, report: Path | None
-) -> None:
+) -> list[Path]:
+    """Writes what was asked for, and tells which files these are."""
     from asr.report import write_scorecard_report
     from asr.scoring import write_hypotheses, write_scorecard
     from asr.scoring.scorecard import write_table
@@ -166,8 +167,7 @@ def _write(
         write_hypotheses(per_utterance, card.systems[0].scores)
     if report is not None:
         write_scorecard_report(report, card)
-    for written in filter(None, (json_file, csv_file, per_utterance, report)):
-        print(f"wrote {written}")
+    return [path for path in (json_file, csv_file, per_utterance, report) if path is not None]
 
 
 def _rate(text: str | None) -> float | None:
@@ -214,7 +214,7 @@ def _left_out(system: str, num_extra: int, num_missing: int) -> Iterator[str]:
         yield f"{system}: {counted(num_missing, 'utterance')} without a hypothesis, recognised as nothing"
 
 
-def _print(card: Scorecard, num_confusions: int) -> None:
+def _print(card: Scorecard, num_confusions: int, written: list[Path]) -> None:
     from asr.scoring import confusions_table, groups_tables, results_table
     from asr.terminal import get_console
 
@@ -241,6 +241,8 @@ def _print(card: Scorecard, num_confusions: int) -> None:
         print(f"\n{comparison.sentence()}")
         for warning in comparison.warnings():
             print(f"warning: {warning}")
+    for path in written:
+        print(f"wrote {path}")
 
 
 def _print_errors_of_spelling(card: Scorecard) -> None:

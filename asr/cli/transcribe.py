@@ -56,8 +56,7 @@ def transcribe(
         words = words or resource(*_DEFAULT_MODEL, "words.tsv")
     choice = parse_decoder(decoder, width=width, words=words)
     files = [file for path in audio for file in (sound_files(path) if path.is_dir() else [path])]
-    if format == "srt" and len(files) > 1:
-        raise ConfigError(f"--format srt: subtitles are of one recording, found {len(files)}; call once for each")
+    _check_files(files, format)
     if not model:
         model = [resource(*_DEFAULT_MODEL, "model.pt")]
         print(_ABOUT_DEFAULT_MODEL, file=sys.stderr)
@@ -75,3 +74,23 @@ def transcribe(
                 print(written, flush=True)
     if failures:
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
+
+
+def _check_files(files: list[Path], format: str) -> None:
+    """Complains of several files where `format` holds one, and of two that `asr score` would take for one."""
+    from asr.errors import ConfigError
+    from asr.recognizer.writers import recording_id
+
+    if format == "srt" and len(files) > 1:
+        raise ConfigError(f"--format srt: subtitles are of one recording, found {len(files)}; call once for each")
+    if format == "txt":
+        return
+    seen: dict[str, Path] = {}
+    for file in files:
+        name = recording_id(str(file), format)
+        if name in seen:
+            raise ConfigError(
+                f"--format {format}: '{seen[name]}' and '{file}' would both be called '{name}'; rename one, or transcribe "
+                "them apart"
+            )
+        seen[name] = file

@@ -18,7 +18,7 @@ BLANK, SPOKEN = range(2)
 
 
 @compiled("float64(float64, float64)")
-def _log_add(left: float, right: float) -> float:
+def log_add(left: float, right: float) -> float:
     """log(exp(left) + exp(right)), also where one or both are -inf."""
     high, low = max(left, right), min(left, right)
     return high if low == -math.inf else high + math.log1p(math.exp(low - high))
@@ -56,8 +56,8 @@ def extended(log_probs: Floats, alignments: Floats, last: int, tokens: Integers)
             # A token can follow itself only after a blank: without one it is the same sound going on.
             entry = alignments[frame, BLANK]
             if token != last:
-                entry = _log_add(entry, alignments[frame, SPOKEN])
-            begins[place] = _log_add(begins[place], entry + log_probs[frame, token])
-            own[frame + 1, SPOKEN] = _log_add(own[frame, SPOKEN], entry) + log_probs[frame, token]
-            own[frame + 1, BLANK] = _log_add(own[frame, BLANK], own[frame, SPOKEN]) + log_probs[frame, 0]
+                entry = log_add(entry, alignments[frame, SPOKEN])
+            begins[place] = log_add(begins[place], entry + log_probs[frame, token])
+            own[frame + 1, SPOKEN] = log_add(own[frame, SPOKEN], entry) + log_probs[frame, token]
+            own[frame + 1, BLANK] = log_add(own[frame, BLANK], own[frame, SPOKEN]) + log_probs[frame, 0]
     return longer, begins

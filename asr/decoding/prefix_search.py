@@ -19,19 +19,13 @@ import math
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
+from asr.decoding.prefix_scores import log_add
 from asr.decoding.word_tree import ANYTHING, NONE, WORDS_TYPE, Words, WordTree, walk
 
 PARENT, TOKEN, CHILD, SIBLING, FIRST, LAST, PLACE, WORDS = range(8)
 BLANK, SPOKEN, TOTAL = range(3)
 # Wider than what rounding can do to a sum of log-probabilities, narrower than any difference that matters.
 _ROUNDING = 1e-6
-
-
-@compiled("float64(float64, float64)")
-def _log_add(left: float, right: float) -> float:
-    """log(exp(left) + exp(right)), also where one or both are -inf."""
-    high, low = max(left, right), min(left, right)
-    return high if low == -math.inf else high + math.log1p(math.exp(low - high))
 
 
 @compiled("int64(float32[::1], float64, int64[::1])")
@@ -54,7 +48,7 @@ def _likeliest(row: Floats, bound: float, likely: Integers) -> int:
 @compiled("int64(int64[:, ::1], float64[:, ::1], int64, int64, int64, float64, float64)")
 def _insert(keys: Integers, scores: Floats, size: int, origin: int, token: int, blank: float, spoken: float) -> int:
     """How many candidates there are after one more, unless it is too bad; the best first, the older first among equals."""
-    total = _log_add(blank, spoken)
+    total = log_add(blank, spoken)
     if size == len(keys):
         if total <= scores[size - 1, TOTAL]:
             return size
@@ -105,7 +99,7 @@ def _collect_stays(
         if parent != NONE and tree[parent, PLACE] != NONE:
             state = BLANK if tree[parent, TOKEN] == token else TOTAL
             gain = walk(words, tree[parent, WORDS], token)[1] if is_limited else 0.0
-            spoken = _log_add(spoken, scores[tree[parent, PLACE], state] + row[token] + gain)
+            spoken = log_add(spoken, scores[tree[parent, PLACE], state] + row[token] + gain)
         size = _insert(keys, new_scores, size, place, 0, scores[place, TOTAL] + row[0], spoken)
     return size
 

@@ -12,7 +12,7 @@ from asr.inspection.output import Finding
 from asr.inspection.pictures import gate_pictures, gradient_pictures, saliency_pictures
 from asr.inspection.saliency import Saliency, saliency_of
 from asr.inspection.subject import Subject, require_tokens
-from asr.terminal import progress_bar
+from asr.terminal import counted, progress_bar
 
 
 def inspect_gates(subject: Subject, layers: Sequence[int]) -> Finding:
@@ -147,9 +147,9 @@ def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Fi
     saliency = saliency_of(subject, numbers, steps)
     integrated = (
         "Integrated gradients: the sound is faded in from its own mean spectrum, in "
-        f"{steps} steps, and the gradients of a token's log-probability on the way are summed. The shares of all points "
-        "of the picture add up to what the sound as a whole is worth to the token; the table compares the two sums, which "
-        "agree the better the more steps are taken.",
+        f"{steps} steps that begin small, and the gradients of a token's log-probability on the way are summed, each by the "
+        "size of its step. The shares of all points of the picture add up to what the sound as a whole is worth to the "
+        "token; the table compares the two sums, which agree the better the more steps are taken.",
     )
     plain = ("The gradient of a token's log-probability with respect to each point of the features, as it stands.",)
     return Finding(
@@ -166,8 +166,17 @@ def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Fi
         "shares have come, from the token's frame on. Half within: the shortest stretch that holds half of them. "
         "Strongest: the feature that holds most.",
         pictures=_drawn(saliency_pictures(subject, saliency)),
+        warning=_sums_warning(saliency, steps),
         record={"steps": steps, "saliency": [each.record() for each in saliency]},
     )
+
+
+def _sums_warning(saliency: Sequence[Saliency], steps: int) -> str:
+    num_off = sum(not each.adds_up for each in saliency)
+    if not num_off:
+        return ""
+    tokens = counted(len(saliency), "token")
+    return f"the shares of {num_off} of {tokens} add up to another sum than the worth; take more than --steps {steps}"
 
 
 def _saliency_row(subject: Subject, saliency: Saliency) -> tuple[str, ...]:

@@ -33,6 +33,7 @@ class Finding:
         table_note: what the columns mean.
         pictures: the pictures.
         record: the numbers, for JSON.
+        warning: what speaks against relying on them, "" if nothing.
     """
 
     kind: str
@@ -43,6 +44,7 @@ class Finding:
     table_note: str
     pictures: tuple[Picture, ...]
     record: dict[str, Any]
+    warning: str = ""
 
 
 def write_finding(folder: Path, subject: Subject, model: str, finding: Finding) -> Path:
@@ -89,7 +91,7 @@ def _page(subject: Subject, model: str, finding: Finding) -> str:
         "question": html.escape(finding.question),
         "explanation": "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation),
         "table": _table(finding.columns, finding.rows),
-        "table_note": html.escape(finding.table_note),
+        "table_note": html.escape(finding.table_note + (f" Warning: {finding.warning}." if finding.warning else "")),
         "pictures": "".join(map(_figure, finding.pictures)),
         "generator": html.escape(f"bigru-asr {__version__}"),
     }

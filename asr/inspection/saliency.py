@@ -14,6 +14,7 @@ from asr.inspection.observe import log_probs_of
 from asr.inspection.subject import Subject, require_tokens
 from asr.terminal import progress_bar
 
+_CLOSE = 0.1
 # Frames of all tokens that are computed at once: bounds the memory for long recordings.
 _FRAMES_AT_A_TIME = 20_000
 
@@ -62,6 +63,14 @@ class Saliency:
         return (ends - starts)[fits].min().item() * self.hop_seconds
 
     @property
+    def adds_up(self) -> bool:
+        """Whether the shares sum to what they are of, within a tenth of that, or of a nat where it is less than one."""
+        if self.baseline_log_prob is None:
+            return True
+        worth = self.log_prob - self.baseline_log_prob
+        return abs(self.shares.sum().item() - worth) <= _CLOSE * max(1.0, abs(worth))
+
+    @property
     def band(self) -> int:
         """The feature (from 0) with the largest sum of absolute shares."""
         return int(self.shares.abs().sum(0).argmax())
@@ -89,9 +98,10 @@ def saliency_of(subject: Subject, numbers: Sequence[int], steps: int) -> list[Sa
 
     With x the features, x' the recording's mean in each feature, and p the token's log-probability in its frame:
 
-        share = (x - x') * mean over k of the gradient of p at x' + (k - 1/2) / steps * (x - x'),    k = 1 ... steps
+        share = (x - x') * mean over k of 2 u * the gradient of p at x' + u^2 * (x - x'),    u = (k - 1/2) / steps
 
-    which adds up to p(x) - p(x') when `steps` is large; with `steps` of 0, the gradient at x alone.
+    with k = 1 ... steps, which adds up to p(x) - p(x') when `steps` is large; with `steps` of 0, the gradient at x alone.
+    The points u^2 of the way lie densely near x', since there layers that normalise make much of what little sound there is.
     Source: Sundararajan et al. 2017, "Axiomatic Attribution for Deep Networks".
 
     Raises:
@@ -105,11 +115,13 @@ def saliency_of(subject: Subject, numbers: Sequence[int], steps: int) -> list[Sa
         raise ConfigError(f"{subject.name}: every frame is the same, so nothing in it tells tokens apart")
     places = torch.tensor(numbers) - 1
     tokens, frames = torch.tensor(subject.tokens)[places], torch.tensor(subject.frames)[places]
-    points = [baseline + (k - 0.5) / steps * (features - baseline) for k in range(1, steps + 1)] or [features]
+    evenly = [(k - 0.5) / steps for k in range(1, steps + 1)]
+    points = [(u**2, 2 * u / steps) for u in evenly] or [(1.0, 1.0)]
     gradients = torch.zeros(len(tokens), *features.shape)
     with progress_bar(f"gradients of {len(tokens)} tokens", len(points)) as advance:
-        for point in points:
-            gradients += _token_gradients(subject, point, tokens, frames) / len(points)
+        for distance, weight in points:
+            point = baseline + distance * (features - baseline)
+            gradients += weight * _token_gradients(subject, point, tokens, frames)
             advance(1)
     shares = gradients * (features - baseline) if steps else gradients
     with torch.no_grad():

@@ -16,6 +16,12 @@ _SUBTITLE_LETTERS = 42
 _PAUSE_SECONDS = 0.8
 
 
+def recording_id(audio: str, format: str) -> str:
+    """What a recording is called in `format`: its file's stem, as most corpora name their utterances; ctm has no spaces."""
+    stem = Path(audio).stem
+    return "_".join(stem.split()) if format == "ctm" else stem
+
+
 def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
     """One line: the file's name, a tab, the text."""
     return f"{recognized.id}\t{recognized.best.text}"
@@ -28,11 +34,11 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
     0 to 1, which `asr rover` weighs); the tokens with theirs; and further readings and the number of models, if there are
     several.
 
-    The id is the file's stem, as most corpora name their utterances, so that `asr score` finds the reference.
+    The id is such that `asr score` finds the reference.
     """
     best, *others = recognized.hypotheses
     record: dict[str, object] = {
-        "id": Path(recognized.id).stem,
+        "id": recording_id(recognized.id, "json"),
         "audio": recognized.id,
         "seconds": round(recognized.seconds, 3),
         "text": best.text,
@@ -54,7 +60,7 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
 
 def as_ctm(recognized: Recognized, seconds_per_frame: float) -> str:
     """NIST's form: a line `recording channel start duration word confidence` for each word."""
-    name = "_".join(Path(recognized.id).stem.split())
+    name = recording_id(recognized.id, "ctm")
     return "\n".join(
         f"{name} 1 {start:.3f} {end - start:.3f} {word.text} {word.confidence:.4f}"
         for word, start, end in timed_words(recognized, seconds_per_frame)

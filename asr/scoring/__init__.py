@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from asr.scoring.breakdown import GroupResult, groups_tables, summarize_groups
 from asr.scoring.comparison import SIGNIFICANT, Comparison, beside_each_other, compare
-from asr.scoring.confusion import Confusions, confusions, confusions_table
+from asr.scoring.confusion import Confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.formats import Columns, check_writable, hint_about_ids, read_transcripts, write_transcripts
@@ -50,7 +50,6 @@ __all__ = [
     "check_writable",
     "compare",
     "confident_readings",
-    "confusions",
     "confusions_table",
     "count_characters",
     "count_unpaired",

@@ -22,7 +22,7 @@ from asr.compiled import Integers
 from asr.errors import ScoringError
 from asr.scoring.report import UtteranceScore
 from asr.scoring.resampling import NUM_RESAMPLES, resampled_sums
-from asr.scoring.significance import Unit
+from asr.scoring.significance import FEWEST_BLOCKS, Unit
 from asr.scoring.tally import Tally, errors_and_lengths
 
 _GOOD_WORDS_BETWEEN = 2
@@ -40,30 +40,32 @@ class Comparison:
     Attributes:
         first, second: names of the systems.
         difference: word error rate of the first less that of the second: above 0, the second is better.
-        low, high: 95 % interval of the difference, by the paired bootstrap.
-        p_bootstrap: how often chance alone would show such a difference or a larger one, by the paired bootstrap.
+        low, high: 95 % interval of the difference, by the paired bootstrap; None where there is too little to resample.
+        p_bootstrap: how often chance alone would show such a difference or a larger one, by the paired bootstrap; 1 there.
         p_matched_pairs: the same, by the matched-pairs test.
         segments: stretches of words that the matched-pairs test compares.
-        detectable: the difference that a test on this data would find four times in five.
+        detectable: the difference that a test on this data would find four times in five; None as for `low`.
         utterances: number of utterances.
         resampled: what the bootstrap takes for independent.
         beside: how many comparisons were made beside each other, this one included.
         p_holm: `p` by Holm's correction among these.
+        alike: whether both make as many errors in every stretch of words.
     """
 
     first: str
     second: str
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_bootstrap: float
     p_matched_pairs: float
     segments: int
-    detectable: float
+    detectable: float | None
     utterances: int
     resampled: Unit
     beside: int = 1
     p_holm: float | None = None
+    alike: bool = False
 
     @property
     def p(self) -> float:
@@ -77,29 +79,40 @@ class Comparison:
 
     def sentence(self) -> str:
         """What the comparison says, in plain words."""
-        better, sign = (self.second, 1) if self.difference > 0 else (self.first, -1)
+        if self.alike:
+            return f"{self.first} and {self.second} err alike in every part of this data"
+        if self.difference == 0:
+            return f"{self.first} and {self.second} have the same error rate{self._unseen}"
+        better, other, sign = (self.second, self.first, 1) if self.difference > 0 else (self.first, self.second, -1)
+        points = f"{100 * abs(self.difference):.1f} points"
+        if self.low is None or self.high is None:
+            return f"{better} has {points} fewer errors than {other}{self._unseen}"
         ends = sorted((sign * self.low, sign * self.high))
         # Adding zero takes the sign off a zero.
         low, high = (round(100 * end, 1) + 0.0 for end in ends)
-        size = f"{100 * abs(self.difference):.1f} points [{low:.1f}, {high:.1f}]"
+        size = f"{points} [{low:.1f}, {high:.1f}]"
         if self.is_significant:
-            other = self.first if better == self.second else self.second
             return (
                 f"{better} is better than {other} by {size}; if they were equally good, chance would show this "
                 f"{_once_in(self.p)}"
             )
-        if self.detectable == 0:
-            return f"{self.first} and {self.second} err alike in every part of this data"
-        small = f"differences below about {100 * self.detectable:.1f} points mostly go unseen on this data"
-        if self.difference == 0:
-            return f"{self.first} and {self.second} have the same error rate; {small}"
         return (
             f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if they "
-            f"were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests; {small}"
+            f"were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen}"
         )
 
+    @property
+    def _unseen(self) -> str:
+        """What differences the data are too few for."""
+        if self.detectable is None:
+            return f"; fewer than {FEWEST_BLOCKS} utterances are too few to tell whether that is chance"
+        small = f"; differences below about {100 * self.detectable:.1f} points mostly go unseen on this data"
+        return small if self.detectable else ""
+
     def warnings(self) -> list[str]:
-        """What speaks against relying on the comparison, in plain words."""
+        """What speaks against relying on the comparison, in plain words; nothing where it promises nothing."""
+        if self.low is None or self.high is None:
+            return []
         found = []
         if self.segments < _FEW_SEGMENTS:
             found.append(
@@ -190,23 +203,34 @@ def compare_tallies(
     errors = errors_and_lengths(first.words), errors_and_lengths(second.words)
     counts = np.stack([errors[0][:, 0], errors[1][:, 0], errors[0][:, 1]], axis=1)
     blocks, unit = first.sums_of_blocks(counts)
-    difference = _differences(blocks.sum(axis=0, dtype=np.int64)[None])[0]
+    difference = float(_differences(blocks.sum(axis=0, dtype=np.int64)[None])[0])
+    found = Comparison(
+        first=names[0],
+        second=names[1],
+        difference=difference,
+        low=None,
+        high=None,
+        p_bootstrap=1.0,
+        p_matched_pairs=matched_pairs_test(np.asarray(stretches)),
+        segments=len(stretches),
+        detectable=None,
+        utterances=len(first),
+        resampled=unit,
+        alike=not any(stretches),
+    )
+    if len(blocks) < FEWEST_BLOCKS:
+        # Resamples of so few vary too little: of two utterances that differ alike, none shows that this may be chance.
+        return found
     resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
     # The resamples vary around the difference that was found as those of equal systems would around none.
     as_far = int((abs(resampled - difference) >= abs(difference)).sum())
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return Comparison(
-        first=names[0],
-        second=names[1],
-        difference=float(difference),
-        low=min(float(low), float(difference)),
-        high=max(float(high), float(difference)),
+    low, high = map(float, np.quantile(resampled, [0.025, 0.975]))
+    return replace(
+        found,
+        low=min(low, difference),
+        high=max(high, difference),
         p_bootstrap=(as_far + 1) / (len(resampled) + 1),
-        p_matched_pairs=matched_pairs_test(np.asarray(stretches)),
-        segments=len(stretches),
         detectable=_DETECTABLE * float(resampled.std()),
-        utterances=len(first),
-        resampled=unit,
     )
 
 

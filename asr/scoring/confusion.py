@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
 
@@ -122,20 +122,6 @@ class ConfusionCounter:
         self._counts[places[is_known]] += counts[is_known]
         self._pairs = np.insert(self._pairs, places[~is_known], recent[~is_known])
         self._counts = np.insert(self._counts, places[~is_known], counts[~is_known])
-
-
-def confusions(scores: Iterable[UtteranceScore]) -> Confusions:
-    """What was confused in all of `scores`.
-
-    Example:
-        >>> from asr.scoring.report import score_utterance
-        >>> confusions([score_utterance(id="a", reference="turn it off", hypothesis="turn off of")])
-        Confusions(substitutions=(('it', 'off', 1), ('off', 'of', 1)), deletions=(), insertions=())
-    """
-    counter = ConfusionCounter()
-    for score in scores:
-        counter.add(score)
-    return counter.confusions()
 
 
 def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:

@@ -49,7 +49,7 @@ class FiledTranscripts(Mapping[str, Transcript]):
         )
         try:
             self._database.execute(
-                "INSERT INTO transcripts VALUES (?, ?, ?)", (_bytes(utterance_id), line, _bytes(_encode(content)))
+                "INSERT INTO transcripts VALUES (?, ?, ?)", (utterance_id.encode(), line, _encode(content).encode())
             )
         except sqlite3.IntegrityError:
             return int(self._row("line", utterance_id)[0])
@@ -68,7 +68,7 @@ class FiledTranscripts(Mapping[str, Transcript]):
 
     def __iter__(self) -> Iterator[str]:
         for (utterance_id,) in self._database.execute("SELECT id FROM transcripts ORDER BY rowid"):
-            yield _text(utterance_id)
+            yield utterance_id.decode()
 
     def __len__(self) -> int:
         return int(self._database.execute("SELECT COUNT(*) FROM transcripts").fetchone()[0])
@@ -82,23 +82,14 @@ class FiledTranscripts(Mapping[str, Transcript]):
     def _find(self, columns: str, utterance_id: str) -> tuple[Any, ...] | None:
         row: tuple[Any, ...] | None = self._database.execute(
             f"SELECT {columns} FROM transcripts WHERE id = ?",  # noqa: S608 - the columns are constants
-            (_bytes(utterance_id),),
+            (utterance_id.encode(),),
         ).fetchone()
         return row
 
 
 def _transcript(content: bytes) -> Transcript:
-    text, speaker, seconds, segment, columns = json.loads(_text(content))
+    text, speaker, seconds, segment, columns = json.loads(content)
     if segment is not None:
         recording, channel, start, end = segment
         segment = Segment(recording=recording, channel=channel, start=start, end=end)
     return Transcript(text=text, speaker=speaker, seconds=seconds, segment=segment, columns=columns)
-
-
-def _bytes(text: str) -> bytes:
-    # JSON can name half of a surrogate pair, which has no UTF-8.
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(content: bytes) -> str:
-    return content.decode("utf-8", "surrogatepass")

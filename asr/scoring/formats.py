@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript
 
 _SECONDS_COLUMNS = ("seconds", "duration")
+_HALF_OF_PAIR = re.compile("[\ud800-\udfff]")
+_LONGEST_CELL = (
+    2**31 - 1
+)  # what the csv module's limit can be on every system; its own is below a long recording's text
 _LINES_HINT = "; each line of plain text begins with its id, as in `id text`"
 
 
@@ -133,9 +138,13 @@ def _read_trn(path: Path, columns: Columns) -> Iterator[_Entry]:
         text, opening, rest = line.rstrip().rpartition("(")
         if not opening or not rest.endswith(")") or not rest[:-1].strip():
             raise ScoringError(f"{where}: expected 'text (id)', found {line!r}")
-        if "{" in text:
-            raise ScoringError(f"{where}: alternatives in braces are not supported; expected one reading of each text")
+        _check_reading(text, where)
         yield _Entry(rest[:-1].strip(), Transcript(text=text.strip()), where)
+
+
+def _check_reading(text: str, where: str) -> None:
+    if "{" in text:
+        raise ScoringError(f"{where}: alternatives in braces are not supported; expected one reading of each text")
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
@@ -146,6 +155,9 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
             raise ScoringError(f"{where}: not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        # Only an escape can name what UTF-8 cannot hold.
+        if "\\u" in line and _HALF_OF_PAIR.search(json.dumps(record, ensure_ascii=False)):
+            raise ScoringError(f"{where}: half of a surrogate pair, which is no letter; write the text again as UTF-8")
         yield _entry(record, columns, where)
 
 
@@ -158,6 +170,7 @@ def _read_tsv(path: Path, columns: Columns) -> Iterator[_Entry]:
 
 
 def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry]:
+    csv.field_size_limit(_LONGEST_CELL)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             # Strictly: else a mark that is never closed swallows the lines that follow.
@@ -207,6 +220,7 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
         text = fields[5] if len(fields) > 5 else ""
         if text.startswith("<"):
             text = text.partition(">")[2]
+        _check_reading(text, where)
         if end <= start:
             raise ScoringError(f"{where}: the segment ends at {end} s and begins at {start} s")
         transcript = Transcript(

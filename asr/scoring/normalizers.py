@@ -16,6 +16,7 @@ from asr.text.normalize import collapse_spaces, drop_invisible, lowercase, nfkc,
 Step = Callable[[str], str]
 
 _NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(st|nd|rd|th)?(?!\w|\.\d)")
+_MOST_DIGITS = 30  # more are no number that anybody says, and English has no words for them
 _BRACKETS = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\([^()]*\)|\{[^{}]*\}")
 _FILLERS = frozenset("ah eh er erm hm hmm mhm mm mmm uh uhm um".split())
 # Han, kana and their extensions: scripts that are written without spaces between words.
@@ -79,6 +80,8 @@ def _number_in_words(match: re.Match[str]) -> str:
 
     whole, fraction, ordinal = match.groups()
     digits = whole.replace(",", "")
+    if len(digits + (fraction or "")) > _MOST_DIGITS:
+        return match[0]
     if ordinal and not fraction:
         spoken = num2words(int(digits), to="ordinal")
     else:

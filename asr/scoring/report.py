@@ -72,7 +72,7 @@ class Result:
         words: words of the references.
         utterances: number of them.
         whole: utterances of the whole published subset, 0 when that is not known; more than `utterances`: only a part.
-        resampled: what the intervals take for independent, "speakers" or "utterances".
+        resampled: what the interval of `wer` takes for independent: "speakers", "utterances", or "words" where all agree.
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
         speakers: number of them, 0 where that of any utterance is unknown.
         models: number of models whose probabilities were averaged; `rtf` is of all of them.
@@ -176,7 +176,8 @@ def result_of_tally(
 
     def interval(counts: npt.NDArray[np.int32]) -> tuple[Interval, Unit]:
         blocks, unit = tally.sums_of_blocks(errors_and_lengths(counts))
-        return rate_interval(blocks, np.random.default_rng(seed)), unit
+        found = rate_interval(blocks, np.random.default_rng(seed), tally.repetitions)
+        return found, unit if found.is_bootstrap else "words"
 
     word_interval, unit = interval(tally.words)
     character_interval, _ = interval(tally.characters)
@@ -338,11 +339,16 @@ def part_note(results: Iterable[Result]) -> str:
 
 
 def interval_note(results: Iterable[Result]) -> str:
-    """What the intervals of `results` resample, and why, where speakers are known but too few."""
-    units = {result.subset: _unit(result) for result in results}
-    if len(set(units.values())) == 1:
-        return f"95 %: bootstrap over {next(iter(units.values()))}."
-    return f"95 %: bootstrap over {'; '.join(f'{unit} in {subset}' for subset, unit in units.items())}."
+    """What the intervals of `results` resample, and why, where speakers are known but too few; or that they cannot."""
+    all_results = list(results)
+    units = {result.subset: _unit(result) for result in all_results if result.resampled != "words"}
+    over = next(iter(units.values()), "")
+    if len(set(units.values())) > 1:
+        over = "; ".join(f"{unit} in {subset}" for subset, unit in units.items())
+    notes = [f"bootstrap over {over}"] if over else []
+    if any(result.resampled == "words" for result in all_results):
+        notes.append("Wilson's interval of independent words, where all resamples agree")
+    return f"95 %: {'; '.join(notes)}."
 
 
 def _unit(result: Result) -> str:

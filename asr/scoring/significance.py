@@ -19,28 +19,30 @@ import numpy as np
 from asr.compiled import Integers
 from asr.scoring.resampling import resampled_sums
 
-Unit = Literal["speakers", "utterances"]
+Unit = Literal["speakers", "utterances", "words"]
+"""What an interval takes for independent; words where all resamples agree, so that there is no bootstrap."""
 
-FEWEST_SPEAKERS = 10
-"""Below this, speakers are too few to resample: the spread among k blocks comes out too small by sqrt((k - 1) / k), and
-Student's t with k - 1 degrees of freedom has longer tails than a normal. What is called 95 % covers some 90 % of the
-cases at 10 blocks and 85 % at 5."""
+FEWEST_BLOCKS = 10
+"""Below this, speakers are too few to resample, and utterances to compare systems: the spread among k blocks comes out
+too small by sqrt((k - 1) / k), and Student's t with k - 1 degrees of freedom has longer tails than a normal. What is called
+95 % covers some 90 % of the cases at 10 blocks and 85 % at 5."""
 
 _NORMAL_QUANTILE = 1.959964
 
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """Where a rate lies with 95 % confidence, both ends included."""
+    """Where a rate lies with 95 % confidence, both ends included, and whether resamples say so or Wilson's formula."""
 
     low: float
     high: float
+    is_bootstrap: bool = True
 
 
 def resampling_unit(speakers: Sequence[str]) -> Unit:
     """What to resample, given the speaker of each utterance ("" where unknown).
 
-    Speakers where all are known and there are at least `FEWEST_SPEAKERS`: the interval then tells what to expect of
+    Speakers where all are known and there are at least `FEWEST_BLOCKS`: the interval then tells what to expect of
     further speakers. Else utterances, as if they were independent: it tells what to expect of further utterances of
     these same speakers, and is narrower than what new speakers would bring.
 
@@ -49,7 +51,7 @@ def resampling_unit(speakers: Sequence[str]) -> Unit:
         ('utterances', 'speakers')
     """
     distinct = set(speakers)
-    return "speakers" if "" not in distinct and len(distinct) >= FEWEST_SPEAKERS else "utterances"
+    return "speakers" if "" not in distinct and len(distinct) >= FEWEST_BLOCKS else "utterances"
 
 
 def sums_of_blocks(
@@ -73,8 +75,10 @@ def sums_of_blocks(
     return sums, unit
 
 
-def rate_interval(blocks: Integers, generator: np.random.Generator) -> Interval:
+def rate_interval(blocks: Integers, generator: np.random.Generator, repetitions: float = 1) -> Interval:
     """The 95 % interval of an error rate, resampling `blocks`: the errors and the reference length (K, 2) of each.
+
+    Each utterance was heard `repetitions` times, as by several trainings of a system, which makes no more speech of it.
 
     The percentile interval of many resamples, widened to hold the rate itself. It does not depend on the order of the
     blocks. Resamples without any reference word have no rate and are left out.
@@ -92,12 +96,13 @@ def rate_interval(blocks: Integers, generator: np.random.Generator) -> Interval:
     errors, lengths = resampled_sums(blocks, generator).T
     rates = errors[lengths > 0] / lengths[lengths > 0]
     low, high = map(float, np.quantile(rates, [0.025, 0.975]))
-    if low == high:
-        low, high = _wilson(min(rate, 1.0), num_words)
-    return Interval(low=min(low, rate), high=max(high, rate))
+    is_bootstrap = low < high
+    if not is_bootstrap:
+        low, high = _wilson(min(rate, 1.0), num_words / repetitions)
+    return Interval(low=min(low, rate), high=max(high, rate), is_bootstrap=is_bootstrap)
 
 
-def _wilson(rate: float, trials: int) -> tuple[float, float]:
+def _wilson(rate: float, trials: float) -> tuple[float, float]:
     """Wilson's 95 % interval of a share of independent trials.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".

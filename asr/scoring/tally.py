@@ -74,6 +74,11 @@ class Tally:
         return len(self._counts) // (2 * _KINDS)
 
     @property
+    def repetitions(self) -> float:
+        """How often each utterance comes, on average."""
+        return 1.0 if self.ids is None else len(self) / max(len(self.ids.distinct), 1)
+
+    @property
     def words(self) -> npt.NDArray[np.int32]:
         """Hits, substitutions, deletions and insertions (U, 4) of words in each of U utterances."""
         return self._by_utterance[:, :_KINDS]

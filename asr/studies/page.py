@@ -130,7 +130,7 @@ def note_on_errors(pooled: Sequence[Pooled], outcome: Outcome) -> str:
     missing = "" if is_whole else "; -: that run failed, and the mean is over the others"
     return (
         f"{one.utterances} utterances, {one.words} words; mean over {_seeds(outcome)}{missing}. "
-        f"{interval_note([one])}{part_note([one])}"
+        f"{interval_note([each.result for each in pooled])}{part_note([one])}"
     )
 
 

@@ -121,6 +121,32 @@ def test_an_interval_without_zero_beside_a_test_that_sees_nothing_is_explained()
     assert "leaves out 0" not in " ".join(Comparison(high=-0.017, **sure).warnings())  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("utterances", [1, 2, 9])
+def test_a_few_utterances_are_called_too_few_for_a_test(utterances: int) -> None:
+    first, second = pair_of_systems(0, (0.9, 0.0), utterances)
+    few = compare(first, second, names=("a", "b"))
+    assert (few.low, few.high, few.detectable, few.p) == (None, None, None, 1.0)
+    better, _, limits = few.sentence().partition("; ")
+    assert (better[:6], better[-26:]) == ("b has ", "points fewer errors than a")
+    assert limits == "fewer than 10 utterances are too few to tell whether that is chance"
+    assert few.warnings() == []
+    assert "err alike in every part" in compare(first, first, names=("a", "b")).sentence()
+
+
+def test_seeds_of_a_few_utterances_are_not_more_utterances() -> None:
+    first, second = pair_of_systems(0, (0.9, 0.0), 4)
+    assert compare(first * 3, second * 3, names=("a", "b")).low is None
+
+
+def test_systems_that_err_in_different_places_do_not_err_alike() -> None:
+    said = "a b c d e f g"
+    first, second = (
+        [score_utterance(id=str(number), reference=said, hypothesis=heard) for number in range(20)]
+        for heard in ("x b c d e f g", "a b c d e f x")
+    )
+    assert compare(first, second, names=("a", "b")).sentence() == "a and b have the same error rate"
+
+
 def test_segments_hold_every_error_once() -> None:
     for seed in range(20):
         first, second = pair_of_systems(seed, (0.3, 0.2))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_paths_and_bytes_read_alike(tmp_path: Path) -> None:
     path = tmp_path / "ä b.flac"
     path.write_bytes(encode_audio(sine(), RATE, "flac"))
     np.testing.assert_array_equal(read_audio(path, 8000), read_audio(path.read_bytes(), 8000))
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xff.wav")
+    path.write_bytes(encoded(sine()))
+    with pytest.raises(UnusableAudioError, match="name is not UTF-8: rename the file"):
+        read_audio(path, RATE)
 
 
 def test_silence_is_legal() -> None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
 import asr.scoring.confusion
 from asr.errors import ScoringError
-from asr.scoring import ErrorCounts, UtteranceScore, confusions, score_utterance, summarize_groups
+from asr.scoring import Confusions, ErrorCounts, UtteranceScore, score_utterance, summarize_groups
 from asr.scoring.breakdown import check_columns
+from asr.scoring.confusion import ConfusionCounter
 
 SAID = [
     ("anna", "a b c d", "a b c d", 0.5, "f"),
@@ -57,6 +59,13 @@ def test_columns(scores: list[UtteranceScore]) -> None:
     check_columns(scores, ["sex"])
     with pytest.raises(ScoringError, match="--by sexx: no such column, did you mean 'sex'"):
         check_columns(scores, ["sexx"])
+
+
+def confusions(scores: Iterable[UtteranceScore]) -> Confusions:
+    counter = ConfusionCounter()
+    for score in scores:
+        counter.add(score)
+    return counter.confusions()
 
 
 def test_every_word_error_is_a_confusion(scores: list[UtteranceScore]) -> None:

@@ -135,6 +135,17 @@ def test_saliency_of_some_tokens(cli: Run, model: Path, audio: Path, tmp_path: P
     check_page(tmp_path / "saliency.html", 3)
 
 
+def test_steps_that_are_too_few_are_told(
+    cli: Run, model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.inspection.saliency.Saliency.adds_up", False)
+    options = ("--text", TRAP, "--tokens", "1", "--steps", "2", "--out", tmp_path)
+    code, _, errors = cli("inspect", "saliency", audio, "--model", model, *options)
+    told = "the shares of 1 of 1 token add up to another sum than the worth; take more than --steps 2"
+    assert (code, errors) == (0, f"warning: {told}\n")
+    assert told in (tmp_path / "saliency.html").read_text(encoding="utf-8")
+
+
 def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "plain", cell="rnn", bidirectional=False, num_layers=1)
     code, _, errors = cli("inspect", "gates", audio, "--model", model)
@@ -151,14 +162,15 @@ def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Pat
         ("gates --layers 2-1", "--layers 2-1: names no layer"),
         ("gradients --text $ --token 2", "--token 2: there is no token 2; they go from 1 to 1"),
         ("saliency --text $ --tokens 0", "--tokens 0: there is no token 0; they go from 1 to 1"),
+        ("gates --out {audio}", "--out {audio}: '{audio}' is a file; expected a folder"),
         ("gradients --text x", "characters that the training texts did not have: 'x'"),
     ],
 )
 def test_mistakes_are_told_in_one_line(cli: Run, model: Path, audio: Path, arguments: str, message: str) -> None:
-    kind, *options = arguments.split()
+    kind, *options = arguments.format(audio=audio).split()
     code, _, errors = cli("inspect", kind, audio, "--model", model, *options)
     assert code == 2
-    assert errors.startswith(f"error: {message}")
+    assert errors.startswith(f"error: {message.format(audio=audio)}")
     assert len(errors.splitlines()) == 1
 
 

@@ -165,6 +165,29 @@ def test_a_missing_model_is_told_before_data_is_looked_for(
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        ("--decoder gredy --data no-data", "--decoder gredy: unknown decoder 'gredy', did you mean 'greedy'?"),
+        ("--hypotheses file/x --data no-data", "--hypotheses file/x: 'file' is a file; expected a folder"),
+        ("--hypotheses file --data no-data", "--hypotheses file: 'file' is a file; expected a folder"),
+        ("--root . --data file", "--root .: only RECIPE:SPLIT is looked for there, and --data is file"),
+        ("--json x --report x --data no-data", "--report x: --json writes that file too; name another one"),
+    ],
+)
+def test_mistakes_are_told_before_data_is_looked_for(
+    options: str, complaint: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), *options.split()])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+
+
 @pytest.mark.parametrize("as_shards", [False, True])
 def test_errors_are_broken_down_by_any_column_of_the_data(
     as_shards: bool,
@@ -263,6 +286,17 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
             main()
         (line,) = capsys.readouterr().err.splitlines()
         assert complaint in line
+    (folder / "notes" / "u000.wav").write_bytes((folder / "u000.flac").read_bytes())
+    for format in ("json", "ctm"):
+        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", str(folder), "--format", format, "--model", "no.pt"])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == (
+            f"error: --format {format}: '{folder}/notes/u000.wav' and '{folder}/u000.flac' would both be called 'u000'; "
+            "rename one, or transcribe them apart"
+        )
+    (folder / "notes" / "u000.wav").unlink()
     lines = cli("transcribe", folder, folder / "u000.flac", "--model", model).splitlines()
     assert [Path(line.partition("\t")[0]).stem for line in lines] == ["u000", "u001", "u002", "u000"]
 
@@ -300,6 +334,7 @@ def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
         ("--decoder beam --words words.txt", "only --decoder lexicon keeps to given words"),
         ("--decoder lexicon --words no.txt", "no.txt: cannot read the words"),
         ("--decoder greedy --width 4", "--width 4: greedy keeps no beams; say --decoder beam"),
+        ("--width 4097", "Invalid value for '--width': Input should be less than or equal to 4096"),
     ],
 )
 def test_options_that_a_decoder_does_not_have_or_misses_are_told(

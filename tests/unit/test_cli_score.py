@@ -49,6 +49,22 @@ def test_table_and_files(score: Command) -> None:
     assert [line.split("\t")[6] for line in lines] == ["id", "84-1-0001", "121-1-0000", "84-1-0000"]
 
 
+def test_texts_are_printed_as_they_are(score: Command) -> None:
+    Path("[red].txt").write_text("a yes <unk> [/b] no\nb [noise] :smile:\n", encoding="utf-8")
+    Path("hyp.txt").write_text("a yes no\nb\n", encoding="utf-8")
+    code, out, err = score(files=("[red].txt", "hyp.txt"))
+    assert (code, err) == (0, "")
+    assert out.splitlines()[1].split()[0] == "[red]"
+    assert all(text in out for text in ("[/b]", "[noise]", ":smile:"))
+
+
+def test_files_are_written_before_anything_is_printed(score: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.terminal.get_console", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        score("--json", "results.json")
+    assert Path("results.json").exists()
+
+
 def test_normalized(score: Command) -> None:
     _, out, _ = score("--normalize", "case,punctuation")
     assert out.splitlines()[1].split()[2] == "33.33"
@@ -57,7 +73,9 @@ def test_normalized(score: Command) -> None:
 def test_speakers_only_when_asked(score: Command) -> None:
     ids = [f"{speaker}-1-{number}" for speaker in range(12) for number in range(3)]
     Path("ref.txt").write_text("".join(f"{name} a b c\n" for name in ids), encoding="utf-8")
-    Path("hyp.txt").write_text("".join(f"{name} a b {name[0]}\n" for name in ids), encoding="utf-8")
+    Path("hyp.txt").write_text(
+        "".join(f"{name} a b {'c' if name[0] == '1' else 'd'}\n" for name in ids), encoding="utf-8"
+    )
     assert "bootstrap over utterances" in score()[1]
     assert "bootstrap over speakers" in score("--speaker-before", "-")[1]
 

@@ -70,6 +70,8 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.txt", b"a x\nb\na y\n", "t.txt:3: id 'a' stands already in line 1"),
         ("t.trn", b"hello\n", r"t.trn:1: expected 'text \(id\)', found 'hello'"),
         ("t.trn", b"{ a / b } (x)\n", "t.trn:1: alternatives in braces"),
+        ("t.stm", b"r 1 s 0 1 yes { a / @ }\n", "t.stm:1: alternatives in braces"),
+        ("t.jsonl", b'{"id": "a", "text": "\\uD83D no"}\n', "t.jsonl:1: half of a surrogate pair"),
         ("t.jsonl", b"{}\n", "t.jsonl:1: expected a column 'id', found"),
         ("t.jsonl", b"[1]\n", "t.jsonl:1: expected a JSON object, found list"),
         ("t.jsonl", b"{\n", "t.jsonl:1: not JSON"),
@@ -86,6 +88,12 @@ def test_mistakes_are_named(tmp_path: Path, name: str, content: bytes, message: 
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ScoringError, match=message):
         read_transcripts(tmp_path / name)
+
+
+def test_a_text_may_be_as_long_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(f"id,text\na,{'x' * 150_000}\n", encoding="utf-8")
+    assert len(read_transcripts(path)["a"].text) == 150_000
 
 
 def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import AudioError, ConfigError, TextError
 from asr.features import LogMelConfig, MfccConfig, StoredConfig
 from asr.inspection import Gates, Subject, gates_of, gradients_of, half_life_frames, saliency_of, subject_of
+from asr.inspection.findings import inspect_saliency
 from asr.inspection.gradients import Gradients, ctc_loss, state_gradient_norms
 from asr.inspection.observe import ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
 from asr.inspection.pictures import by_distance, median_by_distance
@@ -258,6 +260,34 @@ def test_shares_add_up_to_what_the_sound_is_worth(tmp_path: Path) -> None:
         assert each.baseline_log_prob is not None
         assert each.shares.sum().item() == pytest.approx(each.log_prob - each.baseline_log_prob, abs=0.02)
         assert each.shares.shape == subject.features.shape
+
+
+def test_shares_add_up_where_all_happens_near_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_in(tmp_path)
+    way = subject.features - subject.features.mean(0)
+
+    def steep(subject: Subject, point: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
+        """Of 1 - exp(-60 t), where t of the way is gone."""
+        t = ((point - subject.features.mean(0)) * way).sum() / way.square().sum()
+        return (60 * torch.exp(-60 * t) * way / way.square().sum())[None]
+
+    monkeypatch.setattr("asr.inspection.saliency._token_gradients", steep)
+    (found,) = saliency_of(subject, [1], 24)
+    assert found.shares.sum().item() == pytest.approx(1, abs=0.03)
+
+
+def test_a_sum_that_is_off_by_more_than_a_tenth_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_in(tmp_path)
+    found = saliency_of(subject, [1, 2, 3], 50)
+    assert inspect_saliency(subject, [1, 2, 3], 50).warning == ""
+    off = [replace(found[0], shares=found[0].shares + 1), *found[1:]]
+    monkeypatch.setattr("asr.inspection.findings.saliency_of", lambda *arguments: off)
+    assert inspect_saliency(subject, [1, 2, 3], 50).warning == (
+        "the shares of 1 of 3 tokens add up to another sum than the worth; take more than --steps 50"
+    )
+    plain = [replace(each, baseline_log_prob=None) for each in off]
+    monkeypatch.setattr("asr.inspection.findings.saliency_of", lambda *arguments: plain)
+    assert inspect_saliency(subject, [1, 2, 3], 0).warning == ""
 
 
 def test_plain_gradient_is_the_slope(tmp_path: Path) -> None:

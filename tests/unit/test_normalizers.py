@@ -22,6 +22,8 @@ from asr.scoring import NORMALIZERS, normalizer
             "one thousand two hundred and twenty first, three point five or one thousand nine hundred ninety nine",
         ),
         (["numbers-en"], "v2 x86 10.20.30", "v2 x86 10.20.30"),
+        (["numbers-en"], f"{'9' * 400} 0.{'3' * 400} 1", f"{'9' * 400} 0.{'3' * 400} one"),
+        (["numbers-en"], f"1{'0' * 30}", f"1{'0' * 30}"),
         (["spelling-en"], "the colour was organised in the program", "the color was organized in the program"),
         (["characters"], "今天a好 test", "今 天 a 好 test"),
         (["case", "punctuation", "spelling-en"], "COLOUR!", "color"),

@@ -73,7 +73,9 @@ def test_no_real_time_factor_when_one_duration_is_unknown() -> None:
 
 
 def test_speakers_are_resampled_where_there_are_enough() -> None:
-    scores = [score_utterance(id=f"u{i}", speaker=f"s{i % 10}", reference="a b", hypothesis="a") for i in range(20)]
+    scores = [
+        score_utterance(id=f"u{i}", speaker=f"s{i % 10}", reference="a b", hypothesis="a b"[i % 3 :]) for i in range(20)
+    ]
     assert summarize(scores, subset="t", decoder="d").resampled == "speakers"
     assert summarize(scores[:9], subset="t", decoder="d").resampled == "utterances"
 
@@ -219,7 +221,7 @@ def test_the_note_on_intervals_says_what_was_resampled_where_and_why() -> None:
     def result(subset: str, num_speakers: int) -> Result:
         speakers = [f"s{number % num_speakers}" if num_speakers else "" for number in range(20)]
         scores = [
-            score_utterance(id=str(number), speaker=speaker, reference="a b", hypothesis="a")
+            score_utterance(id=str(number), speaker=speaker, reference="a b", hypothesis="a b"[number % 3 :])
             for number, speaker in enumerate(speakers)
         ]
         return summarize(scores, subset=subset, decoder="d")
@@ -230,3 +232,18 @@ def test_the_note_on_intervals_says_what_was_resampled_where_and_why() -> None:
     assert interval_note([few]) == "95 %: bootstrap over utterances (6 speakers are too few to resample)."
     assert "(1 speaker is too few to resample)" in interval_note([one])
     assert interval_note([many, none]) == "95 %: bootstrap over speakers in of-12; utterances in of-0."
+
+
+def test_the_note_on_intervals_tells_where_no_bootstrap_was_possible() -> None:
+    def result(*hypotheses: str) -> Result:
+        scores = [
+            score_utterance(id=str(number), reference="a b", hypothesis=heard)
+            for number, heard in enumerate(hypotheses)
+        ]
+        return summarize(scores, subset="t", decoder="d")
+
+    certain, usual, alone = result("a b", "a b"), result("a b", "a", "a"), result("a")
+    wilson = "Wilson's interval of independent words, where all resamples agree"
+    assert interval_note([certain, alone]) == f"95 %: {wilson}."
+    assert interval_note([usual, certain]) == f"95 %: bootstrap over utterances; {wilson}."
+    assert certain.resampled == alone.resampled == "words"

@@ -165,6 +165,13 @@ def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: 
         ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--out", "x.csv"), "x.csv: transcripts are written as .txt"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--out", "./b.txt"), "b.txt: stands among the files to vote on"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("b/../a.txt",), "the same file stands twice"),
+        ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--alpha", "0.5"), "--alpha 0.5: only --method confidence weighs"),
+        (
+            {"a.txt": "u yes\n", "b.txt": "u no\n"},
+            ("--null-confidence", "1"),
+            "--null-confidence 1.0: only --method confidence weighs",
+        ),
+        ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--segments", "a.txt"), "--segments a.txt: only the words of a ctm"),
     ],
 )
 def test_what_cannot_be_combined_is_one_line(

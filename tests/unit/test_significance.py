@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from asr.scoring import ErrorCounts, Interval, rate_interval
-from asr.scoring.significance import FEWEST_SPEAKERS, resampling_unit, sums_of_blocks
+from asr.scoring.significance import FEWEST_BLOCKS, resampling_unit, sums_of_blocks
 
 
 def _interval(counts: list[ErrorCounts], blocks: list[str] | None = None, seed: int = 0) -> Interval:
@@ -96,8 +96,8 @@ def test_one_seed_one_interval() -> None:
 @pytest.mark.parametrize(
     ("speakers", "unit"),
     [
-        ([str(index) for index in range(FEWEST_SPEAKERS)] * 2, "speakers"),
-        ([str(index) for index in range(FEWEST_SPEAKERS - 1)] * 2, "utterances"),
+        ([str(index) for index in range(FEWEST_BLOCKS)] * 2, "speakers"),
+        ([str(index) for index in range(FEWEST_BLOCKS - 1)] * 2, "utterances"),
         ([str(index) for index in range(50)] + [""], "utterances"),
         ([""] * 50, "utterances"),
     ],

@@ -73,6 +73,13 @@ def test_the_same_seed_three_times_is_no_surer_than_once() -> None:
     assert (three.comparison.low, three.comparison.high) == (once.low, once.high)
 
 
+def test_seeds_without_an_error_are_no_surer_than_one() -> None:
+    right = scores(0.0, 0)
+    (pooled,) = _pooled({("test", "greedy"): {"gru": dict.fromkeys(range(3), right)}}, {"test": 0})
+    alone = summarize(right, subset="test", decoder="greedy")
+    assert (pooled.result.wer_high, pooled.result.cer_high) == (alone.wer_high, alone.cer_high)
+
+
 def test_overlapping_seeds_are_told() -> None:
     one = {0: scores(0.05, 0), 1: scores(0.4, 1)}
     other = {0: scores(0.3, 2), 1: scores(0.5, 3)}
