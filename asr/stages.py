@@ -382,6 +382,13 @@ def show_results(run: Run) -> None:
     Raises:
         ScoringError: the file of results is missing or damaged.
     """
-    get_console().print(results_table(read_results(run.folder / "results.json")))
+    results = read_results(run.folder / "results.json")
+    if not results:
+        print(
+            f"nothing was measured, for lack of a part to measure on: see --test and splits.test\n{run.folder}",
+            flush=True,
+        )
+        return
+    get_console().print(results_table(results))
     print(f"every utterance: {run.folder / REPORT_FILE}", flush=True)
     print(f"{run.folder}", flush=True)

@@ -213,7 +213,8 @@ def comparisons(found: Scores) -> dict[str, object]:
     for other in ("pretrained", "joint"):
         for shots in SHOTS:
             pair = compare(found[other, shots], found["reptile", shots], names=(other, "reptile"))
-            points = [round(100 * value, 1) for value in (pair.difference, pair.low, pair.high)]
+            values = (pair.difference, pair.low, pair.high)
+            points = [None if value is None else round(100 * value, 1) for value in values]
             rows[f"reptile against {other}, {shots}"] = {"points": points, "p": round(pair.p, 4)}
     return rows
 

@@ -9,6 +9,7 @@ that is seen here is the most that scoring takes.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import subprocess
@@ -35,10 +36,13 @@ main()
 
 def main() -> None:
     """Scores transcripts of several sizes, one system and two, and records seconds and memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sizes", nargs="*", type=int, metavar="UTTERANCES", help="default: 10000 100000")
+    options = parser.parse_args()
     result: dict[str, object] = {"unit": "seconds of processor time, and megabytes at the peak", "seed": SEED}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for size in map(int, sys.argv[1:]) if sys.argv[1:] else SIZES:
+        for size in options.sizes or SIZES:
             write_transcripts(folder, size)
             result[f"utterances_{size}"] = {
                 "one_system": measured(folder, ["one.txt"]),

@@ -18,7 +18,8 @@ from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import load_experiment
 from asr.recipe import recipe_of_files
-from asr.stages import _try_largest_batch, prepare
+from asr.scoring import write_results
+from asr.stages import _try_largest_batch, prepare, show_results
 
 RATE = 8000
 TEXTS = {"short": 2000, "the longest text of all": 3000, "longest sound": 4000}
@@ -100,6 +101,16 @@ def test_folders_in_which_other_sounds_have_the_same_names_are_no_leak(tmp_path:
     run = replace(make_run(tmp_path / "run"), recipe=recipe)
     prepare(run)
     assert {part.name: ShardIndex.load(run.shards(part)).num_utterances for part in run.test_parts} == {"test": 4}
+
+
+def test_without_a_part_to_measure_on_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path, "splits.test=[]")
+    assert run.test_parts == []
+    write_results(tmp_path / "results.json", [])
+    show_results(run)
+    assert (
+        "nothing was measured, for lack of a part to measure on: see --test and splits.test" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize("sample_rate", [RATE, RATE // 2])
