@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances, sequential_batches
+from asr.corpus.batches import Batch, BatchesConfig, Unusable, batches_of_utterances, sequential_batches
 from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
@@ -29,6 +30,8 @@ from asr.scoring import (
 )
 from asr.terminal import progress_bar
 
+_LOG = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Subset:
@@ -36,13 +39,14 @@ class Subset:
 
     Attributes:
         name: as the results call it.
-        batches: gives all of it, as a model of that configuration hears it, each time it is called.
+        batches: gives all of it, as a model of that configuration hears it, each time it is called; what cannot be used of
+            it is told to the third argument and left out.
         whole: utterances in all of the published subset, 0 when that is not known.
         size: utterances, where that is known before they are read.
     """
 
     name: str
-    batches: Callable[[AcousticConfig, BatchesConfig], Iterator[Batch]]
+    batches: Callable[[AcousticConfig, BatchesConfig, Unusable], Iterator[Batch]]
     whole: int = 0
     size: int | None = None
 
@@ -50,7 +54,7 @@ class Subset:
     def of_shards(cls, name: str, index: ShardIndex, whole: int = 0) -> Subset:
         """The subset in the shards of `index`."""
 
-        def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
+        def batches(model: AcousticConfig, config: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
             index.check_fits(model.features.sample_rate, model.num_stored_features)
             return sequential_batches(index, config)
 
@@ -60,9 +64,10 @@ class Subset:
     def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]], whole: int = 0) -> Subset:
         """The subset of the utterances that `read` yields."""
 
-        def batches(model: AcousticConfig, config: BatchesConfig) -> Iterator[Batch]:
+        def batches(model: AcousticConfig, config: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
+            features, num_features = model.features, model.num_stored_features
             return batches_of_utterances(
-                read(), model.features.sample_rate, config, num_features=model.num_stored_features
+                read(), features.sample_rate, config, num_features=num_features, unusable=unusable
             )
 
         return cls(name=name, batches=batches, whole=whole)
@@ -192,15 +197,24 @@ def evaluate_subsets(
             # The recordings are the same for every decoder.
             collector = Collector(recognizer, recordings=not readers, embed_audio=embed_audio) if for_report else None
             readers.append(_Reader(kind=kind, recognizer=recognizer, collector=collector))
-        of_subset = subset.batches(acoustic.config, batches or BatchesConfig())
+        unusable: list[str] = []
+        of_subset = subset.batches(acoustic.config, batches or BatchesConfig(), unusable.append)
         with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
             shared_seconds = _recognize_and_score(readers, of_subset, advance)
+        subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
         found += [_evaluation(subset, reader, shared_seconds, len(ensemble.models)) for reader in readers]
         if hypotheses is not None:
             hypotheses.mkdir(parents=True, exist_ok=True)
             for reader in readers:
                 write_hypotheses(hypotheses / hypotheses_file(subset.name, reader.kind), reader.scores)
     return found
+
+
+def _known_to_be_part(subset: Subset, unusable: Sequence[str], num_heard: int) -> Subset:
+    """`subset`, which is more than what was heard of it where something could not be used; that is told."""
+    for message in unusable:
+        _LOG.warning("%s: left out: %s", subset.name, message)
+    return replace(subset, whole=max(subset.whole, num_heard + len(unusable))) if unusable else subset
 
 
 def hypotheses_file(subset: str, decoder: str) -> str:

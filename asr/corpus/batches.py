@@ -13,7 +13,7 @@ from __future__ import annotations
 import heapq
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -33,6 +33,8 @@ from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError
 
 _LOG = logging.getLogger(__name__)
+
+Unusable = Callable[[str], None]
 
 
 class BatchesConfig(Section):
@@ -178,17 +180,20 @@ def batches_of_utterances(
     config: BatchesConfig,
     *,
     num_features: int = 0,
+    unusable: Unusable | None = None,
 ) -> Iterator[Batch]:
     """Batches of utterances that are not in shards: each once, as `sequential_batches` would order them.
 
-    With `num_features`, they are stored frames of so many values.
+    With `num_features`, they are stored frames of so many values. `unusable` is called, perhaps in another thread, with what
+    is wrong with the audio of an utterance, which is then left out; without it, that is an error.
 
     Raises:
         CorpusError: the audio of an utterance cannot be read.
     """
-    samples = (_sample_of_utterance(utterance, sample_rate, num_features) for utterance in utterances)
+    found = (_sample_of_utterance(utterance, sample_rate, num_features, unusable) for utterance in utterances)
+    samples = (sample for sample in found if sample is not None)
     batches = ((batch, False) for window in _windows(samples, config, sample_rate) for batch in window)
-    yield from _decoded(batches, config, sample_rate, num_features)
+    yield from _decoded(batches, config, sample_rate, num_features, unusable)
 
 
 def _report_long(index: ShardIndex, config: BatchesConfig) -> None:
@@ -322,7 +327,9 @@ def _of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator
         yield group[rank % len(group)], rank >= len(group)
 
 
-def _sample_of_utterance(utterance: Utterance, sample_rate: int, num_features: int) -> StoredUtterance:
+def _sample_of_utterance(
+    utterance: Utterance, sample_rate: int, num_features: int, unusable: Unusable | None
+) -> StoredUtterance | None:
     file = f" ({utterance.audio})" if isinstance(utterance.audio, Path) else ""
     name = f"utterance '{utterance.id}'{file}"
     try:
@@ -333,7 +340,10 @@ def _sample_of_utterance(utterance: Utterance, sample_rate: int, num_features: i
             else round(audio_info(utterance.audio, name=name).seconds * sample_rate)
         )
     except AudioError as error:
-        raise CorpusError(str(error)) from error
+        if unusable is None:
+            raise CorpusError(str(error)) from error
+        unusable(str(error))
+        return None
     return StoredUtterance(utterance, num_samples, name)
 
 
@@ -342,24 +352,37 @@ def _decoded(
     config: BatchesConfig,
     sample_rate: int,
     num_features: int,
+    unusable: Unusable | None = None,
 ) -> Iterator[Batch]:
     """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
 
-    def decode(item: tuple[list[StoredUtterance], bool]) -> Batch:
+    def decode(item: tuple[list[StoredUtterance], bool]) -> Batch | None:
         samples, repeated = item
-        return replace(_decode(samples, sample_rate, num_features), repeated=repeated)
+        batch = _decode(samples, sample_rate, num_features, unusable)
+        return None if batch is None else replace(batch, repeated=repeated)
 
-    return map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
+    found = map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
+    return (batch for batch in found if batch is not None)
 
 
-def _decode(samples: list[StoredUtterance], sample_rate: int, num_features: int) -> Batch:
-    try:
-        decoded = [
-            torch.from_numpy(read_signal(sample.utterance.audio, sample_rate, num_features, name=sample.name))
-            for sample in samples
-        ]
-    except AudioError as error:
-        raise CorpusError(str(error)) from error
+def _decode(
+    samples: list[StoredUtterance], sample_rate: int, num_features: int, unusable: Unusable | None
+) -> Batch | None:
+    """The batch of those of `samples` that can be decoded, None if none can."""
+    decoded, good = [], []
+    for sample in samples:
+        try:
+            signal = read_signal(sample.utterance.audio, sample_rate, num_features, name=sample.name)
+        except AudioError as error:
+            if unusable is None:
+                raise CorpusError(str(error)) from error
+            unusable(str(error))
+        else:
+            decoded.append(torch.from_numpy(signal))
+            good.append(sample)
+    if not good:
+        return None
+    samples = good
     lengths = [len(signal) for signal in decoded]
     sources = [sample.utterance.audio for sample in samples]
     waveforms = nn.utils.rnn.pad_sequence(decoded, batch_first=True)

@@ -131,6 +131,21 @@ def test_two_subsets_of_one_name_are_refused(
     assert "subsets need different names, found" in line
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"RIFF"])
+def test_a_damaged_recording_is_left_out_and_told_and_the_rest_measured(
+    damage: Callable[[bytes], bytes], cli: Command, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    corpus, results = write_tone_corpus(tmp_path / "test", 4, seed=1), tmp_path / "results.json"
+    path = next(read_manifest(corpus)).audio
+    assert isinstance(path, Path)
+    path.write_bytes(damage(path.read_bytes()))
+    listed = cli("evaluate", "--model", model, "--data", corpus, "--json", results)
+    (record,) = json.loads(results.read_text(encoding="utf-8"))
+    assert (record["utterances"], record["whole"]) == (3, 4)
+    assert "a part, 3 of 4 utterances" in listed
+    assert "test: left out: utterance 'u000'" in caplog.text
+
+
 def test_words_alone_ask_for_the_lexicon_decoder(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
     words, results = tmp_path / "words.txt", tmp_path / "results.json"
