@@ -25,9 +25,8 @@ from asr.scoring.transcripts import Segment, Transcript
 
 _SECONDS_COLUMNS = ("seconds", "duration")
 _HALF_OF_PAIR = re.compile("[\ud800-\udfff]")
-_LONGEST_CELL = (
-    2**31 - 1
-)  # what the csv module's limit can be on every system; its own is below a long recording's text
+# What the csv module's limit can be on every system; its own is below a long recording's text.
+_LONGEST_CELL = 2**31 - 1
 _LINES_HINT = "; each line of plain text begins with its id, as in `id text`"
 
 
