@@ -63,8 +63,8 @@ def test_a_url_gives_the_model_that_the_folder_gives(tones: Path, tmp_path: Path
     assert not list((tmp_path / "pipe").glob("shards/*"))
 
     places = f"{tones}/test", f"pipe:cat '{tones}'/test/{{}}"
-    subsets = [subset for place in places for subset in open_subsets(place, None)]
-    of_disk, of_pipe = evaluate_subsets(runs["disk"].model_file, subsets, load_experiment(None).decoders[:1])
+    model, decoders = runs["disk"].model_file, load_experiment(None).decoders[:1]
+    (of_disk,), (of_pipe,) = (evaluate_subsets(model, open_subsets(place, None), decoders) for place in places)
     assert of_disk.result.subset == of_pipe.result.subset
     assert of_disk.scores == of_pipe.scores
 
