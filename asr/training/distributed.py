@@ -82,11 +82,8 @@ class Workers:
         return items[0]
 
     def wrap(self, module: nn.Module) -> nn.Module:
-        """`module`, whose gradients are from now on the mean over all processes.
-
-        What it holds besides weights is only the same at first; see `RunningStatistics`.
-        """
-        return module if self.size == 1 else DistributedDataParallel(module, broadcast_buffers=False)
+        """`module`, whose gradients are from now on the mean over all processes."""
+        return module if self.size == 1 else DistributedDataParallel(module)
 
     def local_only(self, module: nn.Module) -> contextlib.AbstractContextManager[None]:
         """While it lasts, gradients of a wrapped `module` stay in this process, to be sent with the next."""
