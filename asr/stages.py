@@ -339,7 +339,11 @@ def average(run: Run) -> None:
     print(
         f"  epochs {epochs} averaged have dev loss {of_average.loss:.3f}, WER {of_average.words.rate:.2%}; "
         f"{best.note.partition(',')[0]} has {of_best.loss:.3f}, {of_best.words.rate:.2%}: "
-        + ("kept the average" if is_good else f"kept that, the average is over {_TOLERATED_LOSS - 1:.0%} worse"),
+        + (
+            f"kept the average, whose loss is within {_TOLERATED_LOSS - 1:.0%} of it"
+            if is_good
+            else f"kept that, the average's loss is not within {_TOLERATED_LOSS - 1:.0%} of it"
+        ),
         flush=True,
     )
 

@@ -62,11 +62,12 @@ def evaluate(
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.evaluation import evaluate_subsets
+    from asr.pipeline import STAGES_FILE
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
 
-    if report is None and len(model) == 1 and model[0].is_dir():
+    if report is None and len(model) == 1 and (model[0] / STAGES_FILE).is_file():
         report = model[0] / f"report-{_file_name(data)}.html"
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
@@ -145,7 +146,8 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> None:
 
 def _file_name(data: list[str]) -> str:
     """What `data` is called, in letters that a file's name may have."""
-    return "-".join(re.sub(r"[^\w.-]+", "-", each.rstrip("/").rpartition("/")[2]) for each in data)
+    names = (each.rstrip("/").rpartition("/")[2].removesuffix(".jsonl") for each in data)
+    return "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
 
 
 def _say_where(*paths: Path | None) -> None:

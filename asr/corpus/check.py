@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import re
 import statistics
 import unicodedata
 from collections import Counter
@@ -43,6 +44,7 @@ _SEVERITIES: dict[str, Severity] = {
     "silent": "warning",
     "clipped": "warning",
     "low sample rate": "warning",
+    "in brackets": "warning",
     "mixed alphabets": "warning",
     "control character": "warning",
     "digit": "warning",
@@ -58,6 +60,8 @@ _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
 _USUAL_RATE = 16000
 _NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
+# Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
+_NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -142,6 +146,8 @@ class CorpusCheck:
         text = normalize(utterance.text, NormalizerConfig())
         if not text:
             self.note("no text left", utterance.id, f"{utterance.text!r} is empty once normalised")
+        if notes := _NOTE.findall(utterance.text):
+            self.note("in brackets", utterance.id, f"{', '.join(notes)} would be learnt as words that are said")
         mixed = [word for word in text.split() if len(_alphabets(word)) > 1]
         if mixed:
             self.note(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -19,7 +20,7 @@ class Validation:
 
     Attributes:
         words, characters: error counts of the greedy best readings.
-        loss: CTC loss in nats per token, of the utterances that the vocabulary can spell.
+        loss: CTC loss in nats per token, of the utterances that the vocabulary can spell; NaN where there is none.
         tokens: of the utterances that have a loss; those with fewer frames than CTC needs have none.
         utterances: how many were heard.
         unspellable: how many have characters that the vocabulary lacks; they count in the error rates, not in the loss.
@@ -38,7 +39,7 @@ class Validation:
         return Validation(
             words=self.words + other.words,
             characters=self.characters + other.characters,
-            loss=(self.loss * self.tokens + other.loss * other.tokens) / max(1, tokens),
+            loss=_mean(sum(each.loss * each.tokens for each in (self, other) if each.tokens), tokens),
             tokens=tokens,
             utterances=self.utterances + other.utterances,
             unspellable=self.unspellable + other.unspellable,
@@ -66,11 +67,15 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
     return Validation(
         words=words,
         characters=characters,
-        loss=loss / max(1, num_tokens),
+        loss=_mean(loss, num_tokens),
         tokens=num_tokens,
         utterances=utterances,
         unspellable=unspellable,
     )
+
+
+def _mean(total: float, count: int) -> float:
+    return total / count if count else math.nan
 
 
 def _can_spell(tokenizer: Tokenizer, text: str) -> bool:

@@ -89,6 +89,7 @@ def _clipped() -> np.ndarray:
         (_sound(_noise(0), "Turn on the light."), "warning", "said twice", "the same samples as u0"),
         (_sound(0.2 + _noise(1, level=1e-5)), "warning", "silent", "peak 0.000"),
         (_sound(_clipped()), "warning", "clipped", "% of samples at full scale"),
+        (_text("[noise] open (uh) the door"), "warning", "in brackets", "[noise], (uh) would be learnt as words"),
         (_text("\u043epen the door"), "warning", "mixed alphabets", "mixes CYRILLIC and LATIN"),
         (_text("open\x07 the door"), "warning", "control character U+0007", ""),
         (_text("open 2 doors"), "warning", "digit U+0032 2", ""),

@@ -180,6 +180,16 @@ def test_an_epoch_is_judged_by_the_utterances_that_it_has_heard(tmp_path: Path) 
     assert len(trainer.progress.impossible) == 6
 
 
+def test_a_development_part_that_cannot_be_spelt_has_no_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
+    object.__setattr__(trainer.data, "dev", lambda: iter([make_batch(("xyz",) * 8)]))
+    run(trainer, tmp_path)
+    assert "dev loss nan" in (said := capsys.readouterr().out)
+    assert "(8 of 8 cannot be spelt)" in said
+
+
 def test_a_wish_to_stop_during_validation_is_heard_when_all_is_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
     dev = trainer.data.dev
