@@ -41,13 +41,19 @@ def only_one(lock: Path, what: str) -> Iterator[None]:
     """While it lasts, no other process may enter with the file `lock`; that of a process that is killed falls.
 
     Raises:
-        ConfigError: another process is there; `what` says what it is.
+        ConfigError: another process is there, and `what` says what it is; or nothing can be written there.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    held = FileLock(lock, timeout=0)
     try:
-        with FileLock(lock, timeout=0):
-            yield
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held.acquire()
     except Timeout as error:
         raise ConfigError(
             f"{lock.parent}: {what} is at work here; wait until it has ended, or use another --out"
         ) from error
+    except OSError as error:
+        raise ConfigError(f"{lock.parent}: cannot write there: {error.strerror or error}; use another --out") from error
+    try:
+        yield
+    finally:
+        held.release()

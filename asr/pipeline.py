@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -245,7 +246,7 @@ def _digest(path: Path) -> str:
             for below in visible_files(path):
                 is_text = below.suffix.lower() == ".txt"
                 found = below.read_bytes() if is_text else str(below.stat().st_size).encode()
-                digest.update(b"\0".join((str(below.relative_to(path)).encode(), found, b"")))
+                digest.update(b"\0".join((os.fsencode(below.relative_to(path)), found, b"")))
     except OSError:
         return ""
     return digest.hexdigest()

@@ -200,7 +200,7 @@ def train(run: Run) -> None:
     freeze(model, experiment.init.freeze)
     recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), device)
     trainer = _make_trainer(run, recognizer, index, tree)
-    is_new = checkpoint is None or checkpoint.training is None
+    is_new = checkpoint is None
     if checkpoint is not None and checkpoint.training is not None:
         trainer.resume(checkpoint.training)
     del checkpoint  # copies of the weights and of what the optimiser remembers

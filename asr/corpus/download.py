@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import http.client
@@ -114,13 +115,16 @@ def obtain(
     Raises:
         CorpusError: as `fetch` and `extract`.
     """
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CorpusError(f"{root}: cannot make a folder for the download: {error.strerror or error}") from error
-    with FileLock(root / ".download.lock"):
-        for download in downloads:
-            mark = root / f".{download.file_name}.extracted"
+    marks = {root / f".{download.file_name}.extracted": download for download in downloads}
+    if all(mark.exists() for mark in marks):
+        return  # perhaps in a folder that nobody may write to
+    with contextlib.ExitStack() as stack:
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(FileLock(root / ".download.lock"))
+        except OSError as error:
+            raise CorpusError(f"{root}: cannot write the download: {error.strerror or error}") from error
+        for mark, download in marks.items():
             if mark.exists():
                 continue
             archive = fetch(download, root, mirror=mirror, progress=progress)

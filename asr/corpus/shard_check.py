@@ -196,7 +196,7 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
         yield Damage(str(error), 0)
     if num_read < num_listed:
         yield Damage(f"{path}: {num_read} of {num_listed} utterances could be read", num_listed - num_read)
-    elif contents is not None and contents.shard_name != shard.name:
+    elif contents is not None and contents.contradicts(shard.name):
         yield Damage(f"{path}: a text, a speaker or another description in it is not what was written there", 0)
 
 

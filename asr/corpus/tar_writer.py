@@ -10,6 +10,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -89,6 +90,10 @@ class Contents:
     def shard_name(self) -> str:
         """Name of the file of a shard that holds what was added."""
         return f"shard-{self._hash.hexdigest()[:16]}.tar"
+
+    def contradicts(self, name: str) -> bool:
+        """Whether `name` is of a shard that holds something else; older ones are numbered, and tell nothing."""
+        return name != self.shard_name and re.fullmatch(r"shard-[0-9a-f]{16}\.tar", name) is not None
 
 
 class ShardWriter:

@@ -58,6 +58,7 @@ def new_model(
     """A model that is ready to learn the shards of `index`, and its tokens: at random weights, or as `pretrained`.
 
     Raises:
+        CheckpointError, ConfigError: as `pretrained`.
         TextError: the model to start from cannot spell a training utterance.
     """
     torch.manual_seed(seed)

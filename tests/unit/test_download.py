@@ -273,7 +273,9 @@ def test_a_corpus_is_obtained_once(server: Server, tmp_path: Path) -> None:
     server.content = tar_of(FILES)
     wanted = [Download(url=server.url)]
     obtain(wanted, tmp_path)
+    (tmp_path / ".download.lock").unlink(missing_ok=True)
     obtain(wanted, tmp_path)
+    assert not (tmp_path / ".download.lock").exists()  # what is there is read where nothing may be written
     assert (tmp_path / "set" / "a.txt").read_bytes() == b"a"
     assert len(server.requests) == 1
 

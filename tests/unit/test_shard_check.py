@@ -127,6 +127,16 @@ def test_damage_is_found_counted_and_named(
     assert (result.num_damaged, done) == (num_damaged, 9)
 
 
+def test_numbered_shards_of_before_are_whole(tmp_path: Path) -> None:
+    index = write(tmp_path)
+    renamed = []
+    for number, shard in enumerate(index.shards):
+        (tmp_path / shard.name).rename(tmp_path / f"shard-{number:06d}.tar")
+        renamed.append(shard.model_copy(update={"name": f"shard-{number:06d}.tar"}))
+    old = index.model_copy(update={"shards": tuple(renamed)})
+    assert verify_shards(old, num_threads=0, advance=lambda amount: None).damages == []
+
+
 def test_every_damage_is_named_not_only_the_first(tmp_path: Path) -> None:
     first, second, *_ = [tmp_path / shard.name for shard in write(tmp_path).shards]
     second.unlink()
