@@ -228,6 +228,8 @@ def _own_files(run: Run, name: str) -> Tree:
     read = set()
     if name == "prepare":
         read = set(run.recipe.files.values())
+    elif is_of_training and run.experiment.loss.phones is not None:
+        read = {Path(run.experiment.loss.phones.lexicon)}
     elif name == "evaluate":
         read = {decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)}
     return files | {f"{_CONTENTS}{path.resolve()}": _digest(path) for path in sorted(read)}

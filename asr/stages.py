@@ -307,6 +307,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
             num_utterances=index.utterances_per_epoch,
             epoch=epoch,
             dev=lambda: sequential_batches(dev_index, experiment.batches, rank=workers.rank, world_size=workers.size),
+            contents=index.contents,
         ),
         config=experiment.training,
         optimizer=experiment.optimizer,

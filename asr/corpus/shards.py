@@ -7,6 +7,7 @@ reads only what is known to be good. A finished folder may be copied to a server
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import chain
@@ -90,6 +91,12 @@ class ShardIndex(Section):
     def seconds_per_epoch(self) -> float:
         """Duration of what an epoch of training hears in seconds, on average."""
         return sum(shard.weight * sum(shard.num_samples) for shard in self.shards) / self.sample_rate
+
+    @property
+    def contents(self) -> str:
+        """A digest of the shards' names, which tell what they hold, of their sizes and weights."""
+        each = [(shard.name, shard.bytes, shard.weight) for shard in self.shards]
+        return hashlib.sha256(repr(each).encode()).hexdigest()
 
     @property
     def num_skipped(self) -> int:

@@ -53,7 +53,8 @@ class BeamDecoder:
     """Up to `num_best` different texts, scored with the log-probability of their tokens over all alignments kept.
 
     Token sequences that read the same (a space at the end, say) count once, with the score of the most probable. With a
-    lexicon, texts whose last word is not finished do not count; where there are no others, the best one without that word.
+    lexicon, texts whose last word is not finished do not count; where there are no others, they are cut off where a word
+    could last end, and keep the score of the whole.
     """
 
     def __init__(self, config: BeamDecoderConfig, tokenizer: Tokenizer) -> None:

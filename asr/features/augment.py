@@ -8,11 +8,11 @@ batch follows from its number.
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Self
 
 import torch
 import torchaudio.functional as audio_functional
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from asr.config import Section
@@ -20,6 +20,18 @@ from asr.lengths import valid_mask
 
 _HUNDREDTHS = 100
 _FAST_MULTIPLE = 4096
+
+
+class _RangeConfig(Section):
+    """Something that is drawn between a lowest and a highest value."""
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Self:
+        for low in (name for name in type(self).model_fields if name.startswith("low")):
+            high = low.replace("low", "high", 1)
+            if getattr(self, low) > getattr(self, high):
+                raise ValueError(f"{low} is {getattr(self, low):g}: expected at most {high}, {getattr(self, high):g}")
+        return self
 
 
 class SpeedConfig(Section):
@@ -33,14 +45,14 @@ class SpeedConfig(Section):
     )
 
 
-class GainConfig(Section):
+class GainConfig(_RangeConfig):
     """A change of level, drawn for each utterance."""
 
     low_db: float = Field(default=-12.0, description="lowest gain")
     high_db: float = Field(default=6.0, description="highest gain")
 
 
-class NoiseConfig(Section):
+class NoiseConfig(_RangeConfig):
     """Additive noise at a drawn signal-to-noise ratio and a drawn slope between white and brown."""
 
     probability: float = Field(default=0.5, ge=0, le=1, description="share of the utterances that get noise")
@@ -48,7 +60,7 @@ class NoiseConfig(Section):
     high_db: float = Field(default=30.0, description="highest signal-to-noise ratio")
 
 
-class ReverberationConfig(Section):
+class ReverberationConfig(_RangeConfig):
     """A room around the speaker: the sound plus a tail of noise that dies away, of drawn length and level.
 
     Source: Polack 1988 describes rooms by decaying noise; Ko et al. 2017 compare simulated rooms with real ones in training.
@@ -61,7 +73,7 @@ class ReverberationConfig(Section):
     high_db: float = Field(default=20.0, description="highest such level")
 
 
-class WarpConfig(Section):
+class WarpConfig(_RangeConfig):
     """Vocal tract length perturbation: the bands of each utterance, stretched or squeezed by a drawn factor.
 
     Source: Jaitly & Hinton 2013, "Vocal Tract Length Perturbation (VTLP) improves speech recognition". There the axis is

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torchaudio.functional import create_dct
 
@@ -23,6 +23,12 @@ class StoredConfig(FrameConfig):
         le=256,
         description="the files hold cepstra: spread them over so many mel bands again; null: take them as they are",
     )
+
+    @model_validator(mode="after")
+    def _check_bands(self) -> Self:
+        if self.mel_bands is not None and self.mel_bands < self.num_features:
+            raise ValueError(f"mel_bands: expected as many as num_features, {self.num_features}, or more")
+        return self
 
     @property
     def num_static(self) -> int:

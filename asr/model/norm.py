@@ -29,19 +29,25 @@ def normalize(
     *,
     remember: bool = True,
     dtype: torch.dtype | None = None,
+    padding: float = 0.0,
 ) -> Tensor:
     """`norm` applied to frames `hidden` (S, B, D); batch statistics come from the valid frames of `mask` (S, B) alone.
 
     Without a mask all frames are valid. A batch norm that does not learn, as in a frozen part, keeps the statistics it has;
     so does one that is lent to frames of another kind, which it should not `remember`. The result is of type `dtype`, which
-    costs least if asked for here; None: whatever comes out.
+    costs least if asked for here; None: whatever comes out. A batch norm puts `padding` where there is no valid frame.
     """
-    normed = _normalized(norm, hidden, mask, remember, dtype)
+    normed = _normalized(norm, hidden, mask, remember, dtype, padding)
     return normed if dtype is None else normed.to(dtype)
 
 
 def _normalized(
-    norm: nn.Module, hidden: Tensor, mask: Tensor | None, remember: bool, dtype: torch.dtype | None
+    norm: nn.Module,
+    hidden: Tensor,
+    mask: Tensor | None,
+    remember: bool,
+    dtype: torch.dtype | None,
+    padding: float,
 ) -> Tensor:
     if not isinstance(norm, nn.BatchNorm1d):
         normed: Tensor = norm(hidden)
@@ -51,10 +57,10 @@ def _normalized(
     if not (norm.training and norm.weight.requires_grad):
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
-        return normed.masked_fill(~mask[..., None], 0)
+        return normed.masked_fill(~mask[..., None], padding)
     every, is_valid = hidden.flatten(0, 1), mask.flatten()
     if _is_compiled_for(norm, every) and (num_frames := int(is_valid.sum())) > 1:
-        normed, mean, variance = _BatchNorm.apply(every, is_valid, norm.weight, norm.bias, norm.eps, dtype)
+        normed, mean, variance = _BatchNorm.apply(every, is_valid, norm.weight, norm.bias, norm.eps, dtype, padding)
         if remember:
             _remember(norm, mean, variance * (num_frames / (num_frames - 1)))
         return normed.view_as(hidden)
@@ -67,7 +73,7 @@ def _normalized(
         valid = norm(frames)
     else:
         valid = nn.functional.batch_norm(frames, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-    return torch.zeros_like(every, dtype=valid.dtype).index_copy_(0, rows, valid).view_as(hidden)
+    return torch.full_like(every, padding, dtype=valid.dtype).index_copy_(0, rows, valid).view_as(hidden)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
@@ -90,7 +96,7 @@ def _remember(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None:
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Valid rows of frames (N, D) normalised, the others 0, with mean and variance (D) of each feature in float64."""
+    """Valid rows of frames (N, D) normalised, the others `padding`, with each feature's mean and variance (D) in float64."""
 
     @staticmethod
     def forward(
@@ -101,13 +107,14 @@ class _BatchNorm(torch.autograd.Function):
         bias: Tensor,
         eps: float,
         dtype: torch.dtype | None,
+        padding: float,
     ) -> tuple[Tensor, Tensor, Tensor]:
         frames = frames.contiguous()
         size = frames.shape[1]
         mean, variance = (torch.empty(size, dtype=torch.float64) for _ in range(2))
         normed = torch.empty_like(frames, dtype=frames.dtype if dtype is None else dtype)
         given = (frames, valid, weight, bias, mean, variance, normed)
-        run_in_parts(partial(norm_kernel.forward, eps), [given], size)
+        run_in_parts(partial(norm_kernel.forward, eps, padding), [given], size)
         ctx.eps = eps
         ctx.save_for_backward(frames, valid, weight, mean, variance)
         ctx.mark_non_differentiable(mean, variance)
@@ -120,4 +127,4 @@ class _BatchNorm(torch.autograd.Function):
         d_frames, d_weight, d_bias = torch.empty_like(frames), torch.empty_like(weight), torch.empty_like(weight)
         given = (d_normed.contiguous(), frames, valid, weight, mean, variance, d_frames, d_weight, d_bias)
         run_in_parts(partial(norm_kernel.backward, ctx.eps), [given], len(weight))
-        return d_frames, None, d_weight, d_bias, None, None
+        return d_frames, None, d_weight, d_bias, None, None, None

@@ -20,7 +20,7 @@ from asr.model.bfloat16 import KINDS, read, write
 
 @compiled(
     *(
-        f"void(float64, {frames}[:, ::1], boolean[::1], float32[::1], float32[::1], float64[::1], float64[::1], "
+        f"void(float64, float64, {frames}[:, ::1], boolean[::1], float32[::1], float32[::1], float64[::1], float64[::1], "
         f"{normed}[:, ::1], int64, int64)"
         for frames in KINDS
         for normed in KINDS
@@ -29,6 +29,7 @@ from asr.model.bfloat16 import KINDS, read, write
 )
 def forward(
     eps: float,
+    padding: float,
     frames: Floats,
     valid: Any,
     weight: Floats,
@@ -41,8 +42,8 @@ def forward(
 ) -> None:
     """Of the features from `start` to `stop`: sets `mean` and `variance` (D) of `frames` (N, D), and `normed` (N, D).
 
-    Only rows that are `valid` (N) count; the others become 0. The variance is divided by the number of rows; with it and
-    `eps`, normed = (frames - mean) / sqrt(variance + eps) * weight + bias.
+    Only rows that are `valid` (N) count; the others become `padding`. The variance is divided by the number of rows; with
+    it and `eps`, normed = (frames - mean) / sqrt(variance + eps) * weight + bias.
     """
     size = stop - start
     sums, squares = np.zeros(size), np.zeros(size)
@@ -68,9 +69,9 @@ def forward(
         if valid[i]:
             for j in range(size):
                 line[j] = (read(row, j) - middle[j]) * scale[j] + offset[j]
-            write(result, line)
         else:
-            result[:] = 0
+            line[:] = padding
+        write(result, line)
 
 
 @compiled(

@@ -45,6 +45,11 @@ class Lexicon:
         """Number of phones, the blank at 0 included."""
         return len(self._ids) + 1
 
+    @property
+    def phones(self) -> list[str]:
+        """Names of the phones in the order of their numbers, which begin at 1."""
+        return list(self._ids)
+
     def unknown_words(self, text: str) -> list[str]:
         """The words of `text` that have no pronunciation."""
         return [word for word in self._normalize(text).split() if word not in self._phones]

@@ -52,18 +52,39 @@ class PhonesConfig(_HeadConfig):
     weight: float = Field(default=0.3, gt=0, lt=1, description="its share of the loss")
 
 
-class SpeakerHead(nn.Module):
+class _Head(nn.Module):
+    """Answers with one of `labels`, whose names are kept with its weights: numbers alone would fit others too."""
+
+    def __init__(self, config: _HeadConfig, model: AcousticModel, labels: Sequence[str], num_others: int = 0) -> None:
+        super().__init__()
+        self.labels = list(labels)
+        self.layers: tuple[int, ...] = (config.layer or len(model.encoder.layers),)
+        self.output = nn.Linear(model.config.encoder.output_size, len(self.labels) + num_others)
+
+    def get_extra_state(self) -> list[str]:
+        """The labels."""
+        return self.labels
+
+    def set_extra_state(self, state: list[str]) -> None:
+        """Compares the labels.
+
+        Raises:
+            RuntimeError: as torch does for other sizes.
+        """
+        if state != self.labels:
+            raise RuntimeError(f"expected the labels {self.labels}, found {state}")
+
+
+class SpeakerHead(_Head):
     """Cross entropy of the speaker; an utterance by somebody else than `speakers` has none."""
 
     name, is_share = "speaker", False
 
     def __init__(self, config: SpeakerConfig, model: AcousticModel, speakers: Sequence[str]) -> None:
-        super().__init__()
+        super().__init__(config, model, speakers)
         self.weight = config.weight
         self.adversarial = config.adversarial
-        self.layers: tuple[int, ...] = (config.layer or len(model.encoder.layers),)
         self.numbers = {speaker: number for number, speaker in enumerate(speakers)}
-        self.output = nn.Linear(model.config.encoder.output_size, len(speakers))
 
     def forward(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
@@ -76,17 +97,15 @@ class SpeakerHead(nn.Module):
         return nn.functional.cross_entropy(self.output(mean).float(), numbers, ignore_index=-1, reduction="sum")
 
 
-class PhoneHead(nn.Module):
+class PhoneHead(_Head):
     """CTC loss of the phones; an utterance that cannot be pronounced, or has too few frames for it, has none."""
 
     name, is_share = "phones", True
 
     def __init__(self, config: PhonesConfig, model: AcousticModel, lexicon: Lexicon) -> None:
-        super().__init__()
+        super().__init__(config, model, lexicon.phones, num_others=1)  # the blank
         self.weight = config.weight
-        self.layers: tuple[int, ...] = (config.layer or len(model.encoder.layers),)
         self.lexicon = lexicon
-        self.output = nn.Linear(model.config.encoder.output_size, lexicon.size)
 
     def forward(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""

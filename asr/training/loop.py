@@ -108,11 +108,13 @@ class TrainingData:
         num_utterances: in one epoch.
         epoch: batches of epoch number e (from 0) without its first k, this process's share: a pure function of both.
         dev: batches of the development set, this process's share.
+        contents: changes with the utterances that an epoch is made of.
     """
 
     num_utterances: int
     epoch: Callable[[int, int], Iterator[Batch]]
     dev: Callable[[], Iterator[Batch]]
+    contents: str = ""
 
 
 class Trainer:
@@ -153,8 +155,8 @@ class Trainer:
         """Continue from the training state of a checkpoint; the model's weights are already loaded.
 
         Raises:
-            TrainingError: the lexicon or the speakers have changed, which the heads were made for; or it stands within an
-                epoch of which other processes have heard other shares.
+            TrainingError: the phones or the speakers have changed, which the heads were made for; or it stands within an
+                epoch of which other processes have heard other shares, or whose shards have been replaced.
         """
         self.updater.optimizer.load_state_dict(state["optimizer"])
         # Empty where no scaler was in use; then its scale starts anew.
@@ -167,13 +169,20 @@ class Trainer:
                 self.updater.objective.heads.load_state_dict(state["heads"])
             except RuntimeError as error:
                 raise TrainingError(
-                    f"{self.folder}: the heads of this training had other sizes when it was cut off: put back the file "
-                    "loss.phones.lexicon and the speakers that it began with, or start over with --fresh"
+                    f"{self.folder}: the heads of this training were made for other phones or speakers when it was cut off: "
+                    "put back the file loss.phones.lexicon and the speakers that it began with, or start over with --fresh"
                 ) from error
         self.progress = TrainingProgress(**state["progress"])
         self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
+        if not self.progress.batches:
+            return
+        if state.get("data", self.data.contents) != self.data.contents:
+            raise TrainingError(
+                f"{self.folder}: this training was cut off within an epoch, and the shards it goes on with are others now: "
+                "put back those that it began with, or start over with --fresh"
+            )
         num_before, num_now = state.get("processes", self.workers.size), self.workers.size
-        if self.progress.batches and num_before != num_now:
+        if num_before != num_now:
             raise TrainingError(
                 f"{self.folder}: this training was cut off within an epoch that {num_before} processes shared, and goes on "
                 f"with as many, found {num_now}: `torchrun --nproc-per-node` says how many; at an epoch's end any may"
@@ -351,6 +360,7 @@ class Trainer:
         state = {
             "progress": asdict(self.progress),
             "processes": self.workers.size,
+            "data": self.data.contents,
             "optimizer": self.updater.optimizer.state_dict(),
             "scaler": self.updater.scaler.state_dict(),
             "moving_average": None if self.average is None else self.average.state_dict(),

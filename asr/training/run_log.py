@@ -95,12 +95,20 @@ class SilentLog:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole records of the run in `folder`; a line that a crash cut short is left out."""
+    """All whole records of the run in `folder`; a line that a crash cut short or filled with zeros is left out."""
     path = folder / METRICS_FILE
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [json.loads(line) for line in lines[:-1] if line.startswith("{") and line.endswith("}")]
+    return [record for line in lines[:-1] if (record := _parsed(line)) is not None]
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
 
 
 def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:

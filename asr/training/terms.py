@@ -40,6 +40,11 @@ class CtcTargets:
         padded = pad_sequence([torch.tensor(ids, dtype=torch.int64) for ids in tokens], batch_first=True)
         self.tokens = padded.to(device, non_blocking=True)
 
+    def num_counted(self, which: Tensor | None = None) -> int:
+        """Tokens that losses are divided by, of all utterances or of those `which` (B,): an empty text counts as one."""
+        lengths = self.lengths if which is None else self.lengths[which]
+        return int(lengths.clamp(min=1).sum())
+
     def losses(self, log_probs: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """CTC loss of each utterance (B,) in nats, 0 where it is impossible, and which are impossible (B,), on the CPU.
 
@@ -83,6 +88,11 @@ class Material:
     speakers: Sequence[str]
     divergence: Tensor
     update: int
+
+    @property
+    def num_frames_said(self) -> Tensor:
+        """Valid frames at the top (B,) of what CTC can say: none of the others, from which nothing should be learnt."""
+        return self.num_frames.masked_fill(self.impossible.to(self.num_frames.device, non_blocking=True), 0)
 
 
 class Term(Protocol):
@@ -146,7 +156,7 @@ class LabelSmoothing:
 
     def __call__(self, material: Material) -> Tensor:
         """The divergence in nats, summed over frames."""
-        return divergence_from_even(material.log_probs, material.num_frames)
+        return divergence_from_even(material.log_probs, material.num_frames_said)
 
 
 class ConsistencyConfig(Section):
@@ -172,7 +182,7 @@ class Consistency:
 
     def __call__(self, material: Material) -> Tensor:
         """The divergence in nats, summed over frames."""
-        return divergence_of_views(material.log_probs, material.num_frames)
+        return divergence_of_views(material.log_probs, material.num_frames_said)
 
 
 class AttentionLossConfig(Section):

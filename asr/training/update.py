@@ -70,7 +70,10 @@ def derived_seed(*numbers: int) -> int:
 
 
 class Updater:
-    """Applies updates to a model; the gradient of several batches, of all processes, is that of one batch of all of them."""
+    """Applies updates to a model; the gradient of several batches, of all processes, is that of one batch of all of them.
+
+    But for batch normalisation, that of the light GRU too, whose statistics are those of each batch.
+    """
 
     def __init__(
         self,
@@ -157,7 +160,7 @@ class Updater:
         workers, result = self.workers, UpdateResult()
         targets = [CtcTargets(batch.texts * self.objective.views, self.tokenizer, self.device) for batch in batches]
         own_tokens = sum(
-            int(target.lengths.sum()) for batch, target in zip(batches, targets, strict=True) if not batch.repeated
+            target.num_counted() for batch, target in zip(batches, targets, strict=True) if not batch.repeated
         )
         num_tokens = max(1.0, workers.sum(own_tokens)[0])
         names = [term.name for term in self.objective.terms]

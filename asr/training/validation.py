@@ -63,7 +63,7 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
             targets = CtcTargets([batch.texts[index] for index in spelt], recognizer.tokenizer, log_probs.device)
             losses, impossible = targets.losses(log_probs[spelt], num_frames[spelt])
             loss += float(losses.sum())
-            num_tokens += int(targets.lengths[~impossible].sum())
+            num_tokens += targets.num_counted(~impossible)
     return Validation(
         words=words,
         characters=characters,

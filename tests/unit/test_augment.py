@@ -280,6 +280,11 @@ def test_masks_keep_what_they_do_not_cover() -> None:
         ({"spec_augment": {"time_widht": 2}}, "spec_augment.time_widht: unknown key, did you mean 'time_width'"),
         ({"gian": {}}, "gian: unknown key, did you mean 'gain'"),
         ({"speed": True}, "speed: .* found True"),
+        ({"warp": {"low": 1.2}}, "warp: .*low is 1.2: expected at most high, 1.1"),
+        (
+            {"reverberation": {"low_seconds": 0.9, "high_seconds": 0.2}},
+            "low_seconds is 0.9: expected at most high_seconds",
+        ),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:

@@ -87,6 +87,14 @@ def bottleneck_and_posterior(stream: Stream) -> tuple[Bottleneck, Normal]:
     return block, Normal(mean, (log_variance / 2).exp())
 
 
+def test_self_attention_sees_nothing_of_what_is_infinite_behind_an_end() -> None:
+    attention = SelfAttention(SelfAttentionConfig(after=1, heads=2, dropout=0), 4, norm="none", is_causal=False)
+    stream = stream_of(LENGTHS, 4)
+    broken = stream._replace(hidden=stream.hidden.masked_fill(~stream.mask[..., None], torch.inf))
+    expected, found = (attention(each).hidden[stream.mask] for each in (stream, broken))
+    torch.testing.assert_close(found, expected)
+
+
 def test_bottleneck_passes_the_mean_and_counts_the_divergence() -> None:
     stream = stream_of(LENGTHS, 3)
     block, posterior = bottleneck_and_posterior(stream)

@@ -217,6 +217,19 @@ def test_an_epoch_that_other_processes_shared_is_not_gone_on_with(tmp_path: Path
     assert resumed.progress.update == 2
 
 
+def test_an_epoch_of_other_shards_is_not_gone_on_with(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1, checkpoint_every_updates=2))
+    object.__setattr__(trainer.data, "contents", "as they were")
+    training = cut_off(trainer, tmp_path).training
+    assert training is not None
+    resumed = make_trainer(tmp_path)
+    with pytest.raises(TrainingError, match=r"shards it goes on with are others now: put back those .* or .* --fresh"):
+        resumed.resume(training)
+    object.__setattr__(resumed.data, "contents", "as they were")
+    resumed.resume(training)
+    assert resumed.progress.update == 2
+
+
 def test_average_of_weights_is_their_mean() -> None:
     checkpoints = [
         Checkpoint(

@@ -39,9 +39,16 @@ def result(norm: nn.BatchNorm1d, normed: Tensor, hidden: Tensor, weights: Tensor
     seed=st.integers(0, 99),
     num_threads=st.sampled_from([1, 3]),
     types=st.tuples(st.sampled_from([WHOLE, HALF]), st.sampled_from([WHOLE, HALF])),
+    padding=st.sampled_from([0.0, -2.5]),
 )
 def test_the_compiled_norm_is_torchs_on_the_valid_frames(
-    num_steps: int, batch: int, size: int, seed: int, num_threads: int, types: tuple[torch.dtype, torch.dtype]
+    num_steps: int,
+    batch: int,
+    size: int,
+    seed: int,
+    num_threads: int,
+    types: tuple[torch.dtype, torch.dtype],
+    padding: float,
 ) -> None:
     torch.manual_seed(seed)
     before, after = types
@@ -57,13 +64,13 @@ def test_the_compiled_norm_is_torchs_on_the_valid_frames(
     torch.set_num_threads(num_threads)
     try:
         leaf = hidden.clone().requires_grad_()
-        found = result(norm, normalize(norm, leaf, mask, dtype=after), leaf, weights)
+        found = result(norm, normalize(norm, leaf, mask, dtype=after, padding=padding), leaf, weights)
     finally:
         torch.set_num_threads(threads)
     assert found[0].dtype == after
-    assert (found[0][~mask] == 0).all()
+    assert (found[0][~mask] == padding).all()
     leaf = hidden.float().requires_grad_()
-    normed = torch.zeros_like(leaf).masked_scatter(mask[..., None], other(leaf[mask]))
+    normed = torch.full_like(leaf, padding).masked_scatter(mask[..., None], other(leaf[mask]))
     expected = result(other, normed, leaf, weights)
     # Two equal frames have no variance, and gradients divided by next to nothing.
     widest = max(1.0, expected[1].abs().max().item())

@@ -172,6 +172,19 @@ def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
     assert done == [*STAGES, *STAGES]
 
 
+def test_what_was_trained_with_a_lexicon_that_was_edited_since_is_not_taken(tmp_path: Path, done: list[str]) -> None:
+    lexicon = tmp_path / "words.dict"
+    lexicon.write_text("ab A B\n", encoding="utf-8")
+    setting = f"loss.phones.lexicon={lexicon}"
+    for _ in range(2):
+        run_stages(make_run(tmp_path / "run", setting), STAGES)
+    assert done == list(STAGES)
+    lexicon.write_text("ab A C\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"'train' .*words\.dict has been edited since"):
+        run_stages(make_run(tmp_path / "run", setting), STAGES)
+    assert done == list(STAGES)
+
+
 def test_a_file_that_is_edited_while_it_is_prepared_is_no_more_the_one_that_was(
     tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -43,6 +43,9 @@ def test_line_cut_short_by_a_crash_is_left_out(tmp_path: Path) -> None:
     text = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
     (tmp_path / "metrics.jsonl").write_text(text[:-10], encoding="utf-8")
     assert [record["update"] for record in read_metrics(tmp_path)] == [1]
+    # As a file system may leave it when the power fails.
+    (tmp_path / "metrics.jsonl").write_text(f"{text[:-10]}\0\0}}\n", encoding="utf-8")
+    assert [record["update"] for record in read_metrics(tmp_path)] == [1]
 
 
 def test_not_a_number_is_kept_as_text(tmp_path: Path) -> None:

@@ -85,6 +85,11 @@ def test_frames_come_through_shards_as_they_are(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_frames(utterance.audio, 13), FRAMES[n:])
 
 
+def test_bands_that_are_fewer_than_the_cepstra_are_refused() -> None:
+    with pytest.raises(ValueError, match="mel_bands: expected as many as num_features, 40, or more"):
+        StoredConfig(num_features=40, mel_bands=13)
+
+
 def test_cepstra_become_the_mel_spectrum_that_they_were_made_of() -> None:
     # As many cepstra as bands lose nothing.
     mel = torch.randn(1, 9, 20, generator=torch.Generator().manual_seed(0))

@@ -119,6 +119,21 @@ def test_utterance_too_short_for_its_text_is_named_and_teaches_nothing() -> None
         torch.testing.assert_close(found.grad, alone.grad * scale, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize("loss", [{"label_smoothing": 0.1}, {"consistency": {}}])
+def test_what_ctc_cannot_say_teaches_nothing_by_other_terms_either(loss: dict[str, object]) -> None:
+    updater = make_updater(loss=LossConfig.model_validate(loss), encoder={"dropout": 0.3})
+    updater.accumulate([make_batch(("abc" * 60,) * 8)], 0)
+    assert all(parameter.grad is None or not parameter.grad.any() for parameter in updater.model.parameters())
+
+
+def test_texts_without_tokens_do_not_make_an_update_of_any_size() -> None:
+    def loss_of(*texts: str) -> float:
+        return make_updater().accumulate([make_batch(texts)], 0).loss
+
+    # The same recordings, and a model that has learnt nothing: as one token each. Divided by 1 it would be twice that.
+    assert loss_of("", "") < 1.8 * loss_of("a", "b")
+
+
 def test_double_letters_need_a_blank_between() -> None:
     updater = make_updater()
     log_probs = torch.zeros(2, 2, updater.tokenizer.size).log_softmax(-1)

@@ -49,7 +49,9 @@ class SelfAttention(nn.Module):
     def forward(self, stream: Stream) -> Stream:
         """The stream with what its frames (S, B, D) saw in each other added."""
         num_frames = len(stream.hidden)
-        normed = normalize(self.norm, stream.hidden, stream.mask)
+        # Weights of 0 do not keep out what is infinite behind an utterance's end.
+        hidden = stream.hidden.masked_fill(~stream.mask[..., None], 0)
+        normed = normalize(self.norm, hidden, stream.mask)
         # (S, B, 3D) -> query, key and value, each (B, heads, S, D / heads)
         query, key, value = self.input(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 1, 3, 0, 4)
         seen = stream.mask.T[:, None, None, :]

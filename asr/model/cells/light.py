@@ -9,6 +9,11 @@ from torch import Tensor, nn
 
 from asr.model.cells.recurrent import Product, RecurrentCell, States
 from asr.model.light_recurrence import light_gru, takes
+from asr.model.norm import normalize
+
+# What stands in the place of W x behind an utterance's end: candidate and gate are 0 there, and so is the state. Else it
+# could go on growing until no gradient of the batch is finite.
+_BEHIND_THE_END = -1e4
 
 
 class LightGRU(RecurrentCell):
@@ -43,6 +48,11 @@ class LightGRU(RecurrentCell):
     def make_input_norm(self, layer_norm: bool) -> nn.Module:
         """Batch normalisation."""
         return nn.BatchNorm1d(self.gates * self.hidden_size)
+
+    def project(self, frames: Tensor, mask: Tensor | None) -> Tensor:
+        """The input product (S, B, gates * H) of all `frames` (S, B, I) at once, which empties the state in padding."""
+        projected = nn.functional.linear(frames, self.weight_ih_l0)
+        return normalize(self.norm_ih, projected, mask, padding=_BEHIND_THE_END)
 
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
