@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,6 +25,12 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
     """Write `parts` to `path`, one after another, as `write_bytes` does; an error while they are made leaves no file."""
+    if path.exists() and not path.is_file():
+        # A pipe, a terminal or /dev/null: to be written to, not to be replaced.
+        with path.open("wb") as file:
+            file.writelines(parts)
+        return
+    path = path.resolve()  # what a link leads to, not the link
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -31,8 +38,11 @@ def write_parts(path: Path, parts: Iterable[bytes]) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except Exception:
-        temporary.unlink(missing_ok=True)
+    except Exception as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
 
 

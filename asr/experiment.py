@@ -298,6 +298,11 @@ class RunRequest:
         if (self.recipe is None) == (self.manifest is None):
             found = f"both {self.recipe} and --manifest" if self.recipe else "none"
             raise ConfigError(f"expected one RECIPE or --manifest, found {found} (`asr recipes` lists the recipes)")
+        for option, value in (("--root", self.root), ("--mirror", self.mirror)):
+            if self.manifest is not None and value is not None:
+                raise ConfigError(
+                    f"{option} {value}: says where a recipe's corpus is, and --manifest tells of your own files"
+                )
         if self.recipe is not None:
             recipe = find_recipe(self.recipe)
         else:

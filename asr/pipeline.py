@@ -109,6 +109,7 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         if workers.is_first:
             stack.enter_context(only_one(run.folder / f".{STAGES_FILE}.lock", "another run"))
         if fresh and workers.is_first:
+            _check_before_deleting(run)
             forget(run, wanted)
         for name in STAGES:
             if name in wanted:
@@ -145,9 +146,15 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     stage, inputs, folder = table[name], stage_inputs(run, name), _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before = {} if mark is None else _in_todays_words(mark["inputs"], inputs)
+    # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
+    left = None if stage.redo else next((each for each in stage.outputs if _holds_files(folder / each)), None)
+    if mark is None and left is not None:
+        raise ConfigError(
+            f"{folder / left}: nothing in {STAGES_FILE} there tells what '{name}' made this from, so that nothing can be "
+            "gone on with; use another --out, or --fresh to throw this one away"
+        )
     if mark is not None and before != inputs:
-        # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
-        if not stage.redo and (mark["done"] or any(_holds_files(folder / output) for output in stage.outputs)):
+        if not stage.redo and (mark["done"] or left is not None):
             difference = _first_difference(before, inputs)
             onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
             raise ConfigError(
@@ -159,15 +166,30 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         print(f"{name}: done already, in {folder} ({mark['seconds']:.0f} s at the time)", flush=True)
         stage.recall(run)
         return False
-    previous = STAGES[max(0, STAGES.index(name) - 1)]
-    if previous != name and not read_marks(_folder(run, previous)).get(previous, {"done": False})["done"]:
-        raise ConfigError(f"{folder}: '{name}' needs the stage '{previous}' first; `asr run` does both")
+    for earlier in STAGES[: STAGES.index(name)]:
+        _check_is_done(run, earlier, name)
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
     _write_mark(folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.
     for later in STAGES[STAGES.index(name) + 1 :]:
         _drop_mark(run.folder, later)
     return True
+
+
+def _check_is_done(run: Run, name: str, later: str) -> None:
+    """Complains if what the stage `later` of `run` sets out from, the result of `name`, is not there or is another's."""
+    folder, inputs = _folder(run, name), stage_inputs(run, name)
+    mark = read_marks(folder).get(name)
+    if mark is None or not mark["done"]:
+        raise ConfigError(f"{run.folder}: '{later}' needs the stage '{name}' first; `asr run` does both")
+    before = _in_todays_words(mark["inputs"], inputs)
+    if run.root is None and "root" in before:  # once prepared, a corpus need not be there any more
+        inputs["root"] = before["root"]
+    if before != inputs:
+        raise ConfigError(
+            f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "
+            f"({_first_difference(before, inputs)}); give these again, or use another --out"
+        )
 
 
 def _holds_files(path: Path) -> bool:
@@ -198,9 +220,9 @@ def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
     try:
         marks = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise ConfigError(f"{path}: damaged; delete it to run all stages again") from error
+        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out") from error
     if not isinstance(marks, dict):
-        raise ConfigError(f"{path}: damaged; delete it to run all stages again")
+        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out")
     return marks
 
 
@@ -211,7 +233,8 @@ def stage_inputs(run: Run, name: str) -> Tree:
     root = "" if run.root is None else str(run.root.resolve())
     own = {
         "recipe": run.recipe.name,
-        "root": root,
+        # What comes after preparing reads nothing there any more.
+        **({"root": root} if name == "prepare" else {}),
         "files": _own_files(run, name),
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
@@ -260,7 +283,7 @@ def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
     What can no longer be read as settings is returned as it is.
     """
     sections = [section for section in now if section in Experiment.model_fields]
-    own = {key: value for key, value in inputs.items() if key not in sections}
+    own = {key: value for key, value in inputs.items() if key not in sections and (key != "root" or key in now)}
     # Which files it was, was not always recorded; and there was only sound before.
     for key, before in (("files", now.get("files")), ("num_stored_features", 0)):
         if key in now:
@@ -306,13 +329,41 @@ def _drop_mark(folder: Path, name: str) -> None:
 
 
 def forget(run: Run, names: Sequence[str]) -> None:
-    """Delete what the stages `names` of `run` have made, as if they had never run."""
-    for name in names:
+    """Delete what the stages `names` of `run` have made, and what later ones made from it, as if they had never run."""
+    first = min((STAGES.index(name) for name in names), default=len(STAGES))
+    for name in STAGES[first:]:
         folder = _folder(run, name)
-        _drop_mark(folder, name)
         for output in _stages()[name].outputs:
-            path = folder / output
-            if path.is_dir():
-                shutil.rmtree(path)
-            else:
-                path.unlink(missing_ok=True)
+            _delete(folder / output)
+        _drop_mark(folder, name)
+
+
+def _delete(path: Path) -> None:
+    """Deletes a file, or a folder with all that it holds; of a link to a folder, such as on a larger disk, what is there."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+    elif path.is_symlink():
+        for below in path.iterdir():
+            _delete(below)
+    else:
+        shutil.rmtree(path)
+
+
+def _check_before_deleting(run: Run) -> None:
+    """Complains of `--fresh` where it would delete what no run has made, or what the run still needs."""
+    for folder in {run.folder, run.prepared_in}:
+        found = [output for stage in _stages().values() for output in stage.outputs if (folder / output).exists()]
+        if found and not (folder / STAGES_FILE).is_file():
+            raise ConfigError(
+                f"--out {folder}: --fresh would delete '{found[0]}' there, which may not be a run's: there is no "
+                f"{STAGES_FILE}; use another --out"
+            )
+    if run.root is not None and not run.root.is_dir():
+        raise ConfigError(f"--root {run.root}: no such folder; nothing was deleted")
+    for part in (*run.train_parts, run.dev_part, *run.test_parts):
+        if isinstance(part.shards, Path) and part.shards.resolve().is_relative_to(
+            (run.prepared_in / "shards").resolve()
+        ):
+            raise ConfigError(
+                f"{part.name}: --fresh would delete these shards, which lie in the run folder; move them first"
+            )

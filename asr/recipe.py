@@ -215,7 +215,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
     Raises:
         CorpusError: a path does not exist, or two test sets have the same name.
     """
-    names = tuple(_test_name(path.stem if path.is_file() else path.absolute().name) for path in test)
+    names = tuple(_test_name(path.stem if path.is_file() else path.resolve().name) for path in test)
     if len(set(names)) < len(names):
         raise CorpusError(f"test sets need different names, found {', '.join(names)}: rename one file or folder")
     sources = {
@@ -240,7 +240,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
             if not shared or (utterance.id in held_out()) == (split == "dev"):
                 yield utterance
 
-    name = train.stem if train.is_file() else train.absolute().name
+    name = train.stem if train.is_file() else train.resolve().name
     return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)
 
 

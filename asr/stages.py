@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 
 from asr.atomic import write_text
 from asr.config import Tree
+from asr.corpus.apart import Apart
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.check import watch_rates
 from asr.corpus.shard_reader import read_shard, shard_utterances
@@ -20,7 +19,7 @@ from asr.corpus.shards import ShardIndex, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError
-from asr.evaluation import Subset, evaluate_subsets
+from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
 from asr.experiment import Experiment, Run
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
@@ -34,8 +33,9 @@ from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.heads import make_heads
 from asr.training.init import freeze, new_model, origin
-from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData, average_weights
+from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
 from asr.training.loss import Objective
+from asr.training.moving_average import average_weights
 from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog
@@ -78,12 +78,19 @@ def prepare(run: Run) -> None:
         for name, recipe in recipes.items()
     }
     # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
-    by_text = any(part.shards is not None for part in parts)
-    train_ids: dict[tuple[str, str], str] = {}
+    apart = Apart(by_text=any(part.shards is not None for part in parts))
 
     def checked(part: Part, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
-        is_train = run.shards(part) in train_places
-        return _checked(part, utterances, train_ids, is_train=is_train, by_text=by_text)
+        files = part.recipe.files
+        # Of a part that is held out from the one to learn from, copies of what is learnt from are no one's mistake.
+        return apart.passed(
+            utterances,
+            part.name,
+            part.recipe.name,
+            is_train=run.shards(part) in train_places,
+            of_user=bool(files),
+            by_contents=bool(files) and not (part.split == "dev" and files["dev"] == files["train"]),
+        )
 
     for part in parts:
         if part.shards is None:
@@ -105,38 +112,6 @@ def prepare(run: Run) -> None:
     )
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
-
-
-def _checked(
-    part: Part,
-    utterances: Iterable[Utterance],
-    train_ids: dict[tuple[str, str], str],
-    *,
-    is_train: bool,
-    by_text: bool,
-) -> Iterator[Utterance]:
-    """`utterances` of `part`.
-
-    `train_ids` gives the part of each (corpus, id) that is learnt from, with `by_text` of each (id, text), and of each file;
-    of the user's own files, which have names of their own in each list, it knows them by the file alone.
-    """
-    for utterance in utterances:
-        keys = [(utterance.id, utterance.text) if by_text else (part.recipe.name, utterance.id)]
-        if isinstance(utterance.audio, Path):
-            # A manifest and a folder may give the same sound two names; and of the user's own files, two that count from
-            # one give two sounds the same name.
-            keys = keys if by_text or not part.recipe.files else []
-            keys.append(("", str(utterance.audio.resolve())))
-        for key in keys:
-            if not is_train and key in train_ids:
-                file = f" ({key[1]})" if key[0] == "" else ""
-                raise CorpusError(
-                    f"utterance '{utterance.id}'{file} is in '{part.name}' and in '{train_ids[key]}': a model must not be "
-                    "measured on what it learnt from"
-                )
-            if is_train:
-                train_ids[key] = part.name
-        yield utterance
 
 
 def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:
@@ -365,17 +340,20 @@ def evaluate(run: Run) -> None:
         for part, index in zip(run.test_parts, indices, strict=True)
     ]
     seconds = sum(index.seconds for index in indices)
-    shutil.rmtree(run.folder / "hypotheses", ignore_errors=True)  # of decoders and subsets that are measured no more
+    hypotheses = run.folder / "hypotheses"
+    before = set(hypotheses.glob("*"))
     found = evaluate_subsets(
         run.model_file,
         subsets,
         run.experiment.decoders,
         batches=run.experiment.batches,
         device=run.experiment.device,
-        hypotheses=run.folder / "hypotheses",
+        hypotheses=hypotheses,
         for_report=True,
         embed_audio=seconds <= _MOST_EMBEDDED_SECONDS,
     )
+    for path in before - {hypotheses / hypotheses_file(each.result.subset, each.result.decoder) for each in found}:
+        path.unlink()  # of decoders and subsets that are measured no more
     write_results(run.folder / "results.json", [each.result for each in found])
     write_model_report(run.folder / REPORT_FILE, run.folder, [each.system for each in found if each.system])
     show_results(run)

@@ -39,7 +39,7 @@ def check(
         int | None, typer.Option(min=1000, help="Hertz that the model hears. Default: each file's own.")
     ] = None,
     subsampling: Annotated[int, typer.Option(help="Feature frames per encoder frame: 1, 2, 4, 8, ...")] = 4,
-    hop_seconds: Annotated[float, typer.Option(min=0.0001, help="Distance of feature frames.")] = 0.01,
+    hop_seconds: Annotated[float, typer.Option(min=0.0001, max=1, help="Distance of feature frames.")] = 0.01,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings with all ids here.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads that decode audio.")] = 2,
 ) -> None:
@@ -55,14 +55,16 @@ def check(
 
     if subsampling < 1 or subsampling.bit_count() > 1:
         raise CorpusError(f"--subsampling {subsampling}: expected 1, 2, 4, 8 or another power of two")
-    check_outputs({"--json": json_file})
+    check_outputs({"--json": json_file}, [manifest])
     result = CorpusCheck(sample_rate=sample_rate, subsampling=subsampling, hop_seconds=hop_seconds)
     with progress_bar("checking", None) as advance:
         check_corpus(manifest, result, num_threads=threads, advance=advance)
     findings = result.findings()
     if json_file is not None:
         record = {"summary": result.summary(), "findings": [asdict(finding) for finding in findings]}
-        write_text(json_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        # A name that is not UTF-8 is told with escapes.
+        written = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        write_text(json_file, written.encode(errors="backslashreplace").decode())
     for line in report_lines(manifest, result, findings):
         print(line)
     if any(finding.severity == "error" for finding in findings):

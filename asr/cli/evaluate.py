@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from itertools import chain
 from pathlib import Path
@@ -21,7 +22,7 @@ Report = Annotated[
     Path | None,
     typer.Option(
         help="Write one HTML file here to see, hear and search every utterance. Default: in the run folder, as "
-        "report-SUBSETS.html; none for a checkpoint or several models."
+        "report-SUBSETS.html; none for a checkpoint, several models or a folder that cannot be written to."
     ),
 ]
 Data = Annotated[
@@ -62,16 +63,14 @@ def evaluate(
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.evaluation import evaluate_subsets
-    from asr.pipeline import STAGES_FILE
     from asr.report.of_model import write_model_report
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
 
-    if report is None and len(model) == 1 and (model[0] / STAGES_FILE).is_file():
-        report = model[0] / f"report-{_file_name(data)}.html"
+    report = report or _default_report(model, data)
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
-    check_outputs({"--json": json_file, "--report": report})
+    check_outputs({"--json": json_file, "--report": report}, [*map(Path, data), *model, *([words] if words else [])])
     check_folder("--hypotheses", hypotheses)
     _check_models(model)
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
@@ -142,6 +141,15 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> None:
             get_console().print(table)
     if unknown:
         raise unknown[0]
+
+
+def _default_report(model: list[Path], data: list[str]) -> Path | None:
+    """Where a report goes that nobody has asked for: into the run folder, if it is one and can be written to."""
+    from asr.pipeline import STAGES_FILE
+
+    if len(model) > 1 or not (model[0] / STAGES_FILE).is_file() or not os.access(model[0], os.W_OK):
+        return None
+    return model[0] / f"report-{_file_name(data)}.html"
 
 
 def _file_name(data: list[str]) -> str:

@@ -76,7 +76,7 @@ def saliency(
     out: Out = None,
     text: Text = None,
     tokens: Annotated[str | None, typer.Option(help="Numbers such as 1,3 or 5-8, from 1; default: all.")] = None,
-    steps: Annotated[int, typer.Option(min=0, help="Of integrated gradients; 0: the plain gradient.")] = 64,
+    steps: Annotated[int, typer.Option(min=0, max=65536, help="Of integrated gradients; 0: the plain gradient.")] = 64,
 ) -> None:
     """Draw what in the sound each token rests on.
 
@@ -119,7 +119,8 @@ def _numbers(option: str, text: str | None, most: int, what: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise ConfigError(f"{option} {text}: expected numbers such as 1,3 or 1-2, found '{part}'")
-        numbers |= set(range(int(first), int(last or first) + 1))
+        # One beyond the last tells that there are some, however many.
+        numbers |= set(range(int(first), min(int(last or first), most + 1, int(first) + most + 1) + 1))
     if wrong := sorted(number for number in numbers if not 1 <= number <= most):
         raise ConfigError(f"{option} {text}: there is no {what} {wrong[0]}; they go from 1 to {most}")
     if not numbers:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
 
 _OF_THE_MACHINE = ("init", "splits", "loss")
@@ -26,7 +27,7 @@ def info(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes to a YAML.")
     ] = None,
-    vocabulary_size: Annotated[int, typer.Option(help="Tokens with blank, where no checkpoint says it.")] = 32,
+    vocabulary_size: Annotated[int, typer.Option(min=2, help="Tokens with blank, where no checkpoint says it.")] = 32,
 ) -> None:
     """Print layers, shapes, parameters, frame rate and receptive stride.
 
@@ -86,6 +87,7 @@ def shrink(
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 
     file = find_checkpoint(model)
+    check_outputs({"--out": out}, [file])
     checkpoint = load_checkpoint(file)
     weights = {name: value.half() if value.is_floating_point() else value for name, value in checkpoint.model.items()}
     experiment = {section: value for section, value in checkpoint.experiment.items() if section not in _OF_THE_MACHINE}

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from asr.errors import ConfigError
 
 
-def check_outputs(files: Mapping[str, Path | None]) -> None:
+def check_outputs(files: Mapping[str, Path | None], inputs: Iterable[Path] = ()) -> None:
     """Accepts files, by their options, that can be written; None is an option that was not given.
 
     Raises:
-        ConfigError: a file's folder does not exist or cannot be written to, the path is a folder itself, or stands twice.
+        ConfigError: a file's folder does not exist or cannot be written to, the path is a folder itself, stands twice, or
+            is one of the `inputs`, which would be lost.
     """
+    read = {path.resolve() for path in inputs}
     options: dict[Path, str] = {}
     for option, path in files.items():
         if path is None:
@@ -22,9 +24,13 @@ def check_outputs(files: Mapping[str, Path | None]) -> None:
         other = options.setdefault(path.resolve(), option)
         if other != option:
             raise ConfigError(f"{option} {path}: {other} writes that file too; name another one")
-        folder = path.parent
+        if path.resolve() in read:
+            raise ConfigError(f"{option} {path}: this file is read too, and would be overwritten; write elsewhere")
         if path.is_dir():
             raise ConfigError(f"{option} {path}: this is a folder; expected the name of a file to write")
+        if path.exists() and not path.is_file() and os.access(path, os.W_OK):
+            continue  # a pipe or a device
+        folder = (path.resolve() if path.is_symlink() else path).parent
         if not folder.exists():
             raise ConfigError(f"{option} {path}: there is no folder '{folder}'; make it first, or write elsewhere")
         if not folder.is_dir() or not os.access(folder, os.W_OK):

@@ -69,9 +69,7 @@ def rover(
         raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")
     if len({path.resolve() for path in hypothesis}) < len(hypothesis):
         raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
-    check_outputs({"--out": out})
-    if any(out.resolve() == path.resolve() for path in hypothesis):
-        raise ConfigError(f"--out {out}: stands among the files to vote on, and would be overwritten; write elsewhere")
+    check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)

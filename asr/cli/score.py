@@ -91,7 +91,8 @@ def score(
     """
     from asr.scoring import Columns, normalizer, score_systems
 
-    check_outputs({"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report})
+    files = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
+    check_outputs(files, [reference, *hypothesis])
     limit = _rate(fail_above)
     steps = [step.strip() for step in normalize.split(",")] if normalize else []
     said, heard, notes = _read_all(
@@ -113,8 +114,7 @@ def score(
         by=by or (),
         keep_scores=per_utterance is not None or report is not None,
     )
-    written = _write(card, json_file, csv_file, per_utterance, report)
-    _print(card, confusions, written)
+    _print(card, confusions, _write(card, json_file, csv_file, per_utterance, report))
     _fail_above(limit, f"--fail-above {fail_above}", card)
 
 

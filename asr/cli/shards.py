@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.output_option import check_outputs
 from asr.errors import CorpusError
 from asr.terminal import counted
 
@@ -51,6 +52,7 @@ def info(
     from asr.corpus.shard_check import summarize
     from asr.corpus.shards import ShardIndex
 
+    check_outputs({"--json": json_file})
     summaries = [summarize(ShardIndex.load(find_place(folder))) for folder in folders]
     if json_file is not None:
         records = [asdict(summary) for summary in summaries]

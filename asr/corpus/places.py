@@ -86,7 +86,7 @@ def title(folder: Place) -> str:
         ('train', 'dev')
     """
     if isinstance(folder, Path):
-        return folder.absolute().name  # that of `.` too
+        return folder.resolve().name  # that of `.` and `..` too
     return str(re.findall(r"[\w.-]+", folder.partition("?")[0].partition(_NAME)[0])[-1])
 
 

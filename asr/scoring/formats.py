@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -150,7 +151,7 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
     for where, line in _numbered_lines(path):
         try:
             record = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ScoringError(f"{where}: not JSON: {error}") from error
         if not isinstance(record, dict):
             raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
@@ -196,6 +197,10 @@ def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry
         if name not in record:
             known = ", ".join(f"'{each}'" for each in record)
             raise ScoringError(f"{where}: expected a column '{name}', found {known}; name the right one with {option}")
+    for name, kinds in ((columns.id, (str, int, float)), (columns.text, (str, int, float, type(None)))):
+        value = record[name]
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            raise ScoringError(f"{where}: expected a text as '{name}', found {json.dumps(value)[:60]}")
     cells = {name: "" if value is None else str(value) for name, value in record.items()}
     durations = [cells[name] for name in _SECONDS_COLUMNS if cells.get(name)]
     transcript = Transcript(
@@ -257,9 +262,12 @@ def _timed_words(path: Path) -> Iterator[TimedWord]:
 
 def _number(text: str, where: str) -> float:
     try:
-        return float(text)
+        number = float(text)
     except ValueError as error:
         raise ScoringError(f"{where}: expected a number of seconds, found '{text}'") from error
+    if not 0 <= number < math.inf:
+        raise ScoringError(f"{where}: expected a number of seconds, 0 or more, found '{text}'")
+    return number
 
 
 def _confidence(text: str) -> float | None:

@@ -13,7 +13,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import Field
 
 from asr.config import Section
@@ -384,23 +383,3 @@ def _epoch_file(epoch: int | str) -> str:
 def _named(ids: list[str]) -> str:
     more = f" and {len(ids) - _NAMED_AT_MOST} more" if len(ids) > _NAMED_AT_MOST else ""
     return ", ".join(ids[:_NAMED_AT_MOST]) + more
-
-
-def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
-    """The mean of the weights of `checkpoints`, summed in float64; whole numbers are taken from the first.
-
-    Raises:
-        TrainingError: there is no checkpoint.
-    """
-    if not checkpoints:
-        raise TrainingError("there is no epoch to average: train first")
-    average: dict[str, torch.Tensor] = {}
-    for name, first in checkpoints[0].model.items():
-        if first.is_floating_point():
-            total = sum(
-                (checkpoint.model[name].double() for checkpoint in checkpoints), torch.zeros((), dtype=torch.float64)
-            )
-            average[name] = (total / len(checkpoints)).to(first.dtype)
-        else:
-            average[name] = first
-    return average

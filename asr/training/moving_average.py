@@ -1,4 +1,4 @@
-"""The exponential moving average of the weights, which is what is validated and kept while training moves on.
+"""Averages of weights: the exponential moving one, validated and kept while training moves on, and that of checkpoints.
 
 Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the slow start is TensorFlow's.
 """
@@ -10,6 +10,9 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
+
+from asr.errors import TrainingError
+from asr.model.checkpoint import Checkpoint
 
 
 class MovingAverage:
@@ -54,3 +57,23 @@ class MovingAverage:
         self.num_updates = int(state["num_updates"])  # type: ignore[call-overload]
         for name, value in state["values"].items():  # type: ignore[attr-defined]
             self.values[name].copy_(value)
+
+
+def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
+    """The mean of the weights of `checkpoints`, summed in float64; whole numbers are taken from the first.
+
+    Raises:
+        TrainingError: there is no checkpoint.
+    """
+    if not checkpoints:
+        raise TrainingError("there is no epoch to average: train first")
+    average: dict[str, torch.Tensor] = {}
+    for name, first in checkpoints[0].model.items():
+        if first.is_floating_point():
+            total = sum(
+                (checkpoint.model[name].double() for checkpoint in checkpoints), torch.zeros((), dtype=torch.float64)
+            )
+            average[name] = (total / len(checkpoints)).to(first.dtype)
+        else:
+            average[name] = first
+    return average

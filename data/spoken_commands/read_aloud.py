@@ -79,8 +79,10 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=None, help="as many as there are processors by default")
     options = parser.parse_args()
     for source in options.sources:
-        if source.name.startswith(NOT_FOR_TRAINING):
-            sys.exit(f"error: {source}: expected a training part, found one to measure on; nothing was written")
+        # In LibriSpeech's folders PART/SPEAKER/CHAPTER, wherever among these `source` is.
+        parts = [source.resolve(), *(transcript.resolve().parents[2] for transcript in source.rglob("*.trans.txt"))]
+        if wrong := next((part for part in parts if part.name.startswith(NOT_FOR_TRAINING)), None):
+            sys.exit(f"error: {wrong}: expected a training part, found one to measure on; nothing was written")
         if not source.exists():
             sys.exit(
                 f"error: {source}: expected a folder with *.trans.txt below or a file of texts, found nothing there"

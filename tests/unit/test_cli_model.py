@@ -88,6 +88,18 @@ def test_shrunk_model_names_no_file_of_the_machine(cli: Command, model: Path, tm
     assert b"anna" not in (tmp_path / "small.pt").read_bytes()
 
 
+def test_a_model_is_not_shrunk_onto_itself(
+    model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = model.read_bytes()
+    monkeypatch.setattr(sys, "argv", ["asr", "model", "shrink", str(model), "--out", str(model)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "this file is read too, and would be overwritten" in capsys.readouterr().err
+    assert model.read_bytes() == before
+
+
 @pytest.mark.parametrize("for_report", [False, True])
 def test_a_subset_is_read_and_encoded_once_for_all_decoders(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, for_report: bool

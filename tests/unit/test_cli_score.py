@@ -162,8 +162,30 @@ def test_files_to_write_are_looked_at_before_the_work(score: Command, option: st
     assert (code, out) == (2, "")
     assert err == f"error: {option} absent/out.x: there is no folder 'absent'; make it first, or write elsewhere\n"
     assert "this is a folder" in score(option, ".")[2]
+    before = Path("ref.txt").read_bytes()
+    assert "this file is read too, and would be overwritten" in score(option, "./ref.txt")[2]
+    assert Path("ref.txt").read_bytes() == before
     assert "no file can be written in 'ref.txt'" in score(option, "ref.txt/out.x")[2]
     assert score(option, "out.x")[1].endswith("\nwrote out.x\n")
+
+
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ('{"id": null, "text": "yes"}', "expected a text as 'id', found null"),
+        ('{"id": "u", "text": ["yes", "no"]}', """expected a text as 'text', found ["yes", "no"]"""),
+        ('{"id": "u", "text": true}', "expected a text as 'text', found true"),
+        ('{"id": "u", "text": "yes", "seconds": "nan"}', "expected a number of seconds, 0 or more, found 'nan'"),
+        ("[" * 100_000, "not JSON"),
+    ],
+)
+def test_what_is_no_transcript_is_told_with_its_line(score: Command, record: str, told: str) -> None:
+    Path("ref.jsonl").write_text(record + "\n", encoding="utf-8")
+    code, out, err = score(files=("ref.jsonl", "ref.jsonl"))
+    assert (code, out) == (2, "")
+    assert err.startswith("error: ref.jsonl:1: ")
+    assert told in err
+    assert err.count("\n") == 1
 
 
 def test_few_other_ids_bring_no_hint_about_the_form(score: Command) -> None:

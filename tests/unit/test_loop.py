@@ -16,8 +16,8 @@ from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import StoppedByUserError, TrainingError
 from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
-from asr.training.loop import Trainer, TrainingConfig, TrainingData, average_weights
-from asr.training.moving_average import MovingAverage
+from asr.training.loop import Trainer, TrainingConfig, TrainingData
+from asr.training.moving_average import MovingAverage, average_weights
 from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
 from asr.training.run_log import RunLog, read_metrics
 from asr.training.update import Updater

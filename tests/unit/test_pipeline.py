@@ -222,14 +222,78 @@ def test_two_processes_do_not_work_in_one_folder(
     assert done == list(STAGES)
 
 
-def test_fresh_forgets_only_the_stages_that_run(tmp_path: Path, done: list[str]) -> None:
+def test_fresh_forgets_the_stages_that_run_and_what_came_of_them(tmp_path: Path, done: list[str]) -> None:
     run_stages(make_run(tmp_path), STAGES)
     done.clear()
     run_stages(make_run(tmp_path, "optimizer.lr=0.5"), ["train", "average"], fresh=True)
     assert done == ["train", "average"]
     assert (tmp_path / "shards").read_text() == "prepare"
+    assert not (tmp_path / "results.json").exists()
     run_stages(make_run(tmp_path, "optimizer.lr=0.5"), STAGES)
     assert done == ["train", "average", "evaluate"]
+    # Nothing is left to go on with when the speech has changed.
+    run_stages(make_run(tmp_path, "tokenizer.kind=bpe"), ["prepare"], fresh=True)
+    assert not (tmp_path / "checkpoints").exists()
+
+
+def test_fresh_deletes_nothing_before_it_is_sure(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path / "run"), STAGES)
+    with pytest.raises(ConfigError, match=r"--root \S+nowhere: no such folder; nothing was deleted"):
+        run_stages(make_run(tmp_path / "run", root=tmp_path / "nowhere"), STAGES, fresh=True)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "shards").write_text("the user's own")
+    with pytest.raises(ConfigError, match=r"mine: --fresh would delete 'shards' there, which may not be a run's"):
+        run_stages(make_run(tmp_path / "mine"), STAGES, fresh=True)
+    ready = tmp_path / "run" / "shards"
+    with pytest.raises(ConfigError, match="--fresh would delete these shards, which lie in the run folder"):
+        run_stages(make_run(tmp_path / "run", f"splits.train=shards:{ready}"), STAGES, fresh=True)
+    assert (ready.read_text(), (tmp_path / "mine" / "shards").read_text()) == ("prepare", "the user's own")
+
+
+def test_fresh_empties_a_folder_behind_a_link(tmp_path: Path, done: list[str]) -> None:
+    disk = tmp_path / "disk"
+    (disk / "train").mkdir(parents=True)
+    (disk / "train" / "old.tar").write_text("old")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "stages.json").write_text("{}")
+    (tmp_path / "run" / "shards").symlink_to(disk)
+    pipeline.forget(make_run(tmp_path / "run"), ["prepare"])
+    assert list(disk.iterdir()) == []
+    assert (tmp_path / "run" / "shards").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("stages", "override", "difference"),
+    [
+        (["train"], "features.sample_rate=8000", "'prepare' .*sample_rate was 16000, is 8000"),
+        (["train"], "tokenizer.kind=bpe", "'prepare' .*tokenizer"),
+        (["evaluate"], "optimizer.lr=0.5", "'train' .*optimizer.lr was 0.002, is 0.5"),
+        (["evaluate"], "splits.test=[other]", "'prepare' .*splits.test"),
+    ],
+)
+def test_no_stage_sets_out_from_what_was_made_with_other_settings(
+    stages: list[str], override: str, difference: str, tmp_path: Path, done: list[str]
+) -> None:
+    run_stages(make_run(tmp_path), ["prepare"] if stages == ["train"] else STAGES)
+    done.clear()
+    with pytest.raises(ConfigError, match=f"needs the stage {difference}"):
+        run_stages(make_run(tmp_path, override), stages)
+    assert done == []
+
+
+def test_once_prepared_a_corpus_need_not_be_there_any_more(tmp_path: Path, done: list[str]) -> None:
+    (tmp_path / "corpus").mkdir()
+    run_stages(make_run(tmp_path / "run", root=tmp_path / "corpus"), ["prepare"])
+    run_stages(make_run(tmp_path / "run"), ["train"])
+    run_stages(make_run(tmp_path / "run", root=tmp_path / "corpus"), STAGES)
+    assert done == list(STAGES)
+
+
+def test_a_training_of_which_nothing_is_known_is_not_gone_on_with(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    (tmp_path / "stages.json").unlink()
+    with pytest.raises(ConfigError, match=r"shards: nothing in stages\.json there tells what 'prepare' made this from"):
+        run_stages(make_run(tmp_path), STAGES)
 
 
 def test_stage_without_its_predecessor_is_refused(tmp_path: Path, done: list[str]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from tones import write_tone_corpus
 
 from asr.cli.run import make_request
+from asr.corpus.places import title
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
 from asr.recipe import find_recipe, find_recipes, load_recipe, recipe_of_files
@@ -98,3 +99,12 @@ def test_a_corpus_that_cannot_be_downloaded_is_told_before_others_are(
         CorpusError, match="read_english: this corpus cannot be downloaded; say with --root where it lies"
     ):
         prepare(run)
+
+
+def test_the_folder_above_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name of `..` would put shards beside the run folder."""
+    (tmp_path / "recordings" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "recordings" / "below")
+    recipe = recipe_of_files(Path(".."), (Path(".."),))
+    assert (recipe.name, recipe.splits.test) == ("recordings", ("recordings",))
+    assert title(Path("..")) == "recordings"

@@ -163,7 +163,7 @@ def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: 
             "a.txt: utterance 'u': expected a column 'confidence'",
         ),
         ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--out", "x.csv"), "x.csv: transcripts are written as .txt"),
-        ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--out", "./b.txt"), "b.txt: stands among the files to vote on"),
+        ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--out", "./b.txt"), "b.txt: this file is read too"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("b/../a.txt",), "the same file stands twice"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--alpha", "0.5"), "--alpha 0.5: only --method confidence weighs"),
         (

@@ -322,8 +322,11 @@ def test_lines_of_a_text_file_are_texts_with_ids(tmp_path: Path) -> None:
 
 
 def test_texts_of_a_test_set_are_not_read_aloud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "test-clean").mkdir()
-    monkeypatch.setattr(sys, "argv", ["read_aloud.py", str(tmp_path / "test-clean"), "--out", str(tmp_path / "out")])
-    with pytest.raises(SystemExit, match="expected a training part, found one to measure on"):
-        generator("read_aloud").main()
+    chapter = tmp_path / "corpus" / "test-clean" / "1" / "2"
+    chapter.mkdir(parents=True)
+    (chapter / "1-2.trans.txt").write_text("1-2-0 NOT TO BE HEARD\n", encoding="utf-8")
+    for source in (chapter, *chapter.parents[:3]):
+        monkeypatch.setattr(sys, "argv", ["read_aloud.py", str(source), "--out", str(tmp_path / "out")])
+        with pytest.raises(SystemExit, match="test-clean: expected a training part, found one to measure on"):
+            generator("read_aloud").main()
     assert not (tmp_path / "out").exists()

@@ -90,12 +90,27 @@ def test_the_same_sound_under_another_name_is_not_measured_on(tmp_path: Path) ->
         prepare(run)
 
 
+def test_a_copy_of_a_sound_is_not_measured_on(tmp_path: Path) -> None:
+    for part, level in (("train", 0.1), ("test", 0.2)):
+        (tmp_path / part).mkdir()
+        for number in range(4):
+            data = encode_audio(np.full(RATE // 2, level + number / 100, np.float32), RATE, "wav")
+            (tmp_path / part / f"{part}{number}.wav").write_bytes(data)
+            (tmp_path / part / f"{part}{number}.txt").write_text("a b", encoding="utf-8")
+    for number in range(4):
+        (tmp_path / "test" / f"copy{number}.wav").write_bytes((tmp_path / "train" / f"train{number}.wav").read_bytes())
+        (tmp_path / "test" / f"copy{number}.txt").write_text("a b", encoding="utf-8")
+    run = replace(make_run(tmp_path / "run"), recipe=recipe_of_files(tmp_path / "train", (tmp_path / "test",)))
+    with pytest.raises(CorpusError, match=r"'copy[0-3]' \(.*copy[0-3].wav\) is in 'test' and in 'train'"):
+        prepare(run)
+
+
 def test_folders_in_which_other_sounds_have_the_same_names_are_no_leak(tmp_path: Path) -> None:
     for part in ("train", "test"):
         for number in range(4):
             path = tmp_path / part / "anna" / f"{number}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(encode_audio(np.full(RATE // 2, 0.1, np.float32), RATE, "wav"))
+            path.write_bytes(encode_audio(np.full(RATE // 2, 0.1 if part == "train" else 0.2, np.float32), RATE, "wav"))
             path.with_suffix(".txt").write_text("a b", encoding="utf-8")
     recipe = recipe_of_files(tmp_path / "train", (tmp_path / "test",))
     run = replace(make_run(tmp_path / "run"), recipe=recipe)

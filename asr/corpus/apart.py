@@ -1,0 +1,63 @@
+"""What is learnt from and what is measured on, kept apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+
+
+class Apart:
+    """Passes utterances on, part by part, those to learn from first, and lets none by that is in both kinds of part.
+
+    With `by_text` it knows them by id and text, else by corpus and id; and by the file of their audio, if they have one.
+    """
+
+    def __init__(self, *, by_text: bool) -> None:
+        self._by_text = by_text
+        # The part to learn from that has each.
+        self._learnt: dict[tuple[str, str], str] = {}
+
+    def passed(
+        self,
+        utterances: Iterable[Utterance],
+        part: str,
+        corpus: str,
+        *,
+        is_train: bool,
+        of_user: bool = False,
+        by_contents: bool = False,
+    ) -> Iterator[Utterance]:
+        """`utterances` of `part` of `corpus`.
+
+        Ids say nothing of those `of_user`, the user's own files: his lists may give one sound two names, and two sounds the
+        same. Copying is how many split a folder, so that files may be compared `by_contents` too.
+
+        Raises:
+            CorpusError: one is in a training part and in this one, which is none.
+        """
+        for utterance in utterances:
+            for key in self._keys(utterance, corpus, of_user, by_contents):
+                if not is_train and key in self._learnt:
+                    file = f" ({utterance.audio})" if key[0] in ("", "contents") else ""
+                    raise CorpusError(
+                        f"utterance '{utterance.id}'{file} is in '{part}' and in '{self._learnt[key]}': a model must not be "
+                        "measured on what it learnt from"
+                    )
+                if is_train:
+                    self._learnt[key] = part
+            yield utterance
+
+    def _keys(self, utterance: Utterance, corpus: str, of_user: bool, by_contents: bool) -> Iterator[tuple[str, str]]:
+        is_file = isinstance(utterance.audio, Path)
+        if self._by_text:
+            yield utterance.id, utterance.text
+        elif not (is_file and of_user):
+            yield corpus, utterance.id
+        if isinstance(utterance.audio, Path):
+            yield "", str(utterance.audio.resolve())
+            if by_contents and utterance.audio.is_file():
+                yield "contents", hashlib.blake2b(utterance.audio.read_bytes(), digest_size=16).hexdigest()
