@@ -42,7 +42,8 @@ class Apart:
         for utterance in utterances:
             for key in self._keys(utterance, corpus, of_user, by_contents):
                 if not is_train and key in self._learnt:
-                    file = f" ({utterance.audio})" if key[0] in ("", "contents") else ""
+                    is_by_file = isinstance(utterance.audio, Path) and key[0] in ("", "contents")
+                    file = f" ({utterance.audio!s})" if is_by_file else ""
                     raise CorpusError(
                         f"utterance '{utterance.id}'{file} is in '{part}' and in '{self._learnt[key]}': a model must not be "
                         "measured on what it learnt from"
