@@ -111,6 +111,8 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         if fresh and workers.is_first:
             _check_before_deleting(run)
             forget(run, wanted)
+        if "evaluate" in wanted:
+            _check_words(run)
         for name in STAGES:
             if name in wanted:
                 _run_stage(run, name, table)
@@ -190,6 +192,13 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
             f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "
             f"({_first_difference(before, inputs)}); give these again, or use another --out"
         )
+
+
+def _check_words(run: Run) -> None:
+    """Complains of a list of words that is not there before a training, not after it."""
+    for decoder in run.experiment.decoders:
+        if isinstance(decoder, LexiconDecoderConfig) and not decoder.words.is_file():
+            raise ConfigError(f"decoders: {decoder.words}: expected a file of words, found none")
 
 
 def _holds_files(path: Path) -> bool:
@@ -307,11 +316,11 @@ def _settings(experiment: Experiment, sections: Sequence[str]) -> Tree:
 
 
 def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
-    for key in sorted(old.keys() | new.keys()):
+    for key in sorted(old.keys() | new.keys(), key=lambda key: (key.startswith(_CONTENTS), key)):
         before, after = old.get(key), new.get(key)
         if isinstance(before, dict) and isinstance(after, dict) and before != after:
             return _first_difference(before, after, f"{prefix}{key}.")
-        if before != after and key.startswith(_CONTENTS):
+        if before and after and before != after and key.startswith(_CONTENTS):
             return f"{key.removeprefix(_CONTENTS)} has been edited since"
         if before != after:
             return f"{prefix}{key} was {json.dumps(before)}, is {json.dumps(after)}"

@@ -118,10 +118,11 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._close_shard()
-        else:
-            self._abandon()
+        try:
+            if kind is None:
+                self._close_shard()
+        finally:
+            self._abandon()  # what is left of a shard that could not be closed, such as on a full disk
 
     def write(self, packed: PackedUtterance) -> Shard | None:
         """Appends one utterance, after closing the shard when it is full; then the result is the closed one."""

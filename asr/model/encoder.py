@@ -62,7 +62,7 @@ class EncoderConfig(Section):
     initial_state: Literal["zero", "learnt"] = Field(
         default="zero", description="what each direction of each layer starts from; learnt starts at zero"
     )
-    hidden_size: int = Field(default=256, ge=1, description="units per direction and layer")
+    hidden_size: int = Field(default=256, ge=1, le=16384, description="units per direction and layer")
     num_layers: int = Field(default=3, ge=1, le=32, description="recurrent layers")
     bidirectional: bool = Field(default=True, description="read each utterance in both directions")
     norm: Norm = Field(default="layer", description="normalisation before each recurrent layer and before the head")

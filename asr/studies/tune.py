@@ -76,7 +76,25 @@ class Search:
         """
         first = {space.key: space.values[0] for space in self.spaces}
         chosen = [{**first, space.key: value} for space in self.spaces for value in space.values]
-        return [self.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen]
+        runs = [self.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen]
+        for space in self.spaces:
+            self._check_between(space, first)
+        return runs
+
+    def _check_between(self, space: Space, first: dict[str, str]) -> None:
+        """Complains of a space whose ends a setting takes, but not what lies between them, since it is a whole number."""
+        if space.kind not in ("uniform", "log"):
+            return
+        low, high = map(float, space.values)
+        # Of no whole number of steps between them.
+        values = {**first, space.key: f"{low + (high - low) / math.pi:.12g}"}
+        try:
+            self.run(self.folder, tuple(f"{key}={value}" for key, value in values.items()))
+        except ConfigError as error:
+            asked = ",".join(space.values)
+            raise ConfigError(
+                f"{space.key}={space.kind}({asked}): {error}; for whole numbers say {space.key}=int({asked})"
+            ) from error
 
 
 def make_search(

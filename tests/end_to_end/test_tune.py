@@ -14,8 +14,9 @@ from tones import TINY, write_tone_corpus
 
 from asr.cli import main
 from asr.errors import ConfigError
-from asr.experiment import RunRequest, load_experiment
+from asr.experiment import Run, RunRequest, load_experiment
 from asr.studies import tune
+from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
 from asr.studies.tune import Search, best_trial, make_search, search_all
 from asr.training.run_log import read_metrics
@@ -128,6 +129,13 @@ def test_trials_are_stopped_early_and_failures_are_counted(
     assert [record["epoch"] for record in records if record["kind"] == "validation"] == [1]
 
 
+@pytest.mark.parametrize("space", ["uniform", "log"])
+def test_a_whole_number_is_not_searched_for_between_whole_numbers(space: str, tmp_path: Path) -> None:
+    words = (f"encoder.hidden_size={space}(64,256)",)
+    with pytest.raises(ConfigError, match=r"for whole numbers say encoder\.hidden_size=int\(64,256\)"):
+        make_search(RunRequest(recipe="fsdd", overrides=words), tmp_path, num_trials=1)
+
+
 def test_settings_that_suit_only_what_is_searched_for_are_taken(tmp_path: Path) -> None:
     words = ("encoder.num_layers=int(4,6)", "loss.intermediate_ctc.layers=choice([2],[3])", "loss.speaker.layer=4")
     found = make_search(RunRequest(recipe="fsdd", overrides=words), tmp_path, num_trials=1)
@@ -165,3 +173,50 @@ def test_without_optuna_it_says_what_to_install(
         main()
     assert stop.value.code == 2
     assert "pip install optuna" in capsys.readouterr().err
+
+
+def rate_search(tmp_path: Path, **settings: str) -> Search:
+    request = RunRequest(recipe="fsdd", overrides=("optimizer.lr=log(1e-8,1)", "training.epochs=4"))
+    return make_search(request, tmp_path, num_trials=1, **settings)
+
+
+@pytest.mark.parametrize(("pruner", "stops"), [("median", True), ("halving", True), ("none", False)])
+def test_a_hopeless_trial_is_stopped_unless_it_is_not_to_be(tmp_path: Path, pruner: str, stops: bool) -> None:
+    study = optuna.create_study(pruner=tune._pruner(rate_search(tmp_path, pruner=pruner)))
+    for number in range(9):
+        trial = study.ask()
+        stopped = []
+        for epoch in range(1, 5):
+            trial.report(0.1 if number < 8 else 0.9, epoch)
+            stopped.append(trial.should_prune())
+        study.tell(trial, 0.1)
+    assert any(stopped) == stops
+
+
+def test_a_logarithmic_space_is_searched_at_all_its_scales() -> None:
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    chosen = [float(tune._chosen(study.ask(), Space("optimizer.lr", "log", ("1e-8", "1")))) for _ in range(20)]
+    assert min(chosen) < 1e-5 < 1e-2 < max(chosen)
+
+
+@pytest.mark.parametrize(("metric", "expected"), [("wer", 0.4), ("loss", 1.0)])
+def test_a_trial_is_judged_by_the_best_epoch_of_its_metric(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, metric: str, expected: float
+) -> None:
+    def train(run: Run, stages: list[str]) -> None:
+        lines = ['{"kind": "validation", "update": %d, "epoch": %d, "train_loss": 1, "loss": %g, "wer": %g}\n'] * 2
+        run.folder.mkdir(exist_ok=True)
+        (run.folder / "metrics.jsonl").write_text(lines[0] % (4, 1, 1.0, 0.5) + lines[1] % (8, 2, 2.0, 0.4))
+
+    monkeypatch.setattr(tune, "run_stages", train)
+    monkeypatch.setattr(tune, "prepare_run", lambda run: None)
+    wanted = rate_search(tmp_path, metric=metric)
+    trial = optuna.create_study().ask()
+    assert tune._train(wanted, trial, wanted.run(tmp_path / "trial", ("optimizer.lr=1e-3",))) == expected
+
+
+def test_of_trials_with_as_many_errors_the_surer_one_is_best() -> None:
+    study = optuna.create_study()
+    for loss in (2.0, 1.0, 3.0):
+        study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"loss": loss}))
+    assert tune._best(study).number == 1

@@ -10,6 +10,7 @@ import torch
 from numba.core import caching
 from spellers import grid, grid_of, letters
 
+from asr.cli.decoder_option import parse_decoders
 from asr.compiled import compiled
 from asr.config import validated
 from asr.decoding import BeamDecoderConfig, Hypothesis, build_decoder
@@ -107,3 +108,9 @@ def test_compiles_where_no_folder_can_be_written(monkeypatch: pytest.MonkeyPatch
 
 def _twice(number: int) -> int:
     return 2 * number
+
+
+def test_a_width_is_that_of_every_search() -> None:
+    names = "beam,attention,joint"
+    assert [each.width for each in parse_decoders(names)] == [16, 16, 16]
+    assert [each.width for each in parse_decoders(names, width=3)] == [3, 3, 3]

@@ -321,3 +321,18 @@ def test_usage_mistakes_give_exit_code_2(
     code, out, err = _run(monkeypatch, capsys, *options)
     assert (code, out) == (2, "")
     assert err
+
+
+@pytest.mark.parametrize(
+    ("options", "kind"),
+    [(["--hop-seconds", "0.02"], "too short for CTC"), (["--sample-rate", "16000"], "low sample rate")],
+)
+def test_options_say_how_the_model_hears(
+    options: list[str], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _corpus(tmp_path, _text("abcdefghij" * 2))
+    for given in ([], options):
+        monkeypatch.setattr(sys, "argv", ["asr", "data", "check", str(path), *given])
+        with pytest.raises(SystemExit):
+            main()
+        assert (kind in capsys.readouterr().out) == bool(given)

@@ -373,3 +373,24 @@ def test_options_that_a_decoder_does_not_have_or_misses_are_told(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+def test_a_run_folder_gets_its_report_unasked_and_others_none(cli: Command, model: Path, tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    for folder in (model, tmp_path):
+        assert "wrote" not in cli("evaluate", "--model", folder, "--data", corpus)
+    (tmp_path / "stages.json").write_text("{}", encoding="utf-8")
+    report = tmp_path / "report-test.html"
+    assert f"wrote {report}\n" in cli("evaluate", "--model", tmp_path, "--data", corpus)
+    assert report.is_file()
+
+
+def test_shards_of_another_rate_are_not_measured_on(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus, folder = write_tone_corpus(tmp_path / "test", 2, seed=1), tmp_path / "shards"
+    write_shards(read_manifest(corpus), folder, sample_rate=2 * SAMPLE_RATE, config=ShardsConfig())
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), "--data", str(folder)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"{folder}: these shards have 16000 Hz, the model hears 8000 Hz" in capsys.readouterr().err

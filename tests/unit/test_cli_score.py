@@ -346,3 +346,18 @@ def test_the_report_shows_all_systems_below_each_other(score: Command) -> None:
     assert group["systems"][1]["hypotheses"] == [0, 0, "</script>"]
     assert any("hyp" in sentence and "other" in sentence for sentence in content["comparisons"])
     assert content["notes"] == ["Normalised by: nothing, the texts are compared as they are."]
+
+
+def test_columns_may_have_other_names(score: Command) -> None:
+    for name, last in (("ref.csv", "no"), ("hyp.csv", "now")):
+        Path(name).write_text(f"utt,said\na,yes\nb,{last}\n", encoding="utf-8")
+    code, out, err = score("--id-column", "utt", "--text-column", "said", files=("ref.csv", "hyp.csv"))
+    assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
+
+
+def test_what_speaks_against_a_comparison_is_told(score: Command) -> None:
+    ids = [f"u{number}" for number in range(12)]
+    for name, word in (("ref.txt", "c"), ("hyp.txt", "x"), ("other.txt", "c")):
+        Path(name).write_text("".join(f"{each} a b {word}\n" for each in ids), encoding="utf-8")
+    _, out, _ = score(files=("ref.txt", "hyp.txt", "other.txt"))
+    assert "warning: hyp and other differ or err in 12 stretches of words only" in out

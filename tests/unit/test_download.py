@@ -288,3 +288,13 @@ def test_an_unfinished_unpacking_is_repeated(server: Server, tmp_path: Path) -> 
     server.content = tar_of(FILES)
     obtain([Download(url=server.url)], tmp_path)
     assert (tmp_path / "set" / "deep" / "b.txt").read_bytes() == FILES["set/deep/b.txt"]
+
+
+def test_room_for_unpacking_is_looked_for_beforehand(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a b.bin").write_bytes(tar_of(FILES))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    with pytest.raises(CorpusError, match="unpacking it needs"):
+        obtain([Download(url=server.url)], tmp_path)
+    assert not (tmp_path / "set").exists()

@@ -161,3 +161,15 @@ def test_utterance_dropout_leaves_out_the_same_units_in_all_frames() -> None:
     assert float((ratio[0] == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
     assert (ratio[0] != ratio[0, :1]).any()
     assert torch.equal(dropout.eval()(frames), frames)
+
+
+@pytest.mark.parametrize("over", ["frame", "utterance"])
+def test_dropout_is_drawn_for_each_frame_or_each_utterance_as_asked(over: str) -> None:
+    torch.manual_seed(0)
+    config = encoder_config(num_layers=1, dropout=0.5, dropout_over=over, residual=False)
+    layer = Encoder(config, num_features=8).layers[0].train()
+    hidden = torch.randn(20, 3, config.output_size)
+    reversal = torch.arange(19, -1, -1)[:, None].expand(20, 3)
+    left_out = layer(hidden, torch.ones(20, 3, dtype=torch.bool), reversal) == 0
+    assert left_out.any()
+    assert bool((left_out == left_out[:1]).all()) == (over == "utterance")

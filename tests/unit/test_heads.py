@@ -229,3 +229,12 @@ def test_same_on_a_gpu(lexicon: str) -> None:
     here, there = all_terms(lexicon), all_terms(lexicon, device="cuda")
     expected, found = (updater.accumulate([batch_with_speakers()], 0).terms for updater in (here, there))
     assert found == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("setting", [{"label_smoothing": 0.5}, {"sampling": 0.9}])
+def test_smoothing_and_sampling_change_what_attention_learns(setting: dict[str, float]) -> None:
+    def value(**settings: float) -> float:
+        loss = LossConfig.model_validate({"attention": {"label_smoothing": 0.0, **settings}})
+        return make_updater(attention=ATTENTION, loss=loss).accumulate([make_batch()], 0).terms["attention"]
+
+    assert value(**setting) != pytest.approx(value(), rel=1e-6)

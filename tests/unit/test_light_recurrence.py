@@ -65,17 +65,17 @@ def test_it_is_what_runs_in_single_precision_and_only_there(name: str, monkeypat
 @pytest.mark.parametrize("name", CELLS)
 def test_no_state_runs_on_behind_an_end(name: str, is_training: bool) -> None:
     """With a gain above 1 it would grow there until gradients are no numbers, those of other utterances among them."""
+    torch.manual_seed(0)
     cell = equations(name)(3, 4).train(is_training)
     with torch.no_grad():
         cell.weight_hh_l0[:4] = 1.5 * torch.eye(4)
-    mask = torch.ones(900, 2, dtype=torch.bool)
-    mask[5:, 1] = False
+    mask = torch.zeros(900, 2, dtype=torch.bool)
+    mask[:5] = True
     frames = torch.randn(900, 2, 3, generator=torch.Generator().manual_seed(0))
-    frames[6:, 0] = -1e3 * torch.ones(3)
     outputs, _ = cell(frames, mask=mask)
     # The compiled sigmoid of what is far below 0 is next to 0.
-    assert outputs[5:, 1].abs().max() < 1e-3
-    outputs[:5, 1].sum().backward()
+    assert outputs[5:].abs().max() < 1e-3
+    outputs[:5].sum().backward()
     assert cell.weight_hh_l0.grad is not None
     assert cell.weight_hh_l0.grad.isfinite().all()
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import statistics
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from test_update import WORDS, make_batch, make_updater
 
 from asr.corpus.batches import Batch
-from asr.decoding import GreedyDecoderConfig, build_decoder
+from asr.decoding import GreedyDecoderConfig, Hypothesis, build_decoder
 from asr.errors import StoppedByUserError, TrainingError
 from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
 from asr.training.loop import Trainer, TrainingConfig, TrainingData
 from asr.training.moving_average import MovingAverage, average_weights
-from asr.training.optimizer import CosineConfig, PlateauConfig, SgdConfig
+from asr.training.optimizer import CosineConfig, LinearConfig, PlateauConfig, SgdConfig
 from asr.training.run_log import RunLog, read_metrics
 from asr.training.update import Updater
-from asr.training.validation import Validation
+from asr.training.validation import Validation, validate
 
 
 def make_trainer(
@@ -296,3 +300,63 @@ def test_who_watches_may_end_a_training_and_nothing_is_lost(tmp_path: Path) -> N
     assert seen == [(record["epoch"], record["loss"]) for record in records]
     expected, found = whole.recognizer.model.state_dict(), resumed.recognizer.model.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_the_rate_falls_from_the_first_update_of_all_epochs_to_the_last(tmp_path: Path) -> None:
+    trainer = make_trainer(
+        tmp_path,
+        config=TrainingConfig(epochs=2, log_every_updates=1),
+        optimizer=SgdConfig(lr=1e-30, momentum=0.0, l2=0.0),
+        schedule=LinearConfig(warmup_updates=0, final_share=0.0),
+    )
+    run(trainer, tmp_path)
+    rates = [record["lr"] / 1e-30 for record in read_metrics(tmp_path) if record["kind"] == "train"]
+    assert rates == pytest.approx([1 - update / 8 for update in range(8)])
+
+
+def test_records_and_validations_come_as_often_as_asked_and_at_the_end(tmp_path: Path) -> None:
+    config = TrainingConfig(epochs=5, validate_every_epochs=2, log_every_updates=8)
+    run(make_trainer(tmp_path, config=config), tmp_path)
+    records = read_metrics(tmp_path)
+    assert [record["epoch"] for record in records if record["kind"] == "validation"] == [2, 4, 5]
+    assert [record["update"] for record in records if record["kind"] == "train"] == [8, 16]
+
+
+def test_the_training_loss_of_an_epoch_is_the_mean_of_its_own_updates(tmp_path: Path) -> None:
+    run(make_trainer(tmp_path, config=TrainingConfig(epochs=2, log_every_updates=1)), tmp_path)
+    records = read_metrics(tmp_path)
+    for validation in (record for record in records if record["kind"] == "validation"):
+        of_epoch = (each for each in records if each["kind"] == "train" and each["epoch"] == validation["epoch"])
+        assert validation["train_loss"] == pytest.approx(statistics.mean(each["loss"] for each in of_epoch))
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell the names of open files")
+def test_records_are_on_the_disk_before_the_checkpoint_that_they_belong_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda file: (synced.append(Path(f"/proc/self/fd/{file}").readlink().name), fsync(file))
+    )
+    run(make_trainer(tmp_path, config=TrainingConfig(epochs=1, checkpoint_every_updates=2)), tmp_path)
+    befores = [before for before, name in pairwise(synced) if name == ".last.pt.tmp"]
+    assert befores == ["metrics.jsonl"] * 3
+
+
+def heard(tmp_path: Path, texts: tuple[str, ...]) -> Validation:
+    """What is found where the model hears `WORDS` and these texts were said."""
+    recognizer = make_trainer(tmp_path).recognizer
+    recognizer.decoder = SimpleNamespace(decode=lambda *encoded: [[Hypothesis(text=word, score=0.0)] for word in WORDS])
+    return validate(recognizer, [make_batch(texts)])
+
+
+def test_development_texts_are_compared_as_the_model_writes(tmp_path: Path) -> None:
+    assert heard(tmp_path, tuple(f"{word.upper()}!" for word in WORDS)).words.errors == 0
+
+
+def test_what_ctc_cannot_say_takes_no_part_in_the_development_loss(tmp_path: Path) -> None:
+    recognizer = make_trainer(tmp_path).recognizer
+    with_long, without = make_batch((*WORDS[:7], "abc" * 60)), make_batch().rows(0, 7)
+    found, expected = (validate(recognizer, [batch]) for batch in (with_long, without))
+    assert (found.tokens, found.loss) == (expected.tokens, pytest.approx(expected.loss, rel=1e-4))

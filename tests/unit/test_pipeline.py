@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from asr import pipeline
+from asr.cli import main
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, read_marks, run_stages
@@ -373,3 +375,47 @@ def test_settings_that_are_none_any_more_are_named(tmp_path: Path, done: list[st
     path.write_text(json.dumps(marks), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"encoder.abandoned was 3, is null"):
         run_stages(make_run(tmp_path), STAGES)
+
+
+def test_a_list_of_words_that_is_not_there_is_told_before_a_training(tmp_path: Path, done: list[str]) -> None:
+    missing = f"decoders=[{{kind: lexicon, words: {tmp_path / 'missing.txt'}}}]"
+    with pytest.raises(ConfigError, match=r"decoders: \S+missing\.txt: expected a file of words, found none"):
+        run_stages(make_run(tmp_path / "run", missing), STAGES)
+    assert done == []
+
+
+def test_another_file_of_the_users_own_is_not_said_to_be_edited(tmp_path: Path, done: list[str]) -> None:
+    for name in ("one.jsonl", "other.jsonl"):
+        (tmp_path / name).write_text(name, encoding="utf-8")
+    run_stages(make_run(tmp_path / "run", files={"train": tmp_path / "one.jsonl"}), STAGES)
+    with pytest.raises(ConfigError, match=r'files\.train was "\S+one\.jsonl", is "\S+other\.jsonl"'):
+        run_stages(make_run(tmp_path / "run", files={"train": tmp_path / "other.jsonl"}), STAGES)
+
+
+def test_fresh_on_the_command_line_starts_over(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for options, repeated in (([], STAGES), ([], ()), (["--fresh"], STAGES)):
+        done.clear()
+        monkeypatch.setattr(sys, "argv", ["asr", "run", "spoken_commands", "--out", str(tmp_path), *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert not stop.value.code
+        assert done == list(repeated)
+
+
+def test_a_training_that_was_cut_off_is_not_gone_on_with_unasked(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["asr", "train", "spoken_commands", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["asr", "run", "spoken_commands", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit):
+        main()
+    marks = (tmp_path / "stages.json").read_text(encoding="utf-8")
+    (tmp_path / "stages.json").write_text(marks.replace('"done": true', '"done": false'), encoding="utf-8")
+    done.clear()
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "--resume continues it, --fresh starts over" in capsys.readouterr().err
+    assert done == []

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -383,3 +384,28 @@ def test_a_write_killed_in_any_call_is_resumed(tmp_path: Path) -> None:
     for folder in folders:
         write(clips(), folder)
         assert content(folder) == content(tmp_path / "whole")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="this system does not tell the names of open files")
+def test_shards_are_on_the_disk_before_their_names_and_the_journal_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[str] = []
+    rename, fsync = Path.replace, os.fsync
+
+    def synced(file: int) -> None:
+        steps.append(f"sync {Path(f'/proc/self/fd/{file}').readlink().name}")
+        fsync(file)
+
+    def renamed(path: Path, target: Path) -> Path:
+        steps.append(f"{path.name} becomes {Path(target).name}")
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    index = write(clips(), tmp_path)
+    shards = [f".shard.tmp becomes {shard.name}" for shard in index.shards]
+    assert len(shards) > 2
+    assert [step for step in steps if step.startswith(".shard.tmp")] == shards
+    assert {before for before, step in pairwise(steps) if step in shards} == {"sync .shard.tmp"}
+    assert {after for step, after in pairwise(steps) if step in shards[:-1]} == {"sync unfinished.journal"}

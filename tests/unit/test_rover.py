@@ -191,3 +191,10 @@ def test_an_id_that_a_form_cannot_hold_is_refused(tmp_path: Path, name: str) -> 
             write_transcripts(tmp_path / f"out.{suffix}", {name: "text"})
     write_transcripts(tmp_path / "out.jsonl", {name: "text"})
     assert read_transcripts(tmp_path / "out.jsonl")[name].text == "text"
+
+
+def test_nothing_is_a_weight_too(rover: Run) -> None:
+    files = {"a.ctm": "r 1 0 1 on 0.5\n", "b.ctm": "r 1 0 1 on 0.5\n", "c.ctm": "r 1 0 1 in 0.6\n"}
+    for alpha, word in (("0.5", "on"), ("0", "in")):
+        rover(files, "--out", "out.txt", "--method", "confidence", "--alpha", alpha)
+        assert read_transcripts(Path("out.txt"))["r"].text == word

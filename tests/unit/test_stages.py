@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,20 @@ import numpy as np
 import pytest
 import torch
 from test_pipeline import make_run
+from test_update import WORDS, make_batch
+from tones import TINY, write_tone_corpus
 
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
-from asr.experiment import load_experiment
+from asr.experiment import Run, RunRequest, load_experiment
+from asr.model.acoustic import AcousticModel
+from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.recipe import recipe_of_files
 from asr.scoring import write_results
-from asr.stages import _try_largest_batch, prepare, show_results
+from asr.stages import _try_largest_batch, average, evaluate, load_tokenizer, make_updater, prepare, show_results
+from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 RATE = 8000
 TEXTS = {"short": 2000, "the longest text of all": 3000, "longest sound": 4000}
@@ -143,3 +149,112 @@ def test_files_with_less_than_the_model_hears_are_told(
         prepare(replace(run, recipe=recipe_of_files(train, ())))
     told = [message for message in caplog.messages if f"features.sample_rate={RATE // 2} would suit them" in message]
     assert bool(told) == (sample_rate == RATE)
+
+
+SMALL = (
+    "features.sample_rate=8000 features.n_mels=8 augment.spec_augment=null encoder.hidden_size=6 encoder.num_layers=1"
+)
+
+
+def updated(*overrides: str) -> float:
+    """A number that tells the weights after two updates with these settings from others."""
+    experiment = load_experiment(None, [*SMALL.split(), "encoder.subsampling.channels=2", *overrides])
+    tokenizer = train_tokenizer(WORDS, CharacterTokenizerConfig())
+    torch.manual_seed(0)
+    model = AcousticModel(experiment.acoustic, tokenizer.size)
+    updater = make_updater(experiment, model, tokenizer, dtype=torch.float32)
+    for number in range(2):
+        updater.update([make_batch()], number, lr=0.1)
+    return float(model.head.weight.detach().abs().sum())
+
+
+@pytest.mark.parametrize(
+    ("common", "setting"),
+    [
+        ([], "seed=1"),
+        ([], "optimizer.betas=[0.5,0.5]"),
+        ([], "optimizer.l1=1"),
+        (["optimizer.kind=sgd"], "optimizer.momentum=0"),
+        (["optimizer.kind=sgd"], "training.max_gradient_norm=1e-3"),
+    ],
+)
+def test_every_setting_of_an_update_is_heeded(common: list[str], setting: str) -> None:
+    assert updated(*common) == updated(*common)
+    assert updated(*common, setting) != pytest.approx(updated(*common), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["features.n_mels=20"], "augment.spec_augment.frequency_width=27 may hide all 20 features"),
+        (["features.kind=stored", "augment.gain={}", "augment.spec_augment=null"], "augment.gain would change sound"),
+        (["features.kind=mfcc", "augment.warp={}", "augment.spec_augment=null"], "augment.warp moves mel bands"),
+        (["features.deltas=1", "augment.warp={}"], "augment.warp moves mel bands"),
+        (["decoders=[{kind: greedy}, {kind: greedy}]"], "decoders: each kind may stand once"),
+        (["loss.intermediate_ctc={layers: [3]}"], "must lie below the last of 3 layers"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(overrides: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_experiment(None, overrides)
+
+
+def test_own_test_sets_go_with_own_training_sound() -> None:
+    with pytest.raises(ConfigError, match="--dev and --test go with --manifest"):
+        RunRequest(recipe="fsdd", test=(Path("mine.jsonl"),)).run()
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Run:
+    """A prepared run with a model."""
+    train, dev, test = (
+        write_tone_corpus(tmp_path / name, 8, seed=seed, prefix=name)
+        for seed, name in enumerate(("train", "dev", "test"))
+    )
+    recipe = recipe_of_files(train, (test,), dev)
+    experiment = load_experiment(recipe.config, [*TINY, "decoders=[{kind: greedy}]"])
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=experiment)
+    prepare(run)
+    tokenizer = load_tokenizer(run)
+    torch.manual_seed(0)
+    weights = AcousticModel(experiment.acoustic, tokenizer.size).state_dict()
+    save_checkpoint(
+        run.model_file, Checkpoint(experiment=experiment.tree(), tokenizer=tokenizer.state(), model=weights)
+    )
+    return run
+
+
+@pytest.mark.parametrize(("apart", "note"), [(0.01, "average of epochs 1, 2"), (500.0, "epoch 1, dev WER 0.5")])
+def test_epochs_are_averaged_unless_that_is_clearly_worse(
+    trained: Run, apart: float, note: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = trained.folder / "checkpoints"
+    folder.mkdir()
+    best = replace(load_checkpoint(trained.model_file), note="epoch 1, dev WER 0.5")
+    trained.model_file.unlink()
+    bias = best.model["head.bias"].clone()
+    bias[1] += apart
+    other = replace(best, model={**best.model, "head.bias": bias})
+    progress = {"progress": {"best": [(0.5, 1.0, 1), (0.6, 1.1, 2)]}}
+    for name, checkpoint in (
+        ("best", best),
+        ("epoch-0001", best),
+        ("epoch-0002", other),
+        ("last", replace(other, training=progress)),
+    ):
+        save_checkpoint(folder / f"{name}.pt", checkpoint)
+    capsys.readouterr()
+    average(trained)
+    kept = load_checkpoint(trained.model_file)
+    assert kept.note == note
+    is_average = note.startswith("average")
+    expected = (best.model["head.bias"] + bias) / 2 if is_average else best.model["head.bias"]
+    torch.testing.assert_close(kept.model["head.bias"], expected)
+    assert ("kept the average" if is_average else "kept that") in capsys.readouterr().out
+
+
+def test_what_decoders_of_before_heard_does_not_stay(trained: Run) -> None:
+    (trained.folder / "hypotheses").mkdir()
+    (trained.folder / "hypotheses" / "test-beam.tsv").touch()
+    evaluate(trained)
+    assert [path.name for path in (trained.folder / "hypotheses").iterdir()] == ["test-greedy.tsv"]

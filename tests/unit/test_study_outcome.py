@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
+import pytest
+import torch
+
+from asr.experiment import RunRequest
 from asr.scoring import UtteranceScore, score_utterance, summarize
-from asr.studies.compare import Variant
+from asr.studies import compare
+from asr.studies.compare import Measures, Variant, make_plan, matched
 from asr.studies.markdown import markdown
-from asr.studies.outcome import Outcome, Pooled, _pooled
+from asr.studies.measures import peak_memory_bytes
+from asr.studies.outcome import Outcome, Pooled, RunOutcome, VariantOutcome, _pooled
+from asr.studies.page import COST_HEADS, cost_figures
 from asr.studies.pairs import compared, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
@@ -104,3 +112,29 @@ def test_each_is_compared_with_the_first_and_with_its_counterpart() -> None:
         for depth in "12"
     ]
     assert list(compared(variants)) == [("gru1", "gru2"), ("gru1", "lstm1"), ("gru1", "lstm2"), ("gru2", "lstm2")]
+
+
+def test_a_slower_variant_is_trained_for_fewer_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = RunRequest(recipe="fsdd", overrides=("cells=gru,lstm", "training.epochs=12"))
+    plan = make_plan(request, tmp_path, num_seeds=1, match="time")
+    monkeypatch.setattr(compare, "_speeds", lambda plan, say: [1.0, 3.0])
+    assert [each.adjusted for each in matched(plan, print).variants] == [(), ("training.epochs=4",)]
+
+
+def test_costs_stand_below_their_heads() -> None:
+    one = RunOutcome(
+        seed=0, folder="", curve=(), train_seconds=500.0, seconds_per_epoch=25.0, results=(),
+        measures=Measures(peak_memory_bytes=7_000_000),
+    )  # fmt: skip
+    variant = VariantOutcome(name="gru", overrides=(), command=(), parameters=1234, multiply_adds=5.6e6, runs=(one,))
+    outcome = Outcome(
+        title="", match="", seeds=(0,), variants=(variant,), pooled=(), pairs=(), failures={}, circumstances={}
+    )
+    assert dict(zip(COST_HEADS, cost_figures(variant, outcome), strict=True)) == {
+        "parameters": "1,234", "M mult-adds/s": "5.6", "s/epoch": "25.0", "s training": "500", "memory MB": "7", "RTF": "-",
+    }  # fmt: skip
+
+
+def test_memory_is_in_bytes() -> None:
+    # torch alone takes more than 50 MB, and no machine has a terabyte.
+    assert 50e6 < (peak_memory_bytes(torch.device("cpu")) or 0) < 1e12

@@ -14,6 +14,7 @@ import torch
 from asr.corpus.batches import Batch, BatchesConfig
 from asr.errors import TrainingError
 from asr.features import AugmentConfig, LogMelConfig
+from asr.features.augment import Augmenter
 from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
 from asr.model.attention import AttentionConfig
 from asr.text.tokenizer import CharacterTokenizerConfig, Tokenizer, train_tokenizer
@@ -22,7 +23,7 @@ from asr.training.distributed import Workers
 from asr.training.loss import LossConfig, Objective
 from asr.training.optimizer import SgdConfig, make_optimizer
 from asr.training.terms import CtcTargets, Term, divergence_from_even, divergence_of_views
-from asr.training.update import Updater, gradient_norms
+from asr.training.update import Updater, derived_seed, gradient_norms
 
 WORDS = ("ab", "ba", "abc", "c", "cab", "bb", "ac", "b")
 
@@ -391,3 +392,13 @@ def test_processes_try_the_largest_batch_without_waiting_for_each_other() -> Non
     updater = make_updater()
     updater.workers = LeastOfTwo(size=2)
     assert updater.largest_batch_seconds(BatchesConfig(seconds=4.0), 1.0, "ab") == 1.0
+
+
+def test_rooms_are_as_long_as_the_sample_rate_makes_them() -> None:
+    rooms = AugmentConfig.model_validate({"spec_augment": None, "reverberation": {"probability": 1.0}})
+    updater, batch = make_updater(augment=rooms), make_batch()
+    found = updater.accumulate([batch], 0).loss
+    targets = CtcTargets(batch.texts, updater.tokenizer, updater.device)
+    augmenter = Augmenter(rooms, derived_seed(updater.seed, 0, 0), 8000)
+    expected = updater.objective(batch, targets, augmenter, 0).ctc.sum() / sum(map(len, batch.texts))
+    assert found == pytest.approx(float(expected), rel=1e-5)
