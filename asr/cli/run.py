@@ -114,7 +114,7 @@ def train(
     Examples:
     - `asr train fsdd --out runs/fsdd`
     - `asr train fsdd --out runs/fsdd --resume`
-    - `asr train fsdd --out runs/tuned --init runs/other init.freeze=[subsampling,layer1] init.vocabulary=new`
+    - `asr train fsdd --out runs/tuned --init runs/other 'init.freeze=[subsampling,layer1]' init.vocabulary=new`
     """
     from asr.pipeline import check_not_begun, run_stages
 

@@ -183,3 +183,10 @@ def test_lengths_on_the_cpu_let_nothing_wait_for_the_device(monkeypatch: pytest.
     assert scores.shape == (2, 4, 5)
     assert num_frames.tolist() == [7, 4]
     assert waiting.copies == []
+
+
+def test_a_pyramid_halves_the_frames_of_what_follows() -> None:
+    rows = small_model(encoder_config(factor=2, num_layers=3, pyramid={"after": 1})).describe()
+    rates = {row.name: row.frames for row in rows}
+    expected = {"subsampling": 50, "layer 1": 50, "pyramid 1": 25, "layer 2": 25, "layer 3": 25, "head": 25}
+    assert {name: rates[name] for name in expected} == expected

@@ -336,3 +336,9 @@ def test_options_say_how_the_model_hears(
         with pytest.raises(SystemExit):
             main()
         assert (kind in capsys.readouterr().out) == bool(given)
+
+
+@pytest.mark.parametrize(("stated", "is_wrong"), [(1.04, False), (1.06, True)])
+def test_durations_may_be_off_by_a_twentieth_of_a_second(tmp_path: Path, stated: float, is_wrong: bool) -> None:
+    path = _corpus(tmp_path, lambda folder, lines: lines[1].update(seconds=stated))
+    assert ("wrong duration" in _found(path)) == is_wrong

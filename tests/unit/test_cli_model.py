@@ -394,3 +394,11 @@ def test_shards_of_another_rate_are_not_measured_on(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert f"{folder}: these shards have 16000 Hz, the model hears 8000 Hz" in capsys.readouterr().err
+
+
+def test_the_size_of_the_vocabulary_is_that_asked_for(cli: Command) -> None:
+    assert "(B, S, 77)" in cli("model", "info", "fsdd", "--vocabulary-size", "77")
+
+
+def test_the_version_is_printed_and_that_is_all(cli: Command) -> None:
+    assert cli("--version").startswith("bigru-asr ")

@@ -215,3 +215,13 @@ def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Pa
         for parts in ((tmp_path / "quiet", tmp_path / "loud"), (tmp_path / "loud", tmp_path / "quiet"))
     )
     assert (first[0].features.mean - second[0].features.mean).abs().max() < 3  # between the parts there are 12
+
+
+def test_weights_at_random_follow_from_the_seed_alone() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        model, _ = new_model(InitConfig(), CONFIG, OLD, None, BatchesConfig(), seed=seed)  # type: ignore[arg-type]
+        return model.head.weight
+
+    first, again, other = weights(1), weights(1), weights(2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)

@@ -12,7 +12,7 @@ import pytest
 
 from asr import pipeline
 from asr.cli import main
-from asr.errors import ConfigError, CorpusError
+from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.experiment import Run, load_experiment
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, read_marks, run_stages
 from asr.recipe import Recipe
@@ -419,3 +419,32 @@ def test_a_training_that_was_cut_off_is_not_gone_on_with_unasked(
         main()
     assert "--resume continues it, --fresh starts over" in capsys.readouterr().err
     assert done == []
+
+
+def test_who_stops_a_run_meets_the_code_of_a_stop(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = pipeline._stages()
+
+    def stop(run: Run) -> None:
+        raise StoppedByUserError("stopped after update 7")
+
+    monkeypatch.setattr(pipeline, "_stages", lambda: {**table, "prepare": replace(table["prepare"], work=stop)})
+    monkeypatch.setattr(sys, "argv", ["asr", "prepare", "spoken_commands", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == "error: stopped after update 7\n"
+
+
+@pytest.mark.parametrize("command", ["run", "prepare"])
+def test_a_mirror_reaches_the_preparation(
+    command: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, mirrors = pipeline._stages(), []
+    noted = replace(table["prepare"], work=lambda run: mirrors.append(run.mirror))
+    monkeypatch.setattr(pipeline, "_stages", lambda: {**table, "prepare": noted})
+    arguments = ["asr", command, "spoken_commands", "--out", str(tmp_path), "--mirror", "https://host/x"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit, match="0"):
+        main()
+    assert mirrors == ["https://host/x"]

@@ -247,3 +247,8 @@ def test_the_note_on_intervals_tells_where_no_bootstrap_was_possible() -> None:
     assert interval_note([certain, alone]) == f"95 %: {wilson}."
     assert interval_note([usual, certain]) == f"95 %: bootstrap over utterances; {wilson}."
     assert certain.resampled == alone.resampled == "words"
+
+
+def test_a_word_too_many_is_an_utterance_with_an_error() -> None:
+    scores = [score_utterance(id=heard, reference="a b", hypothesis=heard) for heard in ("a b", "a b c")]
+    assert summarize(scores, subset="t", decoder="d").ser == 0.5

@@ -214,3 +214,13 @@ def test_a_folder_without_index_is_one_line(
     assert (code, out) == (2, "")
     assert err.startswith(f"error: {tmp_path / 'index.json'}: no such file")
     assert err.count("\n") == 1
+
+
+def test_a_changed_text_is_damage_though_every_utterance_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard = tmp_path / write(tmp_path).shards[0].name
+    spoil(shard, lambda whole: whole.replace(b'"text": "x"', b'"text": "y"', 1))
+    code, out, err = run(monkeypatch, capsys, "verify", tmp_path)
+    assert (code, "9 of 9 utterances can be read" in out) == (2, True)
+    assert err.startswith("error: damaged shards, 0 utterances lost")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr.scoring import ErrorCounts, Interval, rate_interval
+from asr.scoring import ErrorCounts, Interval, compare, rate_interval, score_utterance
 from asr.scoring.significance import FEWEST_BLOCKS, resampling_unit, sums_of_blocks
 
 
@@ -116,3 +116,10 @@ def test_speakers_are_summed_and_few_of_them_are_not() -> None:
     for few in (speakers % 9, np.where(speakers == 3, 14, speakers)):
         sums, unit = sums_of_blocks(values, few, names)
         assert (unit, sums.tolist()) == ("utterances", values.tolist())
+
+
+def test_no_difference_is_so_clear_that_chance_is_ruled_out() -> None:
+    one, other = (
+        [score_utterance(id=f"{n}", reference="a b", hypothesis=heard) for n in range(40)] for heard in ("a b", "x b")
+    )
+    assert compare(one, other, names=("one", "other")).p_bootstrap == pytest.approx(1 / 5001)

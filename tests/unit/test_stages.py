@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from test_pipeline import make_run
 from test_update import WORDS, make_batch
 from tones import TINY, write_tone_corpus
 
+from asr import stages
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
@@ -22,6 +24,7 @@ from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr.pipeline import run_stages
 from asr.recipe import recipe_of_files
 from asr.scoring import write_results
 from asr.stages import _try_largest_batch, average, evaluate, load_tokenizer, make_updater, prepare, show_results
@@ -258,3 +261,67 @@ def test_what_decoders_of_before_heard_does_not_stay(trained: Run) -> None:
     (trained.folder / "hypotheses" / "test-beam.tsv").touch()
     evaluate(trained)
     assert [path.name for path in (trained.folder / "hypotheses").iterdir()] == ["test-greedy.tsv"]
+
+
+@pytest.fixture
+def tones(tmp_path: Path) -> Callable[..., Run]:
+    """Makes runs on a corpus of tones, prepared once."""
+    train, dev = (
+        write_tone_corpus(tmp_path / name, size, seed=size, prefix=name) for name, size in (("train", 24), ("dev", 4))
+    )
+    recipe = recipe_of_files(train, (), dev)
+
+    def make(name: str, *overrides: str) -> Run:
+        experiment = load_experiment(recipe.config, [*TINY, "features.n_mels=40", "training.epochs=2", *overrides])
+        prepared = tmp_path / "prepared"
+        return Run(folder=tmp_path / name, recipe=recipe, root=None, experiment=experiment, preparation=prepared)
+
+    return make
+
+
+def weights_of(run: Run) -> dict[str, torch.Tensor]:
+    return load_checkpoint(run.folder / "checkpoints" / "last.pt").model
+
+
+@pytest.mark.parametrize("setting", ["seed=1", "training.precision=bf16"])
+def test_a_training_from_given_weights_heeds(setting: str, tones: Callable[..., Run]) -> None:
+    """Nothing but the order of the utterances is at random here."""
+    run_stages(tones("before", "training.epochs=1"), ["prepare", "train"])
+    start = f"init.model={tones('before').folder}"
+    runs = [tones("plain", start, "batches.seconds=3"), tones("other", start, "batches.seconds=3", setting)]
+    for run in runs:
+        run_stages(run, ["train"])
+    plain, other = map(weights_of, runs)
+    assert not all(torch.equal(value, other[name]) for name, value in plain.items())
+
+
+def test_frozen_parts_stay_so_when_a_training_is_resumed(tones: Callable[..., Run]) -> None:
+    run_stages(tones("before", "training.epochs=1"), ["prepare", "train"])
+    run = tones("tuned", f"init.model={tones('before').folder}", "init.freeze=[subsampling]")
+
+    def stop(epoch: int, validation: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stages(replace(run, watch=stop), ["train"])
+    run_stages(run, ["train"])
+    before, after = weights_of(tones("before")), weights_of(run)
+    moved = {name.split(".")[1] for name, value in after.items() if not torch.equal(value, before[name])}
+    assert "layers" in moved
+    assert "subsampling" not in moved
+
+
+def test_the_configuration_of_a_run_can_be_run_again(tones: Callable[..., Run]) -> None:
+    run = tones("one", "training.epochs=1", "seed=7")
+    run_stages(run, ["prepare", "train"])
+    assert load_experiment(str(run.folder / "config.yaml")) == run.experiment
+    assert (run.folder / "training.png").is_file()
+
+
+def test_the_vocabulary_is_that_of_the_training_texts(tmp_path: Path) -> None:
+    train, test = (write_tone_corpus(tmp_path / name, 8, seed=len(name), prefix=name) for name in ("train", "test"))
+    test.write_text(test.read_text(encoding="utf-8").replace('"text": "', '"text": "xylophone '), encoding="utf-8")
+    recipe = recipe_of_files(train, (test,))
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=load_experiment(recipe.config, TINY))
+    stages.prepare(run)
+    assert "x" not in stages.load_tokenizer(run).pieces

@@ -402,3 +402,18 @@ def test_rooms_are_as_long_as_the_sample_rate_makes_them() -> None:
     augmenter = Augmenter(rooms, derived_seed(updater.seed, 0, 0), 8000)
     expected = updater.objective(batch, targets, augmenter, 0).ctc.sum() / sum(map(len, batch.texts))
     assert found == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_views_learn_from_each_other_as_they_are() -> None:
+    generator = torch.Generator().manual_seed(0)
+    log_probs = torch.randn(4, 3, 5, generator=generator).log_softmax(-1).requires_grad_()
+    divergence_of_views(log_probs, torch.full((4,), 3)).backward()
+    torch.testing.assert_close(log_probs.grad, -log_probs.detach().exp().roll(2, 0))
+
+
+def test_several_lower_layers_share_the_weight_of_the_intermediate_loss() -> None:
+    def value(*layers: int) -> float:
+        loss = LossConfig.model_validate({"intermediate_ctc": {"layers": layers}})
+        return make_updater(num_layers=3, loss=loss).accumulate([make_batch()], 0).terms["intermediate_ctc"]
+
+    assert value(1, 2) == pytest.approx((value(1) + value(2)) / 2, rel=1e-5)
