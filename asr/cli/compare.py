@@ -76,6 +76,8 @@ def compare(
     """
     from asr.studies.compare import looked_up, make_plan, runs_of
 
+    if dry_run and fresh:
+        raise ConfigError("--fresh: --dry-run does nothing and throws nothing away; leave one of them out")
     request = request_of_study(recipe, make_request(words, root, config, manifest, dev, test, init, mirror))
     plan = make_plan(request, out, num_seeds=seeds, match=match)
     others = runs_of(reuse or ())

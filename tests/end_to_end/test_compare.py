@@ -177,6 +177,7 @@ def test_settings_that_suit_only_what_varies_are_taken(command: Command) -> None
     ("words", "message"),
     [
         (["encoder.num_layers=1"], "nothing varies"),
+        (["cells=gru,lstm", "--dry-run", "--fresh"], "--dry-run does nothing and throws nothing away"),
         (["cells=gru,lstn"], "unknown cell 'lstn', did you mean 'lstm'?"),
         (["seed=0,1"], "--seeds says"),
         (["cells=gru,lstm", "--match", "depth"], "expected parameters or time"),
