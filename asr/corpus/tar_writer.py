@@ -121,8 +121,11 @@ class ShardWriter:
         try:
             if kind is None:
                 self._close_shard()
-        finally:
-            self._abandon()  # what is left of a shard that could not be closed, such as on a full disk
+        except OSError:  # such as on a full disk
+            self._abandon()
+            raise
+        if kind is not None:
+            self._abandon()
 
     def write(self, packed: PackedUtterance) -> Shard | None:
         """Appends one utterance, after closing the shard when it is full; then the result is the closed one."""

@@ -141,6 +141,6 @@ def find_checkpoint(path: Path) -> Path:
             return candidate
     if path.is_dir():
         raise CheckpointError(
-            f"{path}: no model.pt, checkpoints/best.pt or checkpoints/last.pt in this folder; is it a run folder, and trained?"
+            f"{path}: no model.pt or checkpoints/best.pt in this folder; is it a run folder, and trained?"
         )
     raise CheckpointError(f"{path}: no such run folder or checkpoint")
