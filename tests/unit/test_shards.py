@@ -190,11 +190,12 @@ def test_an_interrupted_write_leaves_no_index(tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["addfile", "close"])
+def test_a_full_disk_is_one_line(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(tarfile.TarFile, "addfile", full)
+    monkeypatch.setattr(tarfile.TarFile, step, full)
     with pytest.raises(CorpusError, match="cannot write shards: No space left on device"):
         write(clips(3), tmp_path)
     assert not list(tmp_path.iterdir())
