@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -18,12 +19,13 @@ from asr.model.checkpoint import load_checkpoint
 KILLED_CLI = Path(__file__).with_name("killed_cli.py")
 
 
-def run_cli(arguments: list[str], limits: list[float]) -> list[str]:
-    command = [sys.executable, str(KILLED_CLI), json.dumps(arguments), *map(str, limits)]
+def run_cli(arguments: list[str], folder: Path, limits: list[tuple[int, float]]) -> tuple[list[str], str]:
+    """What became of each life of the command, and all that they said; see `killed_cli.py` for the limits."""
+    ends = [f"{lines},{seconds}" for lines, seconds in limits]
+    command = [sys.executable, str(KILLED_CLI), json.dumps(arguments), str(folder / "metrics.jsonl"), *ends, "-1,0"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    lines = done.stdout.splitlines()
-    return [line for line in lines if line == "killed" or line.split()[0] in {"0", "1", "2"}]
+    return [line for line in done.stdout.splitlines() if line in {"killed", "0", "1", "2"}], done.stdout
 
 
 def history(folder: Path) -> list[dict[str, object]]:
@@ -41,20 +43,19 @@ def test_killed_and_resumed_training_ends_with_identical_weights(tmp_path: Path,
     settings += ["training.moving_average=0.9", "loss.consistency={}", "augment.reverberation={}"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     common = ["--manifest", str(train), "--test", str(test), *settings]
-    (prepared,) = run_cli(["prepare", *common, "--out", str(whole)], [-1])
-    assert prepared.startswith("0 ")
+    assert run_cli(["prepare", *common, "--out", str(whole)], whole, [])[0] == ["0"]
     shutil.copytree(whole, killed)
 
-    (finished,) = run_cli(["train", *common, "--out", str(whole)], [-1])
-    status, seconds = finished.split()
-    assert status == "0"
-    # Short lives at random moments: together about as long as the whole training, so that some come in every part of it.
-    generator = random.Random(num_kills)
-    limits = [generator.uniform(0.05, 2.0 * float(seconds) / num_kills) for _ in range(num_kills)]
-    resumed = run_cli(["train", *common, "--out", str(killed), "--resume"], [*limits, -1])
+    assert run_cli(["train", *common, "--out", str(whole)], whole, [])[0] == ["0"]
+    # All over the training, each a little after a line of the history, within an update or while something is saved.
+    num_lines, generator = len(history(whole)), random.Random(num_kills)
+    limits = [(1 + kill * (num_lines - 2) // num_kills, generator.uniform(0, 0.05)) for kill in range(num_kills)]
+    lives, said = run_cli(["train", *common, "--out", str(killed), "--resume"], killed, limits)
 
-    assert resumed[:num_kills].count("killed") >= num_kills - 1, resumed
-    assert resumed[-1].startswith("0 ")
+    assert lives[-1] == "0", said
+    assert lives.count("killed") >= num_kills - 1, said
+    starts = [int(update) for update in re.findall(r", from update (\d+)", said)]
+    assert len(set(starts)) > num_kills // 2, said  # it was gone on with, from many places
     for name in ("checkpoints/last.pt", "checkpoints/best.pt", "model.pt"):
         expected, found = load_checkpoint(whole / name).model, load_checkpoint(killed / name).model
         assert expected.keys() == found.keys()

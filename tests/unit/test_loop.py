@@ -22,7 +22,7 @@ from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
 from asr.training.loop import Trainer, TrainingConfig, TrainingData
 from asr.training.moving_average import MovingAverage, average_weights
-from asr.training.optimizer import CosineConfig, LinearConfig, PlateauConfig, SgdConfig
+from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, make_optimizer
 from asr.training.run_log import RunLog, read_metrics
 from asr.training.update import Updater
 from asr.training.validation import Validation, validate
@@ -360,3 +360,27 @@ def test_what_ctc_cannot_say_takes_no_part_in_the_development_loss(tmp_path: Pat
     with_long, without = make_batch((*WORDS[:7], "abc" * 60)), make_batch().rows(0, 7)
     found, expected = (validate(recognizer, [batch]) for batch in (with_long, without))
     assert (found.tokens, found.loss) == (expected.tokens, pytest.approx(expected.loss, rel=1e-4))
+
+
+def test_what_optimiser_and_average_remember_is_gone_on_with(tmp_path: Path) -> None:
+    def trainer(name: str) -> Trainer:
+        updater = make_updater()
+        updater.optimizer = make_optimizer(AdamWConfig(), updater.objective)
+        config = TrainingConfig(epochs=1, checkpoint_every_updates=2, moving_average=0.9)
+        return make_trainer(tmp_path / name, updater=updater, config=config)
+
+    whole = trainer("whole")
+    run(whole, tmp_path / "whole")
+    checkpoint = cut_off(trainer("half"), tmp_path / "half")
+    assert checkpoint.training is not None
+    resumed = trainer("half")
+    resumed.recognizer.model.load_state_dict(checkpoint.model)
+    resumed.resume(checkpoint.training)
+    run(resumed, tmp_path / "half")
+    assert whole.average is not None
+    assert resumed.average is not None
+    for expected, found in (
+        (whole.recognizer.model.state_dict(), resumed.recognizer.model.state_dict()),
+        (whole.average.values, resumed.average.values),
+    ):
+        assert all(torch.equal(found[name], value) for name, value in expected.items())
