@@ -148,6 +148,8 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     stage, inputs, folder = table[name], stage_inputs(run, name), _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before = {} if mark is None else _in_todays_words(mark["inputs"], inputs)
+    if mark is not None and mark["done"] and run.root is None and "root" in before:
+        inputs = {**inputs, "root": before["root"]}  # once prepared, a corpus need not be there any more
     # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
     left = None if stage.redo else next((each for each in stage.outputs if _holds_files(folder / each)), None)
     if mark is None and left is not None:
@@ -185,7 +187,7 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
     if mark is None or not mark["done"]:
         raise ConfigError(f"{run.folder}: '{later}' needs the stage '{name}' first; `asr run` does both")
     before = _in_todays_words(mark["inputs"], inputs)
-    if run.root is None and "root" in before:  # once prepared, a corpus need not be there any more
+    if run.root is None and "root" in before:
         inputs["root"] = before["root"]
     if before != inputs:
         raise ConfigError(

@@ -8,13 +8,17 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 
+# What users and runs keep under such names is never what an option writes, but for --out, which may be there to do so.
+_KEPT = {".flac", ".jsonl", ".mp3", ".ogg", ".opus", ".pt", ".stm", ".tar", ".trn", ".wav", ".yaml", ".yml"}
+_OF_A_RUN = {"stages.json", "tokenizer.json"}
+
 
 def check_outputs(files: Mapping[str, Path | None], inputs: Iterable[Path] = ()) -> None:
     """Accepts files, by their options, that can be written; None is an option that was not given.
 
     Raises:
         ConfigError: a file's folder does not exist or cannot be written to, the path is a folder itself, stands twice, or
-            is one of the `inputs`, which would be lost.
+            is one of the `inputs` or of another kind, which would be lost.
     """
     read = {path.resolve() for path in inputs}
     options: dict[Path, str] = {}
@@ -26,6 +30,11 @@ def check_outputs(files: Mapping[str, Path | None], inputs: Iterable[Path] = ())
             raise ConfigError(f"{option} {path}: {other} writes that file too; name another one")
         if path.resolve() in read:
             raise ConfigError(f"{option} {path}: this file is read too, and would be overwritten; write elsewhere")
+        is_kept = path.suffix.lower() in _KEPT or path.name in _OF_A_RUN
+        if option != "--out" and is_kept and path.is_file():
+            raise ConfigError(
+                f"{option} {path}: another kind of file is there and would be overwritten; write elsewhere"
+            )
         if path.is_dir():
             raise ConfigError(f"{option} {path}: this is a folder; expected the name of a file to write")
         if path.exists() and not path.is_file() and os.access(path, os.W_OK):

@@ -288,7 +288,11 @@ def test_once_prepared_a_corpus_need_not_be_there_any_more(tmp_path: Path, done:
     run_stages(make_run(tmp_path / "run", root=tmp_path / "corpus"), ["prepare"])
     run_stages(make_run(tmp_path / "run"), ["train"])
     run_stages(make_run(tmp_path / "run", root=tmp_path / "corpus"), STAGES)
+    run_stages(make_run(tmp_path / "run"), STAGES)
     assert done == list(STAGES)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(ConfigError, match=r'root was "\S+corpus", is "\S+other"'):
+        run_stages(make_run(tmp_path / "run", root=tmp_path / "other"), STAGES)
 
 
 def test_a_training_of_which_nothing_is_known_is_not_gone_on_with(tmp_path: Path, done: list[str]) -> None:
