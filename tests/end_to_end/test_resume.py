@@ -55,7 +55,8 @@ def test_killed_and_resumed_training_ends_with_identical_weights(tmp_path: Path,
     assert lives[-1] == "0", said
     assert lives.count("killed") >= num_kills - 1, said
     starts = [int(update) for update in re.findall(r", from update (\d+)", said)]
-    assert len(set(starts)) > num_kills // 2, said  # it was gone on with, from many places
+    # It was gone on with, from many of the dozen places where something is saved.
+    assert len(set(starts)) > min(num_kills, 12) // 2, said
     for name in ("checkpoints/last.pt", "checkpoints/best.pt", "model.pt"):
         expected, found = load_checkpoint(whole / name).model, load_checkpoint(killed / name).model
         assert expected.keys() == found.keys()
