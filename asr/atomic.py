@@ -24,7 +24,10 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Write `parts` to `path`, one after another, as `write_bytes` does; an error while they are made leaves no file."""
+    """Write `parts` to `path`, one after another, as `write_bytes` does; an error while they are made leaves no file.
+
+    Behind a link, what it leads to is replaced; a pipe or a device is written to.
+    """
     if path.exists() and not path.is_file():
         # A pipe, a terminal or /dev/null: to be written to, not to be replaced.
         with path.open("wb") as file:

@@ -135,8 +135,8 @@ def is_done(run: Run, name: str) -> bool:
     mark = read_marks(_folder(run, name)).get(name)
     if mark is None or not mark["done"]:
         return False
-    inputs = stage_inputs(run, name)
-    return _in_todays_words(mark["inputs"], inputs) == inputs
+    before, inputs = _before_and_now(run, name, mark)
+    return before == inputs
 
 
 def _folder(run: Run, name: str) -> Path:
@@ -145,17 +145,15 @@ def _folder(run: Run, name: str) -> Path:
 
 def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     """Whether a stage has to be done; if so, it is marked as begun."""
-    stage, inputs, folder = table[name], stage_inputs(run, name), _folder(run, name)
+    stage, folder = table[name], _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
-    before = {} if mark is None else _in_todays_words(mark["inputs"], inputs)
-    if mark is not None and mark["done"] and run.root is None and "root" in before:
-        inputs = {**inputs, "root": before["root"]}  # once prepared, a corpus need not be there any more
+    before, inputs = _before_and_now(run, name, mark)
     # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
     left = None if stage.redo else next((each for each in stage.outputs if _holds_files(folder / each)), None)
     if mark is None and left is not None:
         raise ConfigError(
             f"{folder / left}: nothing in {STAGES_FILE} there tells what '{name}' made this from, so that nothing can be "
-            "gone on with; use another --out, or --fresh to throw this one away"
+            "gone on with; use another --out, or move it away"
         )
     if mark is not None and before != inputs:
         if not stage.redo and (mark["done"] or left is not None):
@@ -180,15 +178,23 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     return True
 
 
+def _before_and_now(run: Run, name: str, mark: dict[str, Any] | None) -> tuple[Tree, Tree]:
+    """The inputs of the stage `name` as its `mark` has them ({} without one), and as `run` has them."""
+    inputs = stage_inputs(run, name)
+    if mark is None:
+        return {}, inputs
+    before = _in_todays_words(mark["inputs"], inputs)
+    if mark["done"] and run.root is None and "root" in before:
+        inputs["root"] = before["root"]  # once prepared, a corpus need not be there any more
+    return before, inputs
+
+
 def _check_is_done(run: Run, name: str, later: str) -> None:
     """Complains if what the stage `later` of `run` sets out from, the result of `name`, is not there or is another's."""
-    folder, inputs = _folder(run, name), stage_inputs(run, name)
-    mark = read_marks(folder).get(name)
+    mark = read_marks(_folder(run, name)).get(name)
     if mark is None or not mark["done"]:
         raise ConfigError(f"{run.folder}: '{later}' needs the stage '{name}' first; `asr run` does both")
-    before = _in_todays_words(mark["inputs"], inputs)
-    if run.root is None and "root" in before:
-        inputs["root"] = before["root"]
+    before, inputs = _before_and_now(run, name, mark)
     if before != inputs:
         raise ConfigError(
             f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "

@@ -119,10 +119,11 @@ def _numbers(option: str, text: str | None, most: int, what: str) -> list[int]:
         first, dash, last = part.partition("-")
         if not first.strip().isdecimal() or (dash and not last.strip().isdecimal()):
             raise ConfigError(f"{option} {text}: expected numbers such as 1,3 or 1-2, found '{part}'")
-        # One beyond the last tells that there are some, however many.
-        numbers |= set(range(int(first), min(int(last or first), most + 1, int(first) + most + 1) + 1))
-    if wrong := sorted(number for number in numbers if not 1 <= number <= most):
-        raise ConfigError(f"{option} {text}: there is no {what} {wrong[0]}; they go from 1 to {most}")
+        ends = int(first), int(last or first)
+        # Looked at before what lies between them, which may be any number of numbers.
+        if wrong := [number for number in ends if not 1 <= number <= most]:
+            raise ConfigError(f"{option} {text}: there is no {what} {wrong[0]}; they go from 1 to {most}")
+        numbers.update(range(ends[0], ends[1] + 1))
     if not numbers:
         raise ConfigError(f"{option} {text}: names no {what}")
     return sorted(numbers)

@@ -33,7 +33,7 @@ class Apart:
     ) -> Iterator[Utterance]:
         """`utterances` of `part` of `corpus`.
 
-        Ids say nothing of those `of_user`, the user's own files: his lists may give one sound two names, and two sounds the
+        Ids say nothing of those `of_user`, the user's own files: lists may give one sound two names, and two sounds the
         same. Copying is how many split a folder, so that files may be compared `by_contents` too.
 
         Raises:
@@ -42,8 +42,7 @@ class Apart:
         for utterance in utterances:
             for key in self._keys(utterance, corpus, of_user, by_contents):
                 if not is_train and key in self._learnt:
-                    is_by_file = isinstance(utterance.audio, Path) and key[0] in ("", "contents")
-                    file = f" ({utterance.audio!s})" if is_by_file else ""
+                    file = f" ({utterance.audio})" if isinstance(utterance.audio, Path) else ""
                     raise CorpusError(
                         f"utterance '{utterance.id}'{file} is in '{part}' and in '{self._learnt[key]}': a model must not be "
                         "measured on what it learnt from"
@@ -53,12 +52,12 @@ class Apart:
             yield utterance
 
     def _keys(self, utterance: Utterance, corpus: str, of_user: bool, by_contents: bool) -> Iterator[tuple[str, str]]:
-        is_file = isinstance(utterance.audio, Path)
+        file = utterance.audio if isinstance(utterance.audio, Path) else None
         if self._by_text:
             yield utterance.id, utterance.text
-        elif not (is_file and of_user):
+        elif file is None or not of_user:
             yield corpus, utterance.id
-        if isinstance(utterance.audio, Path):
-            yield "", str(utterance.audio.resolve())
-            if by_contents and utterance.audio.is_file():
-                yield "contents", hashlib.blake2b(utterance.audio.read_bytes(), digest_size=16).hexdigest()
+        if file is not None:
+            yield "", str(file.resolve())
+            if by_contents and file.is_file():
+                yield "contents", hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()

@@ -118,14 +118,14 @@ class ShardWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self._abandon()
+            return
         try:
-            if kind is None:
-                self._close_shard()
+            self._close_shard()
         except OSError:  # such as on a full disk
             self._abandon()
             raise
-        if kind is not None:
-            self._abandon()
 
     def write(self, packed: PackedUtterance) -> Shard | None:
         """Appends one utterance, after closing the shard when it is full; then the result is the closed one."""

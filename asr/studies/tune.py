@@ -86,6 +86,8 @@ class Search:
         if space.kind not in ("uniform", "log"):
             return
         low, high = map(float, space.values)
+        if not (low.is_integer() and high.is_integer()):
+            return
         # Of no whole number of steps between them.
         values = {**first, space.key: f"{low + (high - low) / math.pi:.12g}"}
         try:

@@ -80,7 +80,9 @@ def main() -> None:
     options = parser.parse_args()
     for source in options.sources:
         # In LibriSpeech's folders PART/SPEAKER/CHAPTER, wherever among these `source` is.
-        parts = [source.resolve(), *(transcript.resolve().parents[2] for transcript in source.rglob("*.trans.txt"))]
+        parts = [source.resolve()]
+        for transcript in source.rglob("*.trans.txt"):
+            parts += transcript.resolve().parents[2:3]
         if wrong := next((part for part in parts if part.name.startswith(NOT_FOR_TRAINING)), None):
             sys.exit(f"error: {wrong}: expected a training part, found one to measure on; nothing was written")
         if not source.exists():

@@ -158,6 +158,7 @@ def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Pat
     ("arguments", "message"),
     [
         ("gates --layers 1,3", "--layers 1,3: there is no layer 3; they go from 1 to 2"),
+        ("gates --layers 1-9999999999", "--layers 1-9999999999: there is no layer 9999999999; they go from 1 to 2"),
         ("gates --layers one", "--layers one: expected numbers such as 1,3 or 1-2, found 'one'"),
         ("gates --layers 2-1", "--layers 2-1: names no layer"),
         ("gradients --text $ --token 2", "--token 2: there is no token 2; they go from 1 to 1"),

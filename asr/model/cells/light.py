@@ -9,11 +9,6 @@ from torch import Tensor, nn
 
 from asr.model.cells.recurrent import Product, RecurrentCell, States
 from asr.model.light_recurrence import light_gru, takes
-from asr.model.norm import normalize
-
-# What stands in the place of W x behind an utterance's end: candidate and gate are 0 there, and so is the state. Else it
-# could go on growing until no gradient of the batch is finite.
-_BEHIND_THE_END = -1e4
 
 
 class LightGRU(RecurrentCell):
@@ -42,17 +37,14 @@ class LightGRU(RecurrentCell):
     products = (2,)
     has_bias = False
     keep_gate = (1, 1)
+    # Candidate and gate are 0 there, and so is the state: else it could go on growing until no gradient is finite.
+    padding = -1e4
     product_eps: ClassVar[float] = 0.0  # of the normalisation of U h, where there is one
     takes_layer_norm = False
 
     def make_input_norm(self, layer_norm: bool) -> nn.Module:
         """Batch normalisation."""
         return nn.BatchNorm1d(self.gates * self.hidden_size)
-
-    def project(self, frames: Tensor, mask: Tensor | None) -> Tensor:
-        """The input product (S, B, gates * H) of all `frames` (S, B, I) at once, which empties the state in padding."""
-        projected = nn.functional.linear(frames, self.weight_ih_l0)
-        return normalize(self.norm_ih, projected, mask, padding=_BEHIND_THE_END)
 
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32

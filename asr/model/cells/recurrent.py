@@ -35,6 +35,7 @@ class RecurrentCell(nn.Module):
         keep_gate: the block of the gate that decides how much of the state is kept, and whether a bias above 0 keeps more
             of it (1) or less (-1); None without such a gate.
         takes_layer_norm: whether `layer_norm` may be asked for.
+        padding: what a batch norm puts in the place of the input product behind an utterance's end.
     """
 
     gates: ClassVar[int]
@@ -43,6 +44,7 @@ class RecurrentCell(nn.Module):
     has_bias: ClassVar[bool] = True
     keep_gate: ClassVar[tuple[int, int] | None] = None
     takes_layer_norm: ClassVar[bool] = True
+    padding: ClassVar[float] = 0.0
 
     def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
         """Weights drawn as torch draws them, uniformly within 1 / sqrt(H).
@@ -100,7 +102,7 @@ class RecurrentCell(nn.Module):
     def project(self, frames: Tensor, mask: Tensor | None) -> Tensor:
         """The input product (S, B, gates * H) of all `frames` (S, B, I) at once."""
         projected = nn.functional.linear(frames, self.weight_ih_l0, self.bias_ih_l0)
-        return normalize(self.norm_ih, projected, mask)
+        return normalize(self.norm_ih, projected, mask, padding=self.padding)
 
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
