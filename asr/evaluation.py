@@ -180,9 +180,9 @@ def evaluate_subsets(
         ConfigError: the models do not fit together, or one of `decoders` needs an attention decoder that is not there.
         CorpusError: a subset cannot be read, or is empty; or two have one name.
     """
-    names = [subset.name for subset in subsets]
-    if len(set(names)) < len(names):
-        raise CorpusError(f"subsets need different names, found {', '.join(names)}: rename a file or folder")
+    if len({hypotheses_file(subset.name, "") for subset in subsets}) < len(subsets):
+        names = ", ".join(subset.name for subset in subsets)
+        raise CorpusError(f"subsets need different names, found {names}: rename a file or folder")
     ensemble = Ensemble.load([model, *others])
     acoustic, *other_models = ensemble.models
     at_device = select_device(device)

@@ -20,7 +20,7 @@ from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError, TextError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
-from asr.experiment import Experiment, Run
+from asr.experiment import Experiment, Run, folder_name
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device, select_dtype
@@ -60,11 +60,7 @@ def prepare(run: Run) -> None:
             stands in a training part and in another.
     """
     train_places = {run.shards(part) for part in run.train_parts}
-    # A part may be both the one to choose by and one to measure on, so each comes once, those to learn from first.
-    parts = list({run.shards(part): part for part in (*run.train_parts, run.dev_part, *run.test_parts)}.values())
-    names = [part.name for part in parts]
-    if len(set(names)) < len(names):
-        raise CorpusError(f"parts need different names, found {', '.join(names)}: rename a folder of shards")
+    parts = _all_parts(run)
     recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
     # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
     recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
@@ -120,6 +116,19 @@ def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Ut
     with progress_bar(f"reading {part.name}", index.num_utterances) as advance:
         for _ in utterances:
             advance(1)
+
+
+def _all_parts(run: Run) -> list[Part]:
+    """The parts of `run`, each once, though it may be both the one to choose by and one to measure on.
+
+    Those to learn from come first.
+    """
+    roles = (*run.train_parts, run.dev_part, *run.test_parts)
+    parts = list({(run.shards(part), part.name): part for part in roles}.values())
+    if len({folder_name(part) for part in parts}) < len(parts):
+        names = ", ".join(part.name for part in parts)
+        raise CorpusError(f"parts need different names, found {names}: rename a folder of shards")
+    return parts
 
 
 def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> ShardIndex:

@@ -94,12 +94,19 @@ def saliency(
 
 
 def _subject(audio: Path, model: Path, text: str | None, out: Path | None) -> Subject:
-    """What is looked at; where nothing could be written to `out`, that is told beforehand."""
+    """What is looked at; where nothing could be written to the folder, that is told beforehand."""
     from asr.inspection import subject_of
     from asr.recognizer import Recognizer
 
-    check_folder("--out", out)
+    check_folder("--out", _folder(audio, model, out))
     return subject_of(Recognizer.load(model, device="cpu"), audio, text)
+
+
+def _folder(audio: Path, model: Path, out: Path | None) -> Path:
+    from asr.model.checkpoint import find_checkpoint
+
+    file = find_checkpoint(model)
+    return out or (model if model.is_dir() else file.parent) / "inspect" / audio.stem
 
 
 def _layers(text: str | None, subject: Subject) -> list[int]:
@@ -136,9 +143,7 @@ def _write(audio: Path, model: Path, out: Path | None, subject: Subject, finding
     from asr.model.checkpoint import find_checkpoint
     from asr.terminal import get_console
 
-    file = find_checkpoint(model)
-    folder = out or (model if model.is_dir() else file.parent) / "inspect" / audio.stem
-    page = write_finding(folder, subject, str(file), finding)
+    page = write_finding(_folder(audio, model, out), subject, str(find_checkpoint(model)), finding)
     table = Table(*finding.columns, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

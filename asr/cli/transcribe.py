@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from asr.cli.decoder_option import Width, Words, parse_decoder
 from asr.cli.model_option import ModelsOrDefault
+
+if TYPE_CHECKING:
+    from asr.recognizer import Recognizer
 
 _DEFAULT_MODEL = ("data", "models", "english_small")
 _ABOUT_DEFAULT_MODEL = "no --model: the small English model, which hears many words wrong; data/models has its card"
@@ -45,7 +48,7 @@ def transcribe(
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     """
     from asr.corpus.utterance import sound_files
-    from asr.errors import AudioError, ConfigError, did_you_mean
+    from asr.errors import ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
     from asr.resources import resource
 
@@ -61,11 +64,25 @@ def transcribe(
         model = [resource(*_DEFAULT_MODEL, "model.pt")]
         print(_ABOUT_DEFAULT_MODEL, file=sys.stderr)
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
+    _print_all(files, recognizer, format)
+
+
+def _print_all(files: list[Path], recognizer: Recognizer, format: str) -> None:
+    """Prints what is said in each file as soon as it is known.
+
+    Raises:
+        AudioError: some cannot be read, which is told when all are done; each of several is named at its place.
+    """
+    from asr.errors import AudioError
+    from asr.recognizer import FORMATS
+
     failures = 0
     for path in files:
         try:
             recognized = recognizer.transcribe(path)
         except AudioError as error:
+            if len(files) == 1:
+                raise
             failures += 1
             print(f"error: {error}", file=sys.stderr)
         else:

@@ -201,3 +201,14 @@ def test_each_layer_of_a_pyramid_has_frames_of_its_own(cli: Run, audio: Path, tm
             num_frames[layer["layer"]] = len(layer["token_by_frame"])
     assert num_frames[1] == pytest.approx(2 * num_frames[2], abs=1)
     assert num_frames[2] == pytest.approx(record["seconds"] / record["frame_seconds"], abs=0.01)
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_the_work(
+    cli: Run, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.inspection.subject_of", lambda *_: pytest.fail("works"))
+    model = write_model(tmp_path / "model")
+    (model / "inspect").write_text("")
+    code, _, errors = cli("inspect", "gates", audio, "--model", model)
+    assert code == 2
+    assert f"'{model / 'inspect'}' is a file; expected a folder" in errors

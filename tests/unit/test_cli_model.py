@@ -19,6 +19,7 @@ from asr.corpus.batches import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_manifest
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig
+from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
@@ -130,6 +131,13 @@ def test_a_subset_is_read_and_encoded_once_for_all_decoders(
         assert found.result.decoder == decoder.kind
         assert found.result.rtf > 0
         assert (found.system is not None) == for_report
+
+
+def test_two_subsets_whose_files_would_have_one_name_are_refused(model: Path, tmp_path: Path) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    subsets = [Subset.of_utterances(name, lambda: read_manifest(corpus)) for name in ("tones:test", "tones-test")]
+    with pytest.raises(CorpusError, match="different names, found tones:test, tones-test"):
+        evaluate_subsets(model, subsets, [GreedyDecoderConfig()])
 
 
 def test_two_subsets_of_one_name_are_refused(
@@ -307,6 +315,7 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
     for options, complaint in (
         ((folder, "--format", "srt"), "found 3; call once"),
         ((folder / "notes",), "no sound file"),
+        ((folder / "notes.wav",), "notes.wav: missing"),
     ):
         monkeypatch.setattr(sys, "argv", ["asr", "transcribe", *map(str, options), "--model", str(model)])
         with pytest.raises(SystemExit, match="2"):

@@ -108,3 +108,14 @@ def test_the_folder_above_is_called_by_its_name(tmp_path: Path, monkeypatch: pyt
     recipe = recipe_of_files(Path(".."), (Path(".."),))
     assert (recipe.name, recipe.splits.test) == ("recordings", ("recordings",))
     assert title(Path("..")) == "recordings"
+
+
+def test_parts_whose_shards_would_lie_in_one_folder_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("asr.recipe.obtain", lambda *arguments, **options: pytest.fail("downloads"))
+    train, test = (write_tone_corpus(tmp_path / name, 2, seed=1) for name in ("train", "fsdd-test"))
+    experiment = load_experiment(None, ["splits.test=[fsdd-test, fsdd:test]"])
+    run = Run(folder=tmp_path / "run", recipe=recipe_of_files(train, (test,)), root=None, experiment=experiment)
+    with pytest.raises(CorpusError, match="parts need different names, found train, dev, fsdd-test, fsdd:test"):
+        prepare(run)
