@@ -32,24 +32,43 @@ _LOG = logging.getLogger(__name__)
 class WordTree(NamedTuple):
     """Where each character leads, what that is worth, and what characters tokens are made of.
 
+    Of the characters only those are kept that some word goes on with: where a language has thousands of them, a table of
+    places by characters would take gigabytes.
+
     Attributes:
-        follow: the place (P, C) behind each place and character, NONE where no word goes on so; empty if all may be written.
+        first: row in `branches` with the first of each place, and behind all rows (P + 1,); empty if all may be written.
+        branches: character, and the place behind it (B, 2); those of a place in order of their characters.
         worth: weighted log-probabilities (P, 2) of the most probable word through each place, and of the word that ends
             there, -inf if none does; 0 at the root.
         spelling: the characters (V, L) of each token, then NONE.
     """
 
-    follow: Integers
+    first: Integers
+    branches: Integers
     worth: Floats
     spelling: Integers
 
 
-ANYTHING = WordTree(np.zeros((0, 0), np.int32), np.zeros((1, 2)), np.zeros((0, 0), np.int32))
+ANYTHING = WordTree(np.zeros(0, np.int32), np.zeros((0, 2), np.int32), np.zeros((1, 2)), np.zeros((0, 0), np.int32))
 
 
 # What compiled code knows a `WordTree` as.
-Words = tuple[Integers, Floats, Integers]
-WORDS_TYPE = "Tuple((int32[:, ::1], float64[:, ::1], int32[:, ::1]))"
+Words = tuple[Integers, Integers, Floats, Integers]
+WORDS_TYPE = "Tuple((int32[::1], int32[:, ::1], float64[:, ::1], int32[:, ::1]))"
+
+
+@compiled("int64(int32[::1], int32[:, ::1], int64, int64)")
+def _behind(first: Integers, branches: Integers, place: int, character: int) -> int:
+    """The place behind `place` and `character`, NONE where no word goes on so."""
+    low, end = first[place], first[place + 1]
+    high = end
+    while low < high:
+        middle = (low + high) // 2
+        if branches[middle, 0] < character:
+            low = middle + 1
+        else:
+            high = middle
+    return int(branches[low, 1]) if low < end and branches[low, 0] == character else NONE
 
 
 @compiled(f"Tuple((int64, float64))({WORDS_TYPE}, int64, int64)")
@@ -58,12 +77,12 @@ def walk(words: Words, place: int, token: int) -> tuple[int, float]:
 
     Where all may be written there are no places: a search that asks nevertheless takes nearly twice the time.
     """
-    follow, worth, spelling = words
+    first, branches, worth, spelling = words
     gain = 0.0
     for character in spelling[token]:
         if character == NONE:
             break
-        after = follow[place, character]
+        after = _behind(first, branches, place, character)
         if after == NONE:
             return NONE, gain
         # To the root means that the word is over, and what it could have become is not worth anything any more.
@@ -122,21 +141,23 @@ def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) ->
         if not known:
             raise ConfigError(f"no words are left but {complaint}")
         _LOG.warning("left out: %s", complaint)
-    table, worth = [[NONE] * len(numbers)], [[0.0, 0.0]]
-    table[ROOT][numbers[" "]] = ROOT
+    # A space before a word is one too many, and changes nothing.
+    behind, worth = [{numbers[" "]: ROOT}], [[0.0, 0.0]]
     total = sum(known.values())
     for word, count in known.items():
         place, value = ROOT, weight * math.log(count / total)
         for character in word:
-            if table[place][numbers[character]] == NONE:
-                table[place][numbers[character]] = len(table)
-                table.append([NONE] * len(numbers))
+            if numbers[character] not in behind[place]:
+                behind[place][numbers[character]] = len(behind)
+                behind.append({})
                 worth.append([-math.inf, -math.inf])
-            place = table[place][numbers[character]]
+            place = behind[place][numbers[character]]
             worth[place][AHEAD] = max(worth[place][AHEAD], value)
         worth[place][ENDED] = value
-        table[place][numbers[" "]] = ROOT
+        behind[place][numbers[" "]] = ROOT
     spelling = np.full((len(pieces), max(map(len, pieces[1:]))), NONE, np.int32)
     for row, piece in zip(spelling[1:], pieces[1:], strict=True):
         row[: len(piece)] = [numbers[character] for character in piece]
-    return WordTree(np.array(table, np.int32), np.array(worth), spelling)
+    first = np.cumsum([0, *map(len, behind)], dtype=np.int32)
+    branches = np.array([branch for place in behind for branch in sorted(place.items())], np.int32)
+    return WordTree(first, branches, np.array(worth), spelling)

@@ -15,7 +15,7 @@ from torch import Tensor
 from asr.decoding import BeamDecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
 from asr.decoding.word_tree import count_words, word_tree
 from asr.errors import ConfigError
-from asr.text import BpeTokenizerConfig, Tokenizer, train_tokenizer
+from asr.text import BpeTokenizerConfig, CharacterTokenizerConfig, Tokenizer, train_tokenizer
 
 
 def decode(log_probs: Tensor, config: BeamDecoderConfig, tokenizer: Tokenizer | None = None) -> list[Hypothesis]:
@@ -91,6 +91,14 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     assert count_words(in_file(tmp_path, "\ufeffBad\ncab\n"), tokenizer) == {"bad": 1, "cab": 1}
     assert count_words(in_file(tmp_path, "a bad cab, a cab"), tokenizer) == {"a": 2, "bad": 1, "cab": 2}
     assert count_words(in_file(tmp_path, "cab\t12\nbad\t3\ndab\t0\n"), tokenizer) == {"cab": 12, "bad": 3}
+
+
+def test_a_language_with_thousands_of_characters_takes_no_more_room_than_its_words() -> None:
+    characters = [chr(0x4E00 + number) for number in range(3000)]
+    tokenizer = train_tokenizer(characters, CharacterTokenizerConfig())
+    words = {first + second: 1 for first, second in zip(characters, reversed(characters), strict=True)}
+    tree = word_tree(words, tokenizer, 1.0)
+    assert sum(array.nbytes for array in tree) < 100 * sum(map(len, words))
 
 
 def test_words_that_cannot_be_written_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
