@@ -182,9 +182,12 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
     # that as an override must agree with it, as `pretrained` sees to.
     init = validated(InitConfig, merged(tree, changes)["init"], where="init")
     tree = merged(tree, settings_of_model(init))
-    if path is not None:
-        validated(Experiment, tree, where=str(path))
-    return validated(Experiment, merged(tree, changes), where="configuration")
+    try:
+        return validated(Experiment, merged(tree, changes), where="configuration")
+    except ConfigError:
+        if path is not None:
+            validated(Experiment, tree, where=str(path))  # a mistake that stands in the file is named as the file's
+        raise
 
 
 def folder_name(part: Part) -> str:

@@ -110,6 +110,18 @@ def test_the_model_brings_its_features_and_encoder(trained: Path) -> None:
         load_experiment(None, [*common, "init.freeze=[layer3]"])
 
 
+def test_a_file_is_read_as_the_overrides_leave_it(trained: Path, tmp_path: Path) -> None:
+    """The model has fewer features than the file's masks are wide, by default too."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("augment: {spec_augment: {frequency_width: 20}}", encoding="utf-8")
+    start = f"init.model={trained}"
+    assert (
+        load_experiment(str(file), [start, "augment.spec_augment.frequency_width=2"]).augment.spec_augment is not None
+    )
+    with pytest.raises(ConfigError, match=rf"^{file}: .*frequency_width=20 may hide all"):
+        load_experiment(str(file), [start])
+
+
 def test_a_missing_model_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="nowhere"):
         start(tmp_path / "nowhere")
