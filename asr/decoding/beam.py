@@ -41,11 +41,22 @@ class BeamDecoderConfig(Section):
 
 
 class LexiconDecoderConfig(BeamDecoderConfig):
-    """Prefix beam search that writes nothing but given words, the more probably the more often they are given."""
+    """Prefix beam search that writes nothing but given words, the more probably the more often they are given.
+
+    What the network knows of how frequent tokens are, it has from its own training texts, and the words say it once more;
+    so it is partly divided out. Source: Kanda, Lu and Kawai 2016, "Maximum a posteriori Based Decoding for CTC Acoustic
+    Models", with the tokens' frequencies in the words for those in training.
+    """
 
     kind: Literal["lexicon"] = "lexicon"  # type: ignore[assignment]
     words: Path = Field(description="file of the words: a list, any text that has them, or WORD<TAB>NUMBER")
     weight: float = Field(default=0.4, ge=0, description="of the words' log-probabilities beside the frames'; 0: none")
+    prior_weight: float = Field(
+        default=0.4,
+        ge=0,
+        le=1,
+        description="of the tokens' log-probabilities in the words, taken off the frames'; 0: none",
+    )
     width: int = Field(default=64, ge=1, le=4096, description="prefixes kept after each frame")
 
 
@@ -66,14 +77,21 @@ class BeamDecoder:
         self._alignment = alignment
         self._ended = word_tree.ENDED
         self._words = word_tree.ANYTHING
+        self._priors: Tensor | None = None
         if isinstance(config, LexiconDecoderConfig):
             counts = word_tree.count_words(config.words, tokenizer)
             self._words = word_tree.word_tree(counts, tokenizer, config.weight)
+            self._priors = torch.from_numpy(config.prior_weight * word_tree.log_priors(counts, tokenizer)).float()
 
     def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """The readings of each utterance, as `Decoder.decode` says; as many at a time as torch has threads."""
         refuse_nan(log_probs, num_frames.to(log_probs.device))
-        batch = log_probs.detach().to("cpu", torch.float32).contiguous().numpy()
+        log_probs = log_probs.detach().to("cpu", torch.float32)
+        if self._priors is not None:
+            log_probs = log_probs - self._priors
+            # Probabilities again, which changes no order; a frame in which everything is impossible stays one.
+            log_probs = log_probs - log_probs.logsumexp(-1, keepdim=True).clamp(min=torch.finfo(torch.float32).min)
+        batch = log_probs.contiguous().numpy()
         utterances = [batch[row, :length] for row, length in enumerate(num_frames.tolist())]
         num_threads = min(torch.get_num_threads(), len(utterances))
         if num_threads < 2:

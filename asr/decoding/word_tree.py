@@ -96,10 +96,10 @@ def walk(words: Words, place: int, token: int) -> tuple[int, float]:
 def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
     """How often each word stands in the text file `path`, as `tokenizer` normalises them.
 
-    A line of the form WORD<TAB>NUMBER stands for so many.
+    A line of the form WORD<TAB>NUMBER stands for so many. Words that the tokenizer cannot spell are told and left out.
 
     Raises:
-        ConfigError: the file cannot be read, or has no words.
+        ConfigError: the file cannot be read, or has no words that can be spelt.
     """
     counts: Counter[str] = Counter()
     try:
@@ -118,33 +118,30 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
         raise ConfigError(
             f"{path}: no words; expected a list of them, any text that has them, or lines of WORD<TAB>NUMBER"
         )
-    return counts
+    characters = set().union(*_spelt(tokenizer))
+    strange = [word for word in counts if not characters.issuperset(word)]
+    if strange:
+        named = ", ".join(f"'{word}'" for word in strange[:_NAMED_AT_MOST])
+        complaint = (
+            f"words with characters that the model cannot write, {len(strange)} of {len(counts)}, such as {named}"
+        )
+        if len(strange) == len(counts):
+            raise ConfigError(f"{path}: no words are left but {complaint}")
+        _LOG.warning("%s: left out: %s", path, complaint)
+    return Counter({word: count for word, count in counts.items() if characters.issuperset(word)})
 
 
 def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) -> WordTree:
     """The tree of the words of `counts`, in the normal form of `tokenizer`, each as probable as it is frequent.
 
-    Logarithms count `weight`. Words that the tokenizer cannot spell are told and left out.
-
-    Raises:
-        ConfigError: it can spell none of them.
+    Logarithms count `weight`.
     """
-    pieces = [piece.replace(SPACE_MARK, " ") for piece in tokenizer.pieces]
-    numbers = {character: number for number, character in enumerate(sorted({" "}.union(*pieces[1:])))}
-    known = {word: count for word, count in counts.items() if numbers.keys() >= set(word)}
-    if len(known) < len(counts):
-        strange = [word for word in counts if word not in known]
-        named = ", ".join(f"'{word}'" for word in strange[:_NAMED_AT_MOST])
-        complaint = (
-            f"words with characters that the model cannot write, {len(strange)} of {len(counts)}, such as {named}"
-        )
-        if not known:
-            raise ConfigError(f"no words are left but {complaint}")
-        _LOG.warning("left out: %s", complaint)
+    pieces = _spelt(tokenizer)
+    numbers = {character: number for number, character in enumerate(sorted({" "}.union(*pieces)))}
     # A space before a word is one too many, and changes nothing.
     behind, worth = [{numbers[" "]: ROOT}], [[0.0, 0.0]]
-    total = sum(known.values())
-    for word, count in known.items():
+    total = sum(counts.values())
+    for word, count in counts.items():
         place, value = ROOT, weight * math.log(count / total)
         for character in word:
             if numbers[character] not in behind[place]:
@@ -155,9 +152,31 @@ def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) ->
             worth[place][AHEAD] = max(worth[place][AHEAD], value)
         worth[place][ENDED] = value
         behind[place][numbers[" "]] = ROOT
-    spelling = np.full((len(pieces), max(map(len, pieces[1:]))), NONE, np.int32)
-    for row, piece in zip(spelling[1:], pieces[1:], strict=True):
-        row[: len(piece)] = [numbers[character] for character in piece]
     first = np.cumsum([0, *map(len, behind)], dtype=np.int32)
     branches = np.array([branch for place in behind for branch in sorted(place.items())], np.int32)
+    spelling = np.full((1 + len(pieces), max(map(len, pieces))), NONE, np.int32)
+    for row, piece in zip(spelling[1:], pieces, strict=True):
+        row[: len(piece)] = [numbers[character] for character in piece]
     return WordTree(first, branches, np.array(worth), spelling)
+
+
+def log_priors(counts: Mapping[str, int], tokenizer: Tokenizer) -> Floats:
+    """Log-probability (V,) of each token in running text of the words of `counts`; 0 for the blank, which no text has.
+
+    Tokens that no word is spelt with are as improbable as the rarest one of the others.
+    """
+    numbers = np.zeros(tokenizer.size)
+    for word, count in counts.items():
+        # What a word adds behind another one: its space, too.
+        for token, times in (Counter(tokenizer.encode(f"{word} {word}")) - Counter(tokenizer.encode(word))).items():
+            numbers[token] += times * count
+    total = numbers.sum()
+    numbers[numbers == 0] = numbers[numbers > 0].min()
+    numbers[0] = total
+    priors: Floats = np.log(numbers / total)
+    return priors
+
+
+def _spelt(tokenizer: Tokenizer) -> list[str]:
+    """What each token but the blank is in a text."""
+    return [piece.replace(SPACE_MARK, " ") for piece in tokenizer.pieces[1:]]

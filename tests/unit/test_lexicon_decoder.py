@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from spellers import grid, grid_of, letters
 from torch import Tensor
 
 from asr.decoding import BeamDecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
-from asr.decoding.word_tree import count_words, word_tree
+from asr.decoding.word_tree import count_words, log_priors, word_tree
 from asr.errors import ConfigError
 from asr.text import BpeTokenizerConfig, CharacterTokenizerConfig, Tokenizer, train_tokenizer
 
@@ -38,23 +39,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     num_frames=st.integers(1, 6),
     words=st.dictionaries(st.text("ab", min_size=1, max_size=3), st.integers(1, 5), min_size=1, max_size=4),
     weight=st.sampled_from([0.0, 0.5, 2.0]),
+    prior_weight=st.sampled_from([0.0, 0.4, 1.0]),
     seed=st.integers(0, 10**6),
     sharpness=st.sampled_from([0.3, 1.0, 3.0]),
 )
 def test_it_is_the_search_for_everything_with_other_texts_left_out(
-    folder: Path, num_frames: int, words: dict[str, int], weight: float, seed: int, sharpness: float
+    folder: Path,
+    num_frames: int,
+    words: dict[str, int],
+    weight: float,
+    prior_weight: float,
+    seed: int,
+    sharpness: float,
 ) -> None:
     """A beam as wide as there are prefixes finds all texts; those of listed words are weighted here by the definition."""
     log_probs = grid(num_frames, 4, seed=seed, sharpness=sharpness)
     path = in_file(folder, "".join(f"{word}\t{count}\n" for word, count in words.items()))
-    found = decode(log_probs, LexiconDecoderConfig(words=path, weight=weight, width=4096, num_best=4096))
+    config = LexiconDecoderConfig(words=path, weight=weight, prior_weight=prior_weight, width=4096, num_best=4096)
+    found = decode(log_probs, config)
     total = sum(words.values())
+    running = "".join(f" {word}" * count for word, count in words.items())
+    seen = [running.count(letter) for letter in " ab"]
+    priors = [1.0, *((count or min(filter(None, seen))) / len(running) for count in seen)]
+    others = (log_probs - prior_weight * torch.tensor(priors).log()).log_softmax(-1)
     expected: dict[str, float] = {}
-    for reading in decode(log_probs, BeamDecoderConfig(width=4096, num_best=4096)):
+    for reading in decode(others, BeamDecoderConfig(width=4096, num_best=4096)):
         if all(word in words for word in reading.text.split()):
             logs = [math.log(words[word] / total) for word in reading.text.split()]
             expected[reading.text] = reading.score + weight * sum(logs)
-    assert {reading.text: reading.score for reading in found} == pytest.approx(expected, abs=1e-9)
+    assert {reading.text: reading.score for reading in found} == pytest.approx(expected, abs=1e-5)
     scores = [reading.score for reading in found]
     assert scores == sorted(scores, reverse=True)
 
@@ -86,6 +99,13 @@ def test_words_may_be_spelt_in_any_pieces(tmp_path: Path) -> None:
         assert set(best.text.split()) <= {"the", "cat", "mat"}
 
 
+def test_priors_are_the_frequencies_of_tokens_in_running_text() -> None:
+    tokenizer = train_tokenizer(["the cat sat on the mat"] * 3, BpeTokenizerConfig(size=20))
+    counts = Counter(tokenizer.encode("the the the cat mat"))
+    expected = [math.log((counts[token] or 1) / counts.total()) for token in range(1, tokenizer.size)]
+    assert log_priors({"the": 3, "cat": 1, "mat": 1}, tokenizer).tolist() == pytest.approx([0.0, *expected])
+
+
 def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     tokenizer = letters(27)
     assert count_words(in_file(tmp_path, "\ufeffBad\ncab\n"), tokenizer) == {"bad": 1, "cab": 1}
@@ -102,11 +122,16 @@ def test_a_language_with_thousands_of_characters_takes_no_more_room_than_its_wor
 
 
 def test_words_that_cannot_be_written_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    word_tree({"cab": 1, "zebra": 2}, letters(5), 1.0)
-    assert "left out: words with characters that the model cannot write, 1 of 2, such as 'zebra'" in caplog.text
-    with pytest.raises(ConfigError, match="no words are left but words with characters"):
-        word_tree({"zebra": 2}, letters(5), 1.0)
-    for text, complaint in (("\n \n", "no words"), (None, "cannot read the words")):
+    path = in_file(tmp_path, "cab\nzebra\n")
+    assert count_words(path, letters(5)) == {"cab": 1}
+    assert (
+        f"{path}: left out: words with characters that the model cannot write, 1 of 2, such as 'zebra'" in caplog.text
+    )
+    for text, complaint in (
+        ("\n \n", "no words"),
+        ("zebra", "no words are left but words with characters"),
+        (None, "cannot read the words"),
+    ):
         path = tmp_path / "nothing" if text is None else in_file(tmp_path, text)
         with pytest.raises(ConfigError, match=complaint):
             build_decoder(LexiconDecoderConfig(words=path), letters(5))
