@@ -57,7 +57,7 @@ class LexiconDecoderConfig(BeamDecoderConfig):
         le=1,
         description="of the tokens' log-probabilities in the words, taken off the frames'; 0: none",
     )
-    width: int = Field(default=64, ge=1, le=4096, description="prefixes kept after each frame")
+    width: int = Field(default=128, ge=1, le=4096, description="prefixes kept after each frame")
 
 
 class BeamDecoder:
