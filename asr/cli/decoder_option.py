@@ -24,7 +24,9 @@ Decoders = Annotated[
 ]
 Width = Annotated[
     int | None,
-    typer.Option(min=1, max=4096, help="Beams that are kept by searches; greedy is none. Default: 16, for lexicon 128."),
+    typer.Option(
+        min=1, max=4096, help="Beams that are kept by searches; greedy is none. Default: 16, for lexicon 128."
+    ),
 ]
 Words = Annotated[
     Path | None,
