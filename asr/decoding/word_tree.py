@@ -166,10 +166,12 @@ def log_priors(counts: Mapping[str, int], tokenizer: Tokenizer) -> Floats:
     Tokens that no word is spelt with are as improbable as the rarest one of the others.
     """
     numbers = np.zeros(tokenizer.size)
+    before = next(iter(counts))
+    behind = len(tokenizer.encode(before))
     for word, count in counts.items():
-        # What a word adds behind another one: its space, too.
-        for token, times in (Counter(tokenizer.encode(f"{word} {word}")) - Counter(tokenizer.encode(word))).items():
-            numbers[token] += times * count
+        # Behind another word, since its space counts too.
+        for token in tokenizer.encode(f"{before} {word}")[behind:]:
+            numbers[token] += count
     total = numbers.sum()
     numbers[numbers == 0] = numbers[numbers > 0].min()
     numbers[0] = total
