@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from spellers import grid, grid_of, letters
 from torch import Tensor
 
+from asr.cli.decoder_option import Width
 from asr.decoding import BeamDecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
 from asr.decoding.word_tree import count_words, log_priors, word_tree
 from asr.errors import ConfigError
@@ -135,3 +136,9 @@ def test_words_that_cannot_be_written_are_told(tmp_path: Path, caplog: pytest.Lo
         path = tmp_path / "nothing" if text is None else in_file(tmp_path, text)
         with pytest.raises(ConfigError, match=complaint):
             build_decoder(LexiconDecoderConfig(words=path), letters(5))
+
+
+def test_the_command_line_tells_the_widths_that_are() -> None:
+    (option,) = Width.__metadata__
+    lexicon = LexiconDecoderConfig.model_fields["width"].default
+    assert f"Default: {BeamDecoderConfig().width}, for lexicon {lexicon}." in option.help
