@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated, Any, NoReturn
 
@@ -66,6 +67,10 @@ def main() -> None:
     """Run the command in `sys.argv`; a user's mistake becomes one line on standard error and exit code 2."""
     arguments = sys.argv[1:]
     debug = _DEBUG in arguments
+    for stream in (sys.stdout, sys.stderr):
+        # What another encoding than UTF-8 lacks is escaped, not a traceback: Windows has such ones in pipes and files.
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
     try:
         given = [argument for argument in arguments if argument != _DEBUG]
         code = app(args=given, prog_name="asr", standalone_mode=False)

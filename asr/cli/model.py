@@ -1,4 +1,4 @@
-"""`asr model`: what a model is made of."""
+"""`asr model`: what a model is made of, and what can be made of it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from asr.errors import ConfigError
 _OF_THE_MACHINE = ("init", "splits", "loss")
 """Sections of a configuration that only training needs and that may name files."""
 
-app = typer.Typer(help="Look at models.", no_args_is_help=True)
+app = typer.Typer(help="Look at models, shrink and average them.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Look at models."""
+    """Look at models, shrink and average them."""
 
 
 @app.command()
@@ -93,3 +93,52 @@ def shrink(
     experiment = {section: value for section, value in checkpoint.experiment.items() if section not in _OF_THE_MACHINE}
     save_checkpoint(out, replace(checkpoint, experiment=experiment, model=weights, training=None))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB (from {file}, {file.stat().st_size / 1e6:.1f} MB)")
+
+
+@app.command()
+def average(
+    models: Annotated[
+        list[Path], typer.Argument(help="Run folders or checkpoints, of one network and one vocabulary.")
+    ],
+    out: Annotated[Path, typer.Option(help="File to write.")],
+) -> None:
+    """Write the model whose weights are the mean of those of several; one that is given twice counts twice.
+
+    It pays where they come of one training, or of trainings that set out from each other (`--init`); models that began
+    from different random weights have nothing in common. `asr evaluate` tells what it is worth. What is asked for whole
+    models that differ in anything else is `--model A --model B` there, which averages their probabilities.
+
+    Example: `asr model average runs/first runs/second --out both.pt`
+
+    Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization".
+    """
+    from dataclasses import replace
+
+    from asr.errors import CheckpointError
+    from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model, save_checkpoint
+    from asr.training.moving_average import average_weights
+
+    files = [find_checkpoint(model) for model in models]
+    if len(files) < 2:
+        raise ConfigError(f"{files[0]}: one model has no average; name several")
+    check_outputs({"--out": out}, files)
+    checkpoints = [load_checkpoint(file) for file in files]
+    first, *others = checkpoints
+    network = restore_model(first, where=str(files[0]))[0].config
+    for file, other in zip(files[1:], others, strict=True):
+        if restore_model(other, where=str(file))[0].config != network or other.tokenizer != first.tokenizer:
+            raise CheckpointError(
+                f"{file}: another network or vocabulary than that of {files[0]}, so that their weights have no average: "
+                "`asr evaluate` and `asr transcribe` ask both with --model A --model B"
+            )
+    # A shrunk model has half precision; sums are taken in double.
+    full = [
+        replace(
+            each,
+            model={name: value.float() if value.is_floating_point() else value for name, value in each.model.items()},
+        )
+        for each in checkpoints
+    ]
+    note = f"average of {len(files)} models: {'; '.join(each.note for each in checkpoints)}"
+    save_checkpoint(out, replace(first, model=average_weights(full), training=None, note=note))
+    print(f"{out}: {note}")

@@ -29,8 +29,9 @@ _Steps = Annotated[
     str | None,
     typer.Option(
         metavar="STEPS",
-        help="Change both sides by these steps, in this order, with commas between: unicode, case, punctuation, "
-        "brackets, fillers-en, numbers-en, spelling-en, characters (each Chinese one a word). Default: none.",
+        help="Change both sides by these steps, in this order, with commas between: unicode, case, brackets, "
+        "fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
+        "Default: none.",
     ),
 ]
 _SpeakerBefore = Annotated[

@@ -26,6 +26,7 @@ NONE = -1
 ROOT = 0
 AHEAD, ENDED = range(2)
 _NAMED_AT_MOST = 3
+_MOST_DIGITS = 15  # of a count, so that sums of them are exact
 _LOG = logging.getLogger(__name__)
 
 
@@ -99,16 +100,16 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
     A line of the form WORD<TAB>NUMBER stands for so many. Words that the tokenizer cannot spell are told and left out.
 
     Raises:
-        ConfigError: the file cannot be read, or has no words that can be spelt.
+        ConfigError: the file cannot be read, has no words that can be spelt, or a share such as 0.05 for a number.
     """
     counts: Counter[str] = Counter()
     try:
         with path.open(encoding="utf-8-sig") as lines:
-            for line in lines:
+            for line_number, line in enumerate(lines, start=1):
                 text, _, number = line.rstrip().partition("\t")
-                is_counted = number.isdecimal()
-                for word in tokenizer.normalize(text if is_counted else line).split():
-                    counts[word] += int(number) if is_counted else 1
+                count = _count(number, f"{path}:{line_number}")
+                for word in tokenizer.normalize(line if count is None else text).split():
+                    counts[word] += 1 if count is None else count
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the words: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
@@ -129,6 +130,20 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
             raise ConfigError(f"{path}: no words are left but {complaint}")
         _LOG.warning("%s: left out: %s", path, complaint)
     return Counter({word: count for word, count in counts.items() if characters.issuperset(word)})
+
+
+def _count(number: str, where: str) -> int | None:
+    """The whole number that stands behind a tab, None where something else does, as in any text."""
+    if number.isdecimal() and len(number) <= _MOST_DIGITS:
+        return int(number)
+    try:
+        float(number.replace(",", ""))
+    except ValueError:
+        return None
+    raise ConfigError(
+        f"{where}: expected behind the tab how often the word was seen, a whole number of at most {_MOST_DIGITS} digits, "
+        f"found '{number[:20]}'; multiply shares by some large number"
+    )
 
 
 def word_tree(counts: Mapping[str, int], tokenizer: Tokenizer, weight: float) -> WordTree:

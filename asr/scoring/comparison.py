@@ -84,13 +84,14 @@ class Comparison:
         if self.difference == 0:
             return f"{self.first} and {self.second} have the same error rate{self._unseen}"
         better, other, sign = (self.second, self.first, 1) if self.difference > 0 else (self.first, self.second, -1)
-        points = f"{100 * abs(self.difference):.1f} points"
+        digits = self._digits
+        points = f"{100 * abs(self.difference):.{digits}f} points"
         if self.low is None or self.high is None:
             return f"{better} has {points} fewer errors than {other}{self._unseen}"
         ends = sorted((sign * self.low, sign * self.high))
         # Adding zero takes the sign off a zero.
-        low, high = (round(100 * end, 1) + 0.0 for end in ends)
-        size = f"{points} [{low:.1f}, {high:.1f}]"
+        low, high = (round(100 * end, digits) + 0.0 for end in ends)
+        size = f"{points} [{low:.{digits}f}, {high:.{digits}f}]"
         if self.is_significant:
             return (
                 f"{better} is better than {other} by {size}; if they were equally good, chance would show this "
@@ -100,6 +101,13 @@ class Comparison:
             f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if they "
             f"were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen}"
         )
+
+    @property
+    def _digits(self) -> int:
+        """Decimals of points: one, or as many as it takes that what is not zero does not read so, up to four."""
+        ends = (self.low, self.high) if self.is_significant else ()
+        least = min(abs(value) for value in (self.difference, *ends) if value)
+        return next(digits for digits in (1, 2, 3, 4) if digits == 4 or round(100 * least, digits))
 
     @property
     def _unseen(self) -> str:

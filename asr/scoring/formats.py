@@ -186,8 +186,8 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
         raise ScoringError(f"{path}: not UTF-8 text; convert the file to UTF-8") from error
     except csv.Error as error:
         raise ScoringError(
-            f"{path}:{rows.line_num}: not a table ({error}); a cell that begins with a quotation mark has to end with one, "
-            "and each mark within it stands twice"
+            f"{path}:{rows.line_num + 1}: not a table ({error}); a cell that begins with a quotation mark has to end with "
+            "one, and each mark within it stands twice"
         ) from error
 
 
@@ -223,7 +223,12 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
         start, end = (_number(field, where) for field in fields[3:5])
         text = fields[5] if len(fields) > 5 else ""
         if text.startswith("<"):
-            text = text.partition(">")[2]
+            label, end_of_label, text = text.partition(">")
+            if not end_of_label or " " in label:
+                raise ScoringError(
+                    f"{where}: expected a label such as <o,f0,male> before the text, found '{label[:40]}'; a text that "
+                    "begins with < needs one, such as <o>"
+                )
         _check_reading(text, where)
         if end <= start:
             raise ScoringError(f"{where}: the segment ends at {end} s and begins at {start} s")

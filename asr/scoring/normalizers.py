@@ -19,8 +19,12 @@ _NUMBER = re.compile(r"(?<![\w.])(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(st|nd|rd|th)?(
 _MOST_DIGITS = 30  # more are no number that anybody says, and English has no words for them
 _BRACKETS = re.compile(r"\[[^\[\]]*\]|<[^<>]*>|\([^()]*\)|\{[^{}]*\}")
 _FILLERS = frozenset("ah eh er erm hm hmm mhm mm mmm uh uhm um".split())
-# Han, kana and their extensions: scripts that are written without spaces between words.
-_IDEOGRAPH = re.compile("([\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u30ff])")
+# Han with its marks of repetition and its zero, kana, half-width kana, and their extensions: scripts that are written
+# without spaces between words. Marks of voicing and variants belong to the character before.
+_IDEOGRAPH = re.compile(
+    "([\u3005-\u3007\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff\u3040-\u3098\u309b-\u30ff\uff66-\uff9d]"
+    "[\u3099\u309a\uff9e\uff9f\ufe00-\ufe0f\U000e0100-\U000e01ef]*)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,13 @@ def _by_character(text: str) -> str:
 NORMALIZERS = {
     "unicode": Normalizer(_unicode, "one form for each letter (NFKC), nothing invisible"),
     "case": Normalizer(lowercase, "small letters"),
-    "punctuation": Normalizer(_punctuation, "none, except apostrophes inside words and % & @ #"),
     "brackets": Normalizer(_without_brackets, "no [noise], <unk>, (laughs) and {such}"),
     "fillers-en": Normalizer(_without_fillers, "no uh, um, hm and the like"),
     "numbers-en": Normalizer(_numbers_in_words, "digits in English words, without and"),
+    "punctuation": Normalizer(_punctuation, "none, except apostrophes inside words and % & @ #"),
     "spelling-en": Normalizer(
         _american_spelling, "colour as color: American spelling, in small letters where it differs"
     ),
     "characters": Normalizer(_by_character, "Chinese and Japanese characters each a word, so that WER is by character"),
 }
-"""The steps by name."""
+"""The steps by name, in an order that works: punctuation takes away brackets, and the commas and points of numbers."""

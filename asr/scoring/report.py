@@ -74,7 +74,8 @@ class Result:
         whole: utterances of the whole published subset, 0 when that is not known; more than `utterances`: only a part.
         resampled: what the interval of `wer` takes for independent: "speakers", "utterances", or "words" where all agree.
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
-        speakers: number of them, 0 where that of any utterance is unknown.
+        speakers: number of those that are known.
+        without_speaker: utterances whose speaker is unknown, each of which is resampled by itself.
         models: number of models whose probabilities were averaged; `rtf` is of all of them.
     """
 
@@ -99,6 +100,7 @@ class Result:
     rtf: float | None
     speakers: int = 0
     models: int = 1
+    without_speaker: int = 0
 
     @property
     def is_part(self) -> bool:
@@ -201,7 +203,8 @@ def result_of_tally(
         whole=whole,
         resampled=unit,
         rtf=rtf,
-        speakers=0 if "" in speakers else len(speakers),
+        speakers=sum(map(bool, speakers)),
+        without_speaker=int(np.isin(tally.speakers.numbers, [n for n, name in enumerate(speakers) if not name]).sum()),
     )
 
 
@@ -352,6 +355,8 @@ def interval_note(results: Iterable[Result]) -> str:
 
 
 def _unit(result: Result) -> str:
+    if result.resampled == "speakers" and result.without_speaker:
+        return f"speakers, and {result.without_speaker} of {result.utterances} utterances whose speaker is unknown"
     few = result.speakers if result.resampled == "utterances" else 0
     if not few:
         return result.resampled

@@ -42,22 +42,23 @@ class Interval:
 def resampling_unit(speakers: Sequence[str]) -> Unit:
     """What to resample, given the speaker of each utterance ("" where unknown).
 
-    Speakers where all are known and there are at least `FEWEST_BLOCKS`: the interval then tells what to expect of
-    further speakers. Else utterances, as if they were independent: it tells what to expect of further utterances of
-    these same speakers, and is narrower than what new speakers would bring.
+    Speakers where at least `FEWEST_BLOCKS` are known: the interval then tells what to expect of further speakers. Else
+    utterances, as if they were independent: it tells what to expect of further utterances of these same speakers, and is
+    narrower than what new speakers would bring.
 
     Example:
         >>> resampling_unit(["anna", "bert"] * 20), resampling_unit([f"speaker {i}" for i in range(10)])
         ('utterances', 'speakers')
     """
-    distinct = set(speakers)
-    return "speakers" if "" not in distinct and len(distinct) >= FEWEST_BLOCKS else "utterances"
+    return "speakers" if len({*speakers} - {""}) >= FEWEST_BLOCKS else "utterances"
 
 
 def sums_of_blocks(
     values: Integers, speakers: Integers, names: Sequence[str], ids: Integers | None = None
 ) -> tuple[Integers, Unit]:
     """Sums (K, C) of `values` (U, C) of utterances over the K blocks that are resampled, and what these are.
+
+    Among speakers, each utterance of an unknown one is a block of its own.
 
     Args:
         values: counts of each utterance.
@@ -66,7 +67,10 @@ def sums_of_blocks(
         ids: the number (U,) of each utterance's id where one may come several times, which is then one block; else None.
     """
     unit = resampling_unit([names[number] for number in np.unique(speakers)])
-    of_each = speakers if unit == "speakers" else ids
+    of_each = ids
+    if unit == "speakers":
+        alone = len(names) + (np.arange(len(speakers)) if ids is None else ids)
+        of_each = np.where(np.array([not name for name in names])[speakers], alone, speakers)
     if of_each is None:
         return values, unit
     blocks = np.unique(of_each)

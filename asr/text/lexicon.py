@@ -23,7 +23,7 @@ class Lexicon:
         self._normalize = normalize
         self._phones: dict[str, list[str]] = {}
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise TextError(f"{path}: cannot read the lexicon: {error}") from error
         for number, line in enumerate(lines, start=1):

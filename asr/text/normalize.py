@@ -22,7 +22,8 @@ SPACE_MARK = "▁"
 """Stands for the space among tokens, therefore never inside a text."""
 
 _SPOKEN = frozenset("%&@#")
-_APOSTROPHES = frozenset("'’‘‛`´＇｀\u1fef\u1ffd")
+# U+02BC is that of Ukrainian; U+02BB, the Hawaiian okina, is a letter.
+_APOSTROPHES = frozenset("'’‘‛`´＇｀\u02bc\u1fef\u1ffd")
 # The apostrophe, the Catalan middle dot, the Hebrew geresh and gershayim: part of the word that they stand in.
 _INSIDE_WORDS = frozenset("'·׳״")
 # Zero-width joiner and non-joiner: part of the spelling in Persian and in the scripts of India.

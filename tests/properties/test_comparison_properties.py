@@ -110,6 +110,21 @@ def test_an_end_at_zero_has_no_sign() -> None:
     assert "0.7 points [0.0, 1.6]" in said
 
 
+def test_a_difference_that_is_one_does_not_read_as_none() -> None:
+    facts = {
+        "first": "a",
+        "second": "b",
+        "segments": 80,
+        "detectable": 0.0,
+        "utterances": 900,
+        "resampled": "utterances",
+    }
+    small = Comparison(difference=0.00041, low=0.0003, high=0.0008, p_bootstrap=0.001, p_matched_pairs=0.001, **facts)  # type: ignore[arg-type]
+    assert "by 0.04 points [0.03, 0.08]" in small.sentence()
+    unseen = Comparison(difference=0.004, low=-0.0001, high=0.008, p_bootstrap=0.3, p_matched_pairs=0.3, **facts)  # type: ignore[arg-type]
+    assert "0.4 points [0.0, 0.8]" in unseen.sentence()
+
+
 def test_an_interval_without_zero_beside_a_test_that_sees_nothing_is_explained() -> None:
     facts = {
         "first": "a", "second": "b", "difference": -0.1, "low": -0.2, "p_bootstrap": 0.063, "p_matched_pairs": 0.029,

@@ -101,6 +101,39 @@ def test_a_model_is_not_shrunk_onto_itself(
     assert model.read_bytes() == before
 
 
+def test_models_are_averaged_in_full_precision(cli: Command, model: Path, tmp_path: Path) -> None:
+    checkpoint, small, out = load_checkpoint(model), tmp_path / "small.pt", tmp_path / "both.pt"
+    moved = {name: value + 0.5 if value.is_floating_point() else value for name, value in checkpoint.model.items()}
+    save_checkpoint(small, replace(checkpoint, model=moved, training=None, note="moved"))
+    cli("model", "shrink", small, "--out", small.with_name("half.pt"))
+    said = cli("model", "average", model, model, small.with_name("half.pt"), "--out", out)
+    assert "average of 3 models: untrained; untrained; moved" in said
+    averaged = load_checkpoint(out)
+    assert averaged.training is None
+    for name, value in checkpoint.model.items():
+        expected = value + 0.5 / 3 if value.is_floating_point() else value
+        assert averaged.model[name].dtype == value.dtype
+        torch.testing.assert_close(averaged.model[name], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_only_what_has_the_same_weights_is_averaged(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "other").mkdir()
+    other = write_model(tmp_path / "other", AttentionConfig(hidden_size=8, embedding_size=4, attention_size=4))
+    complaints = {
+        (str(model),): f"{model}: one model has no average",
+        (str(model), str(other)): f"{other}: another network or vocabulary than that of {model}",
+    }
+    for models, message in complaints.items():
+        monkeypatch.setattr(sys, "argv", ["asr", "model", "average", *models, "--out", str(tmp_path / "out.pt")])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "out.pt").exists()
+
+
 @pytest.mark.parametrize("for_report", [False, True])
 def test_a_subset_is_read_and_encoded_once_for_all_decoders(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, for_report: bool

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -56,6 +58,20 @@ def test_texts_are_printed_as_they_are(score: Command) -> None:
     assert (code, err) == (0, "")
     assert out.splitlines()[1].split()[0] == "[red]"
     assert all(text in out for text in ("[/b]", "[noise]", ":smile:"))
+
+
+def test_what_another_encoding_lacks_is_escaped(tmp_path: Path) -> None:
+    (tmp_path / "ref.txt").write_text("a yes\n", encoding="utf-8")
+    (tmp_path / "hyp.txt").write_text("a no\n", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "asr.cli", "score", "ref.txt", "hyp.txt"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONIOENCODING": "cp1252"},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"yes \\u2192 no" in done.stdout
 
 
 def test_files_are_written_before_anything_is_printed(score: Command, monkeypatch: pytest.MonkeyPatch) -> None:

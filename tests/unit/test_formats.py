@@ -81,6 +81,9 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.csv", b"\xff\n", "t.csv: not UTF-8 text"),
         ("t.stm", b"r 1 s 0\n", "t.stm:1: expected 'recording channel speaker start end"),
         ("t.stm", b"r 1 s 2 1 x\n", "t.stm:1: the segment ends at 1.0 s and begins at 2.0 s"),
+        ("t.stm", b"r 1 s 0 2 <noise hello there\n", "t.stm:1: expected a label such as"),
+        ("t.stm", b"r 1 s 0 2 <no label> hello\n", "t.stm:1: expected a label such as"),
+        ("t.csv", b'id,text\na,x\nb,"hey" she said\n', "t.csv:3: not a table"),
         ("t.ctm", b"r 1 0 1\n", "t.ctm:1: expected 'recording channel start duration word"),
     ],
 )

@@ -114,6 +114,13 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     assert count_words(in_file(tmp_path, "cab\t12\nbad\t3\ndab\t0\n"), tokenizer) == {"cab": 12, "bad": 3}
 
 
+@pytest.mark.parametrize("number", ["0.05", "1,200", "1e-3", "9" * 400])
+def test_a_number_of_times_is_a_whole_one(tmp_path: Path, number: str) -> None:
+    path = in_file(tmp_path, f"bad\t3\ncab\t{number}\n")
+    with pytest.raises(ConfigError, match=f"{path}:2: expected behind the tab how often"):
+        count_words(path, letters(27))
+
+
 def test_a_language_with_thousands_of_characters_takes_no_more_room_than_its_words() -> None:
     characters = [chr(0x4E00 + number) for number in range(3000)]
     tokenizer = train_tokenizer(characters, CharacterTokenizerConfig())

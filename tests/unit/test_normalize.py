@@ -16,6 +16,7 @@ from asr.text.normalize import NormalizerConfig, normalization_steps, normalize
         (" \t\n\u3000\u00a0", ""),
         ("Hello,   WORLD!", "hello world"),
         ("don’t — DON'T", "don't don't"),
+        ("м\u02bcята м’ята", "м'ята м'ята"),
         ("dont´s", "dont's"),
         ("'tis the dogs' “rock‘n’roll”", "tis the dogs rock'n'roll"),
         ("well-known/e.g. so...", "well known e g so"),

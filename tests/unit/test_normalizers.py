@@ -26,6 +26,8 @@ from asr.scoring import NORMALIZERS, normalizer
         (["numbers-en"], f"1{'0' * 30}", f"1{'0' * 30}"),
         (["spelling-en"], "the colour was organised in the program", "the color was organized in the program"),
         (["characters"], "今天a好 test", "今 天 a 好 test"),
+        (["characters"], "二〇〇八年様々", "二 〇 〇 八 年 様 々"),
+        (["characters"], "か\u3099ｶﾞ葛\U000e0100", "か\u3099 ｶﾞ 葛\U000e0100"),
         (["case", "punctuation", "spelling-en"], "COLOUR!", "color"),
         ([], "a  b", "a b"),
     ],

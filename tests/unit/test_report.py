@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +231,9 @@ def test_the_note_on_intervals_says_what_was_resampled_where_and_why() -> None:
     assert interval_note([none, none]) == "95 %: bootstrap over utterances."
     assert interval_note([few]) == "95 %: bootstrap over utterances (6 speakers are too few to resample)."
     assert "(1 speaker is too few to resample)" in interval_note([one])
+    assert [(each.speakers, each.without_speaker) for each in (many, few, none)] == [(12, 0), (6, 0), (0, 20)]
+    partly = replace(many, without_speaker=3)
+    assert interval_note([partly]).endswith("over speakers, and 3 of 20 utterances whose speaker is unknown.")
     assert interval_note([many, none]) == "95 %: bootstrap over speakers in of-12; utterances in of-0."
 
 

@@ -98,7 +98,8 @@ def test_one_seed_one_interval() -> None:
     [
         ([str(index) for index in range(FEWEST_BLOCKS)] * 2, "speakers"),
         ([str(index) for index in range(FEWEST_BLOCKS - 1)] * 2, "utterances"),
-        ([str(index) for index in range(50)] + [""], "utterances"),
+        ([str(index) for index in range(FEWEST_BLOCKS)] + [""] * 50, "speakers"),
+        ([str(index) for index in range(FEWEST_BLOCKS - 1)] + [""] * 50, "utterances"),
         ([""] * 50, "utterances"),
     ],
 )
@@ -113,9 +114,20 @@ def test_speakers_are_summed_and_few_of_them_are_not() -> None:
     sums, unit = sums_of_blocks(values, speakers, names)
     assert unit == "speakers"
     assert sums.tolist() == [(values[number] + values[number + 12]).tolist() for number in range(12)]
-    for few in (speakers % 9, np.where(speakers == 3, 14, speakers)):
-        sums, unit = sums_of_blocks(values, few, names)
-        assert (unit, sums.tolist()) == ("utterances", values.tolist())
+    sums, unit = sums_of_blocks(values, speakers % 9, names)
+    assert (unit, sums.tolist()) == ("utterances", values.tolist())
+
+
+def test_utterances_of_unknown_speakers_stand_for_themselves_beside_the_speakers() -> None:
+    values, names = np.arange(48).reshape(24, 2), [*map(str, range(12)), ""]
+    speakers = np.where(np.arange(24) % 12 == 3, 12, np.arange(24) % 12)  # the utterances 3 and 15
+    of_speakers = [(values[number] + values[number + 12]).tolist() for number in range(12) if number != 3]
+    sums, unit = sums_of_blocks(values, speakers, names)
+    assert unit == "speakers"
+    assert sums.tolist() == [*of_speakers, values[3].tolist(), values[15].tolist()]
+    # The same utterance heard twice, by two trainings, is no more speech.
+    sums, _ = sums_of_blocks(values, speakers, names, np.arange(24) % 12)
+    assert sums.tolist() == [*of_speakers, (values[3] + values[15]).tolist()]
 
 
 def test_no_difference_is_so_clear_that_chance_is_ruled_out() -> None:
