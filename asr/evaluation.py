@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
-from asr.errors import CorpusError
+from asr.errors import AsrError, CorpusError, ScoringError
 from asr.model.acoustic import AcousticConfig
 from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
@@ -169,16 +169,19 @@ def evaluate_subsets(
     hypotheses: Path | None = None,
     for_report: bool = False,
     embed_audio: bool = False,
+    failures: list[AsrError] | None = None,
 ) -> list[Evaluation]:
     """One evaluation per subset and decoder; with `hypotheses`, also a file of utterances, worst first, in that folder.
 
     Each subset is read and encoded once, for all decoders. The probabilities of `model` are averaged with those of the
-    `others`, if any. What a report shows is collected `for_report` only, with `embed_audio` the sound too.
+    `others`, if any. What a report shows is collected `for_report` only, with `embed_audio` the sound too. What is wrong
+    with a subset is added to `failures`, where these are given, and costs none of the others.
 
     Raises:
         CheckpointError: no model at `model` or one of `others`.
         ConfigError: the models do not fit together, or one of `decoders` needs an attention decoder that is not there.
         CorpusError: a subset cannot be read, or is empty; or two have one name.
+        ScoringError: the references of a subset hold no word.
     """
     if len({hypotheses_file(subset.name, "") for subset in subsets}) < len(subsets):
         names = ", ".join(subset.name for subset in subsets)
@@ -186,28 +189,51 @@ def evaluate_subsets(
     ensemble = Ensemble.load([model, *others])
     acoustic, *other_models = ensemble.models
     at_device = select_device(device)
-    recognizers = {
+    recognizers: dict[str, Recognizer] = {
         choice.kind: Recognizer(acoustic, ensemble.tokenizer, ensemble.decoder(choice), at_device, other_models)
         for choice in decoders
     }
     found = []
     for subset in subsets:
-        readers: list[_Reader] = []
-        for kind, recognizer in recognizers.items():
-            # The recordings are the same for every decoder.
-            collector = Collector(recognizer, recordings=not readers, embed_audio=embed_audio) if for_report else None
-            readers.append(_Reader(kind=kind, recognizer=recognizer, collector=collector))
-        unusable: list[str] = []
-        of_subset = subset.batches(acoustic.config, batches or BatchesConfig(), unusable.append)
-        with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
-            shared_seconds = _recognize_and_score(readers, of_subset, advance)
-        subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
-        found += [_evaluation(subset, reader, shared_seconds, len(ensemble.models)) for reader in readers]
+        try:
+            evaluations = _evaluations(
+                subset, recognizers, batches or BatchesConfig(), for_report=for_report, embed_audio=embed_audio
+            )
+        except (CorpusError, ScoringError) as error:
+            if failures is None:
+                raise
+            failures.append(error)
+            continue
+        found += evaluations
         if hypotheses is not None:
             hypotheses.mkdir(parents=True, exist_ok=True)
-            for reader in readers:
-                write_hypotheses(hypotheses / hypotheses_file(subset.name, reader.kind), reader.scores)
+            for each in evaluations:
+                file = hypotheses_file(each.result.subset, each.result.decoder)
+                write_hypotheses(hypotheses / file, each.scores)
     return found
+
+
+def _evaluations(
+    subset: Subset,
+    recognizers: Mapping[str, Recognizer],
+    batches: BatchesConfig,
+    *,
+    for_report: bool,
+    embed_audio: bool,
+) -> list[Evaluation]:
+    """What each of `recognizers`, by the kind of its decoder, makes of `subset`, which is read and encoded once."""
+    readers: list[_Reader] = []
+    for kind, recognizer in recognizers.items():
+        # The recordings are the same for every decoder.
+        collector = Collector(recognizer, recordings=not readers, embed_audio=embed_audio) if for_report else None
+        readers.append(_Reader(kind=kind, recognizer=recognizer, collector=collector))
+    first = readers[0].recognizer
+    unusable: list[str] = []
+    of_subset = subset.batches(first.model.config, batches, unusable.append)
+    with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
+        shared_seconds = _recognize_and_score(readers, of_subset, advance)
+    subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
+    return [_evaluation(subset, reader, shared_seconds, 1 + len(first.others)) for reader in readers]
 
 
 def _known_to_be_part(subset: Subset, unusable: Sequence[str], num_heard: int) -> Subset:

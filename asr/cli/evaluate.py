@@ -13,10 +13,11 @@ import typer
 from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_folder, check_outputs
-from asr.errors import ConfigError, ScoringError
+from asr.errors import AsrError, ConfigError, ScoringError
 
 if TYPE_CHECKING:
     from asr.evaluation import Evaluation, Subset
+    from asr.scoring import Result
 
 Report = Annotated[
     Path | None,
@@ -64,8 +65,6 @@ def evaluate(
     """
     from asr.evaluation import evaluate_subsets
     from asr.report.of_model import write_model_report
-    from asr.scoring import results_table, write_results
-    from asr.terminal import get_console
 
     report = report or _default_report(model, data)
     if embed_audio and report is None:
@@ -75,6 +74,7 @@ def evaluate(
     _check_models(model)
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
     subsets = _subsets(data, root)
+    failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
         subsets,
@@ -84,15 +84,27 @@ def evaluate(
         hypotheses=hypotheses,
         for_report=report is not None,
         embed_audio=embed_audio,
+        failures=failures,
     )
-    results = [each.result for each in found]
-    if json_file is not None:
-        write_results(json_file, results)
-    get_console().print(results_table(results))
+    if not found:
+        raise failures[0]
+    _write_and_print([each.result for each in found], json_file)
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
     _print_groups(found, by or [])
+    # Last of all, since a subset that cannot be used must not cost what was computed for the others.
+    if failures:
+        raise failures[0]
+
+
+def _write_and_print(results: list[Result], json_file: Path | None) -> None:
+    from asr.scoring import results_table, write_results
+    from asr.terminal import get_console
+
+    if json_file is not None:
+        write_results(json_file, results)
+    get_console().print(results_table(results))
 
 
 def _check_models(models: list[Path]) -> None:

@@ -73,16 +73,16 @@ def read_transcripts(
     if kind == "ctm":
         for name, transcript in _read_ctm(path, references or {}):
             found.add(name, transcript)
-        return found
-    if kind not in FORMATS:
+    elif kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
-    for entry in FORMATS[kind](path, columns or Columns()):
-        earlier = found.add(entry.id, entry.transcript, line=int(entry.where.rpartition(":")[2]))
-        if earlier is not None:
-            raise ScoringError(
-                f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
-                f"expected one transcript for each utterance{_LINES_HINT if kind == 'lines' else ''}"
-            )
+    else:
+        for entry in FORMATS[kind](path, columns or Columns()):
+            earlier = found.add(entry.id, entry.transcript, line=int(entry.where.rpartition(":")[2]))
+            if earlier is not None:
+                raise ScoringError(
+                    f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
+                    f"expected one transcript for each utterance{_LINES_HINT if kind == 'lines' else ''}"
+                )
     if not found:
         raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
     return found

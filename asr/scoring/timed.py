@@ -17,19 +17,21 @@ from asr.scoring.filed import temporary_database
 from asr.scoring.transcripts import Transcript
 
 _SCHEMA = (
-    "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL)",
+    "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL,"
+    " heard INTEGER DEFAULT 0)",
     "CREATE INDEX place ON segments (recording, channel)",
     "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT, confidence REAL)",
 )
 _INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?)"
 # By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
+_HEARD = "UPDATE segments SET heard = 1 WHERE recording = ? AND channel = ?"
 _NEAREST = """
     SELECT number FROM segments WHERE recording = :recording AND channel = :channel
     ORDER BY max(start - :middle, :middle - end, 0.0), -start, number LIMIT 1
 """
 _IN_ORDER = """
     SELECT number, name, word, confidence FROM segments LEFT JOIN words ON segment = number
-    ORDER BY number, middle, words.rowid
+    WHERE heard ORDER BY number, middle, words.rowid
 """
 
 
@@ -63,14 +65,16 @@ def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Trans
             number = numbers.setdefault(word.recording, len(numbers))
             database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
         for name, number in numbers.items():
-            database.execute("INSERT INTO segments (number, name) VALUES (?, ?)", (number, name))
+            database.execute("INSERT INTO segments (number, name, heard) VALUES (?, ?, 1)", (number, name))
         yield from _texts(database)
 
 
 def words_in_segments(
     words: Iterable[TimedWord], references: Mapping[str, Transcript]
 ) -> Iterator[tuple[str, Transcript]]:
-    """The names of those `references` that are segments of recordings, and what was heard in each.
+    """The names of those `references` that are segments of the recordings that `words` have, and what was heard in each.
+
+    Segments of others are not there, as an utterance that a file lacks: nobody knows what would have been heard.
 
     A word belongs to the segment that holds its middle, the one that began last where several do, and where none does to
     the nearest of its recording and channel, so that no word is lost: there it counts as one that nobody said.
@@ -92,7 +96,8 @@ def words_in_segments(
         for name, said in references.items():
             if said.segment is not None:
                 place = (said.segment.recording, said.segment.channel, said.segment.start, said.segment.end)
-                database.execute("INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?)", (name, *place))
+                database.execute("INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?, 0)", (name, *place))
+        recordings = set()
         for word in words:
             there = {"recording": word.recording, "channel": word.channel, "middle": word.middle}
             nearest = database.execute(_NEAREST, there).fetchone()
@@ -101,6 +106,8 @@ def words_in_segments(
                     f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references"
                 )
             database.execute(_INSERT_WORD, (*nearest, word.middle, word.word, word.confidence))
+            recordings.add((word.recording, word.channel))
+        database.executemany(_HEARD, recordings)
         yield from _texts(database)
 
 

@@ -320,6 +320,27 @@ def test_sound_is_embedded_only_into_a_report(
     assert "--report" in capsys.readouterr().err
 
 
+def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
+) -> None:
+    good, results = write_tone_corpus(tmp_path / "good", 2, seed=1), tmp_path / "results.json"
+    wordless = good.with_name("wordless.jsonl")
+    wordless.write_text(json.dumps({"id": "a", "audio": "u000.flac", "text": "..."}) + "\n", encoding="utf-8")
+    for sets, names in ([wordless, good], [good.stem]), ([wordless], []):
+        data = [word for each in sets for word in ("--data", str(each))]
+        monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), *data, "--json", str(results)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2
+        assert err.splitlines()[-1].startswith("error: wordless: the references of 1 utterances hold no word")
+        assert all(name in out for name in names)
+        if names:
+            assert [each["subset"] for each in json.loads(results.read_text(encoding="utf-8"))] == names
+            results.unlink()
+        assert not results.exists()
+
+
 def test_attention_is_asked_as_the_other_decoders_are(cli: Command, tmp_path: Path) -> None:
     model = write_model(tmp_path, AttentionConfig(hidden_size=6, attention_size=4))
     assert "attention" in cli("model", "info", model)

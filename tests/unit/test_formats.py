@@ -58,6 +58,14 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
     heard = read_transcripts(ctm, references=said)
     # "late" lies between two segments: the nearer one has it, so that it counts as an error and is not lost.
     assert [heard[name].text for name in said] == ["one TWO", "late", "elsewhere"]
+    # Of the recording or channel that a file lacks nobody knows what would have been heard.
+    ctm.write_text("r 1 3 0.1 three\n", encoding="utf-8")
+    heard = read_transcripts(ctm, references=said)
+    assert [heard[name].text if name in heard else None for name in said] == ["", "three", None]
+    ctm.write_text(";; nothing\n", encoding="utf-8")
+    with pytest.raises(ScoringError, match=r"hyp\.ctm: expected transcripts in the form 'ctm', found none"):
+        read_transcripts(ctm, references=said)
+    ctm.write_text("r 1 1.8 0.3 TWO 0.9\nr 1 0.2 0.3 one\nr 1 2.2 0.2 late\nr 2 3 1 elsewhere\n", encoding="utf-8")
     without_times = read_transcripts(ctm, references={"r": Transcript(text="x")})
     assert {name: each.text for name, each in without_times.items()} == {"r": "one TWO late elsewhere"}
 
