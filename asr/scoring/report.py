@@ -16,7 +16,7 @@ import numpy.typing as npt
 from asr.atomic import write_text
 from asr.errors import ScoringError
 from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
-from asr.scoring.significance import Interval, Unit, rate_interval
+from asr.scoring.significance import FEWEST_BLOCKS, Interval, Unit, rate_interval
 from asr.scoring.tally import Tally, errors_and_lengths, total
 
 if TYPE_CHECKING:
@@ -342,7 +342,7 @@ def part_note(results: Iterable[Result]) -> str:
 
 
 def interval_note(results: Iterable[Result]) -> str:
-    """What the intervals of `results` resample, and why, where speakers are known but too few; or that they cannot."""
+    """What the intervals of `results` resample, and why, or what to think of them, where there are too few; or that they cannot."""
     all_results = list(results)
     units = {result.subset: _unit(result) for result in all_results if result.resampled != "words"}
     over = next(iter(units.values()), "")
@@ -357,6 +357,8 @@ def interval_note(results: Iterable[Result]) -> str:
 def _unit(result: Result) -> str:
     if result.resampled == "speakers" and result.without_speaker:
         return f"speakers, and {result.without_speaker} of {result.utterances} utterances whose speaker is unknown"
+    if result.resampled == "utterances" and result.utterances < FEWEST_BLOCKS:
+        return f"utterances ({result.utterances} are too few, and such intervals too narrow)"
     few = result.speakers if result.resampled == "utterances" else 0
     if not few:
         return result.resampled

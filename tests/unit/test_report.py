@@ -229,6 +229,8 @@ def test_the_note_on_intervals_says_what_was_resampled_where_and_why() -> None:
     many, few, one, none = (result(f"of-{number}", number) for number in (12, 6, 1, 0))
     assert interval_note([many]) == "95 %: bootstrap over speakers."
     assert interval_note([none, none]) == "95 %: bootstrap over utterances."
+    two = replace(none, utterances=2)
+    assert interval_note([two]).endswith("over utterances (2 are too few, and such intervals too narrow).")
     assert interval_note([few]) == "95 %: bootstrap over utterances (6 speakers are too few to resample)."
     assert "(1 speaker is too few to resample)" in interval_note([one])
     assert [(each.speakers, each.without_speaker) for each in (many, few, none)] == [(12, 0), (6, 0), (0, 20)]
@@ -246,9 +248,10 @@ def test_the_note_on_intervals_tells_where_no_bootstrap_was_possible() -> None:
         return summarize(scores, subset="t", decoder="d")
 
     certain, usual, alone = result("a b", "a b"), result("a b", "a", "a"), result("a")
+    small = "3 are too few, and such intervals too narrow"
     wilson = "Wilson's interval of independent words, where all resamples agree"
     assert interval_note([certain, alone]) == f"95 %: {wilson}."
-    assert interval_note([usual, certain]) == f"95 %: bootstrap over utterances; {wilson}."
+    assert interval_note([usual, certain]) == f"95 %: bootstrap over utterances ({small}); {wilson}."
     assert certain.resampled == alone.resampled == "words"
 
 
