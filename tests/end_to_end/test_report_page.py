@@ -283,7 +283,7 @@ def test_long_names_of_speakers_are_told_apart(browser: Chromium, tmp_path: Path
         )
     assert "RTF" not in text(browser, ".results")
     assert "RTF" not in text(browser, ".card")
-    assert "(4 speakers are too few to resample)" in text(browser, ".card")
+    assert "utterances (4 are too few, and such intervals too narrow)" in text(browser, ".card")
     browser.emulate()
 
 
