@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from asr.errors import ConfigError
 from asr.model.acoustic import AcousticModel
 from asr.model.cells import RecurrentCell, equations
 from asr.model.cells.elementwise import MinGRU, SimpleRecurrentUnit
@@ -58,7 +59,7 @@ def cell_gates(rules: type[RecurrentCell]) -> CellGates:
     """The gates of cells with the equations `rules`.
 
     Raises:
-        KeyError: the cell has no line in the table above.
+        ConfigError: the cell has no line in the table above.
 
     Example:
         >>> cell_gates(equations("lstm")).names
@@ -67,7 +68,7 @@ def cell_gates(rules: type[RecurrentCell]) -> CellGates:
     for ancestor in rules.__mro__:
         if ancestor in _GATES:
             return _GATES[ancestor]
-    raise KeyError(f"{rules.__name__}: name its gates in asr/inspection/observe.py")
+    raise ConfigError(f"{rules.__name__}: nothing here knows its gates; name them in asr/inspection/observe.py")
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,13 @@ def _track(layer: int, direction: str, cell: ObservedCell) -> Track:
     names = cell_gates(rules).names
     gates: dict[str, Tensor] = {}
     if names:
-        sigmoids = torch.stack([each for _, each in seen if each is not None])
+        heard = [each for _, each in seen if each is not None]
+        if not heard:
+            raise ConfigError(
+                f"{rules.__name__}: gates are overheard where torch.sigmoid makes them, and it has none; name its own in "
+                "asr/inspection/observe.py"
+            )
+        sigmoids = torch.stack(heard)
         blocks = torch.split(sigmoids, cell.hidden_size, dim=-1)
         gates = {name: block for name, block in zip(names, blocks, strict=True) if name}
     return Track(layer, direction, rules, tuple(states for states, _ in seen), gates)

@@ -342,7 +342,7 @@ def part_note(results: Iterable[Result]) -> str:
 
 
 def interval_note(results: Iterable[Result]) -> str:
-    """What the intervals of `results` resample, and why, or what to think of them, where there are too few; or that they cannot."""
+    """What the intervals of `results` resample, or that they cannot; and what to think of it where there are too few."""
     all_results = list(results)
     units = {result.subset: _unit(result) for result in all_results if result.resampled != "words"}
     over = next(iter(units.values()), "")

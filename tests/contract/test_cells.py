@@ -209,6 +209,27 @@ def test_a_recording_in_pieces_gives_what_it_gives_in_one(cell: str) -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_what_runs_is_the_step_of_the_class(cell: str) -> None:
+    rules = equations(cell)
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.randn(7, 2, 3, generator=generator)
+
+    class Halved(rules):  # type: ignore[misc, valid-type]
+        def step(self, x: Tensor, states: tuple[Tensor, ...], products: tuple[object, ...]) -> tuple[Tensor, object]:
+            output, states = super().step(x, states, products)
+            return output, tuple(0.5 * each for each in states)
+
+    torch.manual_seed(0)
+    plain, changed = rules(3, 4), Halved(3, 4)
+    changed.load_state_dict(plain.state_dict())
+    outputs = [module.eval()(frames)[0] for module in (plain, changed)]
+    assert not torch.allclose(*outputs, atol=1e-3)
+    # And without a change, the loop over the class's own step says what its scan or compiled loop says.
+    looped = type("Looped", (rules,), {"step": rules.step})(3, 4)
+    looped.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(looped.eval()(frames)[0], outputs[0], rtol=1e-5, atol=1e-5)
+
+
 def test_a_cell_never_looks_ahead(cell: str) -> None:
     module = shaken(CELLS[cell](3, 4)).eval()
     frames = torch.randn(9, 2, 3, generator=torch.Generator().manual_seed(5))

@@ -152,7 +152,7 @@ def test_every_cell_names_its_gates() -> None:
 
     for cell in CELLS:
         assert bool(cell_gates(equations(cell)).keeping) == (equations(cell).keep_gate is not None)
-    with pytest.raises(KeyError, match="observe"):
+    with pytest.raises(ConfigError, match="observe"):
         cell_gates(Unknown)
 
 

@@ -46,6 +46,12 @@ class RecurrentCell(nn.Module):
     takes_layer_norm: ClassVar[bool] = True
     padding: ClassVar[float] = 0.0
 
+    def __init_subclass__(cls) -> None:
+        """A class with a `step` of its own runs it: what it is derived from may be compiled, of other equations."""
+        super().__init_subclass__()
+        if "step" in vars(cls) and "recur" not in vars(cls):
+            cls.recur = RecurrentCell.recur  # type: ignore[method-assign]
+
     def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
         """Weights drawn as torch draws them, uniformly within 1 / sqrt(H).
 
