@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from asr.atomic import only_one, write_text
 from asr.config import Tree
-from asr.corpus.utterance import visible_files
+from asr.corpus.utterance import is_read, visible_files
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
 from asr.experiment import Experiment, Run
@@ -285,7 +285,8 @@ def _digest(path: Path) -> str:
         if path.is_file():
             digest.update(path.read_bytes())
         else:
-            for below in visible_files(path):
+            # Nothing else: the run folder itself may lie there.
+            for below in filter(is_read, visible_files(path)):
                 is_text = below.suffix.lower() == ".txt"
                 found = below.read_bytes() if is_text else str(below.stat().st_size).encode()
                 digest.update(b"\0".join((os.fsencode(below.relative_to(path)), found, b"")))

@@ -304,6 +304,11 @@ def visible_files(folder: Path) -> Iterator[Path]:
     yield from sorted(found)
 
 
+def is_read(path: Path) -> bool:
+    """Whether a folder of sounds and texts is read for files with such a name."""
+    return path.suffix.lower() in _AUDIO_SUFFIXES or path.suffix.lower() == ".txt"
+
+
 def _leads_back(path: Path) -> bool:
     return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
@@ -314,7 +319,7 @@ def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     text_of: dict[str, Path] = {}
     for path in visible_files(folder):
         relative, suffix = path.relative_to(folder), path.suffix.lower()
-        if suffix not in _AUDIO_SUFFIXES and suffix != ".txt":
+        if not is_read(path):
             continue
         files, key = text_of if suffix == ".txt" else audio_of, relative.with_suffix("").as_posix()
         if key in files:

@@ -155,6 +155,15 @@ def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_pa
     assert done == list(STAGES)
 
 
+def test_a_run_folder_may_lie_in_the_folder_that_it_is_made_of(tmp_path: Path, done: list[str]) -> None:
+    files = {"train": tmp_path, "dev": tmp_path}
+    (tmp_path / "a.txt").write_text("said", encoding="utf-8")
+    for _ in range(2):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+        (tmp_path / "run" / "shard.tar").write_text("made on the way", encoding="utf-8")
+    assert done == list(STAGES)
+
+
 @pytest.mark.parametrize("edited", ["list.jsonl", "folder/a.txt"])
 def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
     edited: str, tmp_path: Path, done: list[str]
