@@ -123,6 +123,13 @@ def _all_parts(run: Run) -> list[Part]:
 
     Those to learn from come first.
     """
+    places = {run.shards(part) for part in run.train_parts}
+    for part in (run.dev_part, *run.test_parts):
+        if run.shards(part) in places:
+            raise CorpusError(
+                f"'{part.name}' is to be learnt from and to be measured on: a model must not be measured on what it learnt "
+                "from; name other parts in splits"
+            )
     roles = (*run.train_parts, run.dev_part, *run.test_parts)
     parts = list({(run.shards(part), part.name): part for part in roles}.values())
     if len({folder_name(part) for part in parts}) < len(parts):

@@ -77,6 +77,13 @@ def test_what_is_learnt_from_is_not_measured_on(tones: Path, tmp_path: Path) -> 
         run_stages(run, ["prepare"])
 
 
+@pytest.mark.parametrize("role", ["splits.dev={}", "splits.test=[{}]"])
+def test_nor_is_the_very_same_part(tones: Path, tmp_path: Path, role: str) -> None:
+    run = make_run(tmp_path / "run", f"{tones}/{{part}}", role.format(f"'shards:{tones}/train'"))
+    with pytest.raises(CorpusError, match="'shards:train' is to be learnt from and to be measured on"):
+        run_stages(run, ["prepare"])
+
+
 def test_nor_when_only_some_of_it_is_ready(tones: Path, tmp_path: Path) -> None:
     manifest = tones / "train-sound" / "train-sound.jsonl"
     run = make_run(tmp_path, f"{tones}/{{part}}", "splits.test=null")
