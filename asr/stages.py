@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import replace
 
 import torch
@@ -14,6 +14,7 @@ from asr.config import Tree
 from asr.corpus.apart import Apart
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.check import watch_rates
+from asr.corpus.places import Place
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, write_shards
 from asr.corpus.utterance import Utterance
@@ -60,7 +61,7 @@ def prepare(run: Run) -> None:
             stands in a training part and in another.
     """
     train_places = {run.shards(part) for part in run.train_parts}
-    parts = _all_parts(run)
+    parts = _all_parts(run, train_places)
     recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
     # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
     recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
@@ -118,14 +119,16 @@ def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Ut
             advance(1)
 
 
-def _all_parts(run: Run) -> list[Part]:
+def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
     """The parts of `run`, each once, though it may be both the one to choose by and one to measure on.
 
-    Those to learn from come first.
+    Those to learn from, which are at `train_places`, come first.
+
+    Raises:
+        CorpusError: one of them is also to be measured on, or two parts would have one folder.
     """
-    places = {run.shards(part) for part in run.train_parts}
     for part in (run.dev_part, *run.test_parts):
-        if run.shards(part) in places:
+        if run.shards(part) in train_places:
             raise CorpusError(
                 f"'{part.name}' is to be learnt from and to be measured on: a model must not be measured on what it learnt "
                 "from; name other parts in splits"

@@ -87,15 +87,19 @@ def evaluate(
         failures=failures,
     )
     if not found:
-        raise failures[0]
+        raise _all_of(failures)
     _write_and_print([each.result for each in found], json_file)
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
-    _print_groups(found, by or [])
-    # Last of all, since a subset that cannot be used must not cost what was computed for the others.
-    if failures:
-        raise failures[0]
+    # Last of all, since what cannot be used must not cost what was computed.
+    complaints = [*failures, *_print_groups(found, by or [])]
+    if complaints:
+        raise _all_of(complaints)
+
+
+def _all_of(complaints: list[AsrError]) -> AsrError:
+    return type(complaints[0])("; ".join(map(str, complaints)))
 
 
 def _write_and_print(results: list[Result], json_file: Path | None) -> None:
@@ -125,14 +129,8 @@ def _subsets(data: list[str], root: Path | None) -> list[Subset]:
     return [subset for name in data for subset in open_subsets(name, root)]
 
 
-def _print_groups(found: list[Evaluation], by: list[str]) -> None:
-    """Tables of the groups of utterances by each of the columns `by`.
-
-    Comes last, and unknown columns last of all, since one that is not there must not cost what was computed.
-
-    Raises:
-        ScoringError: a column of which no utterance knows.
-    """
+def _print_groups(found: list[Evaluation], by: list[str]) -> list[ScoringError]:
+    """Prints tables of the groups of utterances by each of the columns `by`; what is wrong with those that nobody knows."""
     from asr.scoring import groups_tables, summarize_groups
     from asr.scoring.breakdown import DURATION, SPEAKER, check_columns
     from asr.terminal import get_console
@@ -151,8 +149,7 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> None:
         ]
         for table in groups_tables(chain.from_iterable(groups)):
             get_console().print(table)
-    if unknown:
-        raise unknown[0]
+    return unknown
 
 
 def _default_report(model: list[Path], data: list[str]) -> Path | None:

@@ -105,8 +105,8 @@ def average(
     """Write the model whose weights are the mean of those of several; one that is given twice counts twice.
 
     It pays where they come of one training, or of trainings that set out from each other (`--init`); models that began
-    from different random weights have nothing in common. `asr evaluate` tells what it is worth. What is asked for whole
-    models that differ in anything else is `--model A --model B` there, which averages their probabilities.
+    from different random weights have nothing in common. `asr evaluate` tells what it is worth; there, --model A --model B
+    averages the probabilities of any models instead.
 
     Example: `asr model average runs/first runs/second --out both.pt`
 
@@ -131,14 +131,6 @@ def average(
                 f"{file}: another network or vocabulary than that of {files[0]}, so that their weights have no average: "
                 "`asr evaluate` and `asr transcribe` ask both with --model A --model B"
             )
-    # A shrunk model has half precision; sums are taken in double.
-    full = [
-        replace(
-            each,
-            model={name: value.float() if value.is_floating_point() else value for name, value in each.model.items()},
-        )
-        for each in checkpoints
-    ]
     note = f"average of {len(files)} models: {'; '.join(each.note for each in checkpoints)}"
-    save_checkpoint(out, replace(first, model=average_weights(full), training=None, note=note))
+    save_checkpoint(out, replace(first, model=average_weights(checkpoints), training=None, note=note))
     print(f"{out}: {note}")

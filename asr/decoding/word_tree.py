@@ -26,7 +26,7 @@ NONE = -1
 ROOT = 0
 AHEAD, ENDED = range(2)
 _NAMED_AT_MOST = 3
-_MOST_DIGITS = 15  # of a count, so that sums of them are exact
+_MOST_DIGITS = 15  # of a count: no text is longer, and logarithms of it are finite
 _LOG = logging.getLogger(__name__)
 
 
@@ -136,6 +136,8 @@ def _count(number: str, where: str) -> int | None:
     """The whole number that stands behind a tab, None where something else does, as in any text."""
     if number.isdecimal() and len(number) <= _MOST_DIGITS:
         return int(number)
+    if not any(map(str.isdecimal, number)):  # "nan" and "infinity" are words
+        return None
     try:
         float(number.replace(",", ""))
     except ValueError:

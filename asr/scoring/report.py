@@ -16,7 +16,7 @@ import numpy.typing as npt
 from asr.atomic import write_text
 from asr.errors import ScoringError
 from asr.scoring.error_counts import Difference, Edit, ErrorCounts, count_characters, differences, word_edits
-from asr.scoring.significance import FEWEST_BLOCKS, Interval, Unit, rate_interval
+from asr.scoring.significance import FEWEST_BLOCKS, Interval, Unit, is_unknown, rate_interval
 from asr.scoring.tally import Tally, errors_and_lengths, total
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def result_of_tally(
         resampled=unit,
         rtf=rtf,
         speakers=sum(map(bool, speakers)),
-        without_speaker=int(np.isin(tally.speakers.numbers, [n for n, name in enumerate(speakers) if not name]).sum()),
+        without_speaker=int(is_unknown(tally.speakers.numbers, speakers).sum()),
     )
 
 
@@ -355,11 +355,12 @@ def interval_note(results: Iterable[Result]) -> str:
 
 
 def _unit(result: Result) -> str:
-    if result.resampled == "speakers" and result.without_speaker:
-        return f"speakers, and {result.without_speaker} of {result.utterances} utterances whose speaker is unknown"
-    if result.resampled == "utterances" and result.utterances < FEWEST_BLOCKS:
+    few = result.speakers
+    if result.resampled == "speakers":
+        unknown = f", and {result.without_speaker} of {result.utterances} utterances whose speaker is unknown"
+        return f"speakers{unknown if result.without_speaker else ''}"
+    if result.utterances < FEWEST_BLOCKS:
         return f"utterances ({result.utterances} are too few, and such intervals too narrow)"
-    few = result.speakers if result.resampled == "utterances" else 0
-    if not few:
-        return result.resampled
-    return f"utterances ({few} {'speaker is' if few == 1 else 'speakers are'} too few to resample)"
+    return "utterances" + (
+        f" ({few} {'speaker is' if few == 1 else 'speakers are'} too few to resample)" if few else ""
+    )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from asr.compiled import Integers
 from asr.scoring.resampling import resampled_sums
@@ -53,6 +54,11 @@ def resampling_unit(speakers: Sequence[str]) -> Unit:
     return "speakers" if len({*speakers} - {""}) >= FEWEST_BLOCKS else "utterances"
 
 
+def is_unknown(speakers: Integers, names: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Of each utterance (U,) whether its speaker is not known, given the speakers' numbers (U,) and the names of these."""
+    return np.array([not name for name in names], dtype=bool)[speakers]
+
+
 def sums_of_blocks(
     values: Integers, speakers: Integers, names: Sequence[str], ids: Integers | None = None
 ) -> tuple[Integers, Unit]:
@@ -70,7 +76,7 @@ def sums_of_blocks(
     of_each = ids
     if unit == "speakers":
         alone = len(names) + (np.arange(len(speakers)) if ids is None else ids)
-        of_each = np.where(np.array([not name for name in names])[speakers], alone, speakers)
+        of_each = np.where(is_unknown(speakers, names), alone, speakers)
     if of_each is None:
         return values, unit
     blocks = np.unique(of_each)

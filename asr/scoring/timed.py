@@ -23,8 +23,8 @@ _SCHEMA = (
     "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT, confidence REAL)",
 )
 _INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?)"
-# By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
 _HEARD = "UPDATE segments SET heard = 1 WHERE recording = ? AND channel = ?"
+# By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
 _NEAREST = """
     SELECT number FROM segments WHERE recording = :recording AND channel = :channel
     ORDER BY max(start - :middle, :middle - end, 0.0), -start, number LIMIT 1

@@ -60,7 +60,7 @@ class MovingAverage:
 
 
 def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
-    """The mean of the weights of `checkpoints`, summed in float64; whole numbers are taken from the first.
+    """The mean of the weights of `checkpoints`, summed in float64, in float32; whole numbers are taken from the first.
 
     Raises:
         TrainingError: there is no checkpoint.
@@ -73,7 +73,7 @@ def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
             total = sum(
                 (checkpoint.model[name].double() for checkpoint in checkpoints), torch.zeros((), dtype=torch.float64)
             )
-            average[name] = (total / len(checkpoints)).to(first.dtype)
+            average[name] = (total / len(checkpoints)).float()
         else:
             average[name] = first
     return average

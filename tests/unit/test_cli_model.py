@@ -326,7 +326,9 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
     good, results = write_tone_corpus(tmp_path / "good", 2, seed=1), tmp_path / "results.json"
     wordless = good.with_name("wordless.jsonl")
     wordless.write_text(json.dumps({"id": "a", "audio": "u000.flac", "text": "..."}) + "\n", encoding="utf-8")
-    for sets, names in ([wordless, good], [good.stem]), ([wordless], []):
+    soundless = good.with_name("soundless.jsonl")
+    soundless.write_text(json.dumps({"id": "a", "audio": str(wordless), "text": "a"}) + "\n", encoding="utf-8")
+    for sets, names in ([wordless, good, soundless], [good.stem]), ([wordless, soundless], []):
         data = [word for each in sets for word in ("--data", str(each))]
         monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), *data, "--json", str(results)])
         with pytest.raises(SystemExit) as stop:
@@ -334,6 +336,7 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
         out, err = capsys.readouterr()
         assert stop.value.code == 2
         assert err.splitlines()[-1].startswith("error: wordless: the references of 1 utterances hold no word")
+        assert "; soundless: there are no utterances to evaluate" in err.splitlines()[-1]
         assert all(name in out for name in names)
         if names:
             assert [each["subset"] for each in json.loads(results.read_text(encoding="utf-8"))] == names

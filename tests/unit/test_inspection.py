@@ -27,7 +27,7 @@ from asr.inspection.observe import ObservedCell, Track, cell_gates, log_probs_of
 from asr.inspection.pictures import by_distance, median_by_distance
 from asr.model import CELLS, AcousticModel
 from asr.model.cells import equations, run_cells
-from asr.model.cells.recurrent import RecurrentCell
+from asr.model.cells.recurrent import Product, RecurrentCell, States
 from asr.recognizer import Recognizer
 
 NUM_FRAMES = 9
@@ -154,6 +154,21 @@ def test_every_cell_names_its_gates() -> None:
         assert bool(cell_gates(equations(cell)).keeping) == (equations(cell).keep_gate is not None)
     with pytest.raises(ConfigError, match="observe"):
         cell_gates(Unknown)
+
+
+def test_a_cell_whose_gates_are_made_otherwise_is_told() -> None:
+    class Hard(equations("gru_reference")):  # type: ignore[misc]
+        def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
+            return states[0] + products[0](states[0])[:, : self.hidden_size], states
+
+    _, copied, _, _ = overheard("gru_reference", num_layers=1, bidirectional=False)
+    (observer,) = copied.encoder.layers[0].directions
+    observer.__class__ = type("ObservedHard", (ObservedCell, Hard), {})
+    observer(torch.zeros(3, 1, observer.input_size))
+    with pytest.raises(
+        ConfigError, match=r"Hard: gates are overheard where torch\.sigmoid makes them, and it has none"
+    ):
+        tracks_of(copied)
 
 
 def test_the_model_itself_is_left_alone() -> None:

@@ -112,6 +112,7 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     assert count_words(in_file(tmp_path, "\ufeffBad\ncab\n"), tokenizer) == {"bad": 1, "cab": 1}
     assert count_words(in_file(tmp_path, "a bad cab, a cab"), tokenizer) == {"a": 2, "bad": 1, "cab": 2}
     assert count_words(in_file(tmp_path, "cab\t12\nbad\t3\ndab\t0\n"), tokenizer) == {"cab": 12, "bad": 3}
+    assert count_words(in_file(tmp_path, "to\tinfinity\nnan\tnan\n"), tokenizer) == {"to": 1, "infinity": 1, "nan": 2}
 
 
 @pytest.mark.parametrize("number", ["0.05", "1,200", "1e-3", "9" * 400])
