@@ -58,6 +58,17 @@ class SplitsConfig(Section):
             return parts
         return tuple({"data": part} if isinstance(part, str) else part for part in parts)
 
+    @field_validator("train")
+    @classmethod
+    def _check_once(cls, parts: tuple[TrainPartConfig, ...] | None) -> tuple[TrainPartConfig, ...] | None:
+        names = [part.data for part in parts or ()]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(
+                f"each part may stand once, found '{twice}' again; {{data: {twice}, weight: 2}} is heard twice"
+            )
+        return parts
+
     def train_parts(self, recipe: Recipe) -> list[Part]:
         """The parts to learn from."""
         if self.train is None:

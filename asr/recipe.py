@@ -236,7 +236,14 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
     def read(root: Path, split: str) -> Iterator[Utterance]:
         shared = dev is None and split in ("train", "dev")
-        for utterance in read_files(sources[split if split in sources else f"test:{split}"]):
+        source = sources.get(split) or sources.get(f"test:{split}")
+        if source is None:
+            known = ", ".join(("train", "dev", *names))
+            raise CorpusError(
+                f"splits: no part '{split}' among files of one's own, known: {known}; a configuration made for a corpus "
+                "names that corpus's parts"
+            )
+        for utterance in read_files(source):
             if not shared or (utterance.id in held_out()) == (split == "dev"):
                 yield utterance
 

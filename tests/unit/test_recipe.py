@@ -83,6 +83,21 @@ def test_test_sets_of_one_name_are_refused(tmp_path: Path) -> None:
         recipe_of_files(first, (first, second))
 
 
+def test_a_part_that_is_not_among_the_files_is_named(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 2, seed=1)
+    experiment = load_experiment(None, ["splits.dev=train-clean-5"])
+    run = Run(folder=tmp_path / "run", recipe=recipe_of_files(train, (train,)), root=None, experiment=experiment)
+    with pytest.raises(
+        CorpusError, match="no part 'train-clean-5' among files of one's own, known: train, dev, test-train"
+    ):
+        prepare(run)
+
+
+def test_a_part_to_learn_from_stands_once() -> None:
+    with pytest.raises(ConfigError, match=r"found 'a' again; \{data: a, weight: 2\} is heard twice"):
+        load_experiment(None, ["splits.train=[{data: a, weight: 3}, b, a]"])
+
+
 def test_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match=r"nowhere\.jsonl: no such"):
         recipe_of_files(tmp_path / "nowhere.jsonl", ())
