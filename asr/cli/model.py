@@ -129,7 +129,7 @@ def average(
         if restore_model(other, where=str(file))[0].config != network or other.tokenizer != first.tokenizer:
             raise CheckpointError(
                 f"{file}: another network or vocabulary than that of {files[0]}, so that their weights have no average: "
-                "`asr evaluate` and `asr transcribe` ask both with --model A --model B"
+                "with one vocabulary, `asr evaluate` and `asr transcribe` ask both by --model A --model B"
             )
     note = f"average of {len(files)} models: {'; '.join(each.note for each in checkpoints)}"
     save_checkpoint(out, replace(first, model=average_weights(checkpoints), training=None, note=note))
