@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal
 
 import torch
 
@@ -46,6 +47,12 @@ def product_type(device: torch.device) -> torch.dtype:
     if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.get_autocast_dtype(device.type)
     return torch.float32
+
+
+def full_precision(device_type: str) -> AbstractContextManager[Any]:
+    """No autocast on devices of this type; some (meta) know none."""
+    available = torch.amp.is_autocast_available(device_type)
+    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 def select_dtype(precision: Precision, device: torch.device) -> torch.dtype:

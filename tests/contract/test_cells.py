@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder
 from asr.model.blocks import reversed_frames
-from asr.model.cells import equations
+from asr.model.cells import equations, run_cells
 
 NORMS = ("layer", "batch", "none")
 FACTORS = (1, 2, 4, 8)
@@ -264,6 +264,22 @@ def test_half_precision_is_near_full_precision(cell: str) -> None:
         found.float().square().sum().backward()
     torch.testing.assert_close(found.float(), expected, atol=0.25, rtol=0.1)
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
+
+
+@pytest.mark.parametrize("has_state", [False, True])
+def test_states_keep_full_precision_under_autocast(cell: str, has_state: bool) -> None:
+    """Frames come in bfloat16, as a layer's norm gives them; a state that is rounded at each step forgets small changes."""
+    module = shaken(CELLS[cell](8, 6))
+    num_states = equations(cell).num_states
+    state = tuple(torch.full((1, 3, 6), 0.1) for _ in range(num_states))
+    given = [(state if num_states > 1 else state[0]) if has_state else None]
+    frames = torch.randn(9, 3, 8, generator=torch.Generator().manual_seed(7)).bfloat16()
+    (expected,) = run_cells([module], [frames.float()], None, given)
+    with torch.autocast("cpu", torch.bfloat16):
+        (found,) = run_cells([module], [frames], None, given)
+    assert found.dtype == torch.float32
+    assert not torch.equal(found, found.bfloat16().float())
+    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
 
 
 @pytest.mark.slow

@@ -5,14 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from asr.model.device import product_type
+from asr.model.device import full_precision, product_type
 from asr.model.norm import normalize
 
 State = Tensor | tuple[Tensor, ...]
@@ -100,7 +99,7 @@ class RecurrentCell(nn.Module):
         """
         projected = self.project(frames, mask)
         half = product_type(frames.device)
-        with _full_precision(frames.device.type):
+        with full_precision(frames.device.type):
             outputs, states = self.recur(projected, self._states_of(state, projected), half)
         final = tuple(value[None] for value in states)
         return outputs, final if self.num_states > 1 else final[0]
@@ -183,12 +182,6 @@ class _Offsets(torch.autograd.Function):
         d_rows = d_products.flatten(0, 1)
         d_weight = d_rows.t() @ torch.cat(ctx.seen) if ctx.needs_input_grad[0] else None
         return d_weight, d_rows.sum(0), None, None, None
-
-
-def _full_precision(device_type: str) -> AbstractContextManager[Any]:
-    """No autocast on devices of this type; some (meta) know none."""
-    available = torch.amp.is_autocast_available(device_type)
-    return torch.autocast(device_type, enabled=False) if available else nullcontext()
 
 
 @torch.no_grad()

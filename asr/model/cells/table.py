@@ -24,6 +24,7 @@ from asr.model.cells.gru import (
 from asr.model.cells.light import LightGRU, StabilisedLightGRU
 from asr.model.cells.recurrent import RecurrentCell, State
 from asr.model.cells.simple import LSTMPeephole, LSTMReference, RNNReference
+from asr.model.device import full_precision, product_type
 from asr.model.gru_recurrence import gru_directions
 
 _OF_KERNELS: dict[str, type[RecurrentCell]] = {"gru": GRUReference, "lstm": LSTMReference, "rnn": RNNReference}
@@ -116,6 +117,19 @@ def run_cells(
         if len(grus) == len(cells):
             return gru_directions(grus, inputs)
     return [
-        cell(frames, state, mask)[0] if isinstance(cell, RecurrentCell) else cell(frames, state)[0]
+        cell(frames, state, mask)[0] if isinstance(cell, RecurrentCell) else _run_kernel(cell, frames, state)
         for cell, frames, state in zip(cells, inputs, states, strict=True)
     ]
+
+
+def _run_kernel(cell: nn.Module, frames: Tensor, state: State | None) -> Tensor:
+    """The outputs of one of torch's modules; where autocast asks for bfloat16, in float32.
+
+    For cuDNN's recurrent kernels autocast takes float16 whatever was asked for, where gradients vanish that nothing scales,
+    and a CPU's would round the states. In float32 cuDNN multiplies in TF32, of no fewer bits than bfloat16.
+    """
+    if product_type(frames.device) != torch.bfloat16:
+        outputs: Tensor = cell(frames, state)[0]
+        return outputs
+    with full_precision(frames.device.type):
+        return _run_kernel(cell, frames.float(), state)
