@@ -13,6 +13,7 @@ from torch import Tensor
 from asr.audio import read_signal
 from asr.corpus.batches import Batch
 from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
+from asr.errors import AudioError
 from asr.model.acoustic import AcousticModel
 from asr.model.device import select_device
 from asr.recognizer.ensemble import Ensemble, average_probabilities
@@ -126,7 +127,22 @@ class Recognizer:
 
     @torch.inference_mode()
     def encode(self, batch: Batch) -> Encoded:
-        """What the model, or all of them, make of `batch`: the part of the work that all decoders share."""
+        """What the model, or all of them, make of `batch`: the part of the work that all decoders share.
+
+        Raises:
+            AudioError: it does not fit into the device's memory.
+        """
+        try:
+            return self._encode(batch)
+        except torch.OutOfMemoryError as error:
+            seconds = float(batch.num_samples.max()) / self.sample_rate
+            found = f"'{batch.ids[0]}'" + (f" and {len(batch) - 1} others" if len(batch) > 1 else "")
+            raise AudioError(
+                f"{found}, up to {seconds:.0f} s long, do not fit into the memory of {self.device}: cut long recordings "
+                "into pieces, or take the CPU (--device cpu)"
+            ) from error
+
+    def _encode(self, batch: Batch) -> Encoded:
         hidden, num_frames = self.model.eval().encode(batch.waveforms.to(self.device), batch.num_samples)
         log_probs = self.model.log_probs(hidden)
         if self.others:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from test_loop import make_trainer, run
 from test_update import make_batch, make_updater
 from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asr.config import validated
 from asr.corpus.batches import Batch
@@ -56,6 +58,29 @@ def test_pyramid_joins_neighbours_and_ends_in_zero() -> None:
         for position in range((length + 1) // 2):
             expected = pyramid.projection(torch.cat(frames[2 * position : 2 * position + 2]))
             torch.testing.assert_close(found.hidden[position, row], expected)
+
+
+class LargestTensor(TorchDispatchMode):
+    """How many numbers the largest tensor has that is made meanwhile."""
+
+    size = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, tuple) else (result,):
+            if isinstance(tensor, Tensor):
+                self.size = max(self.size, tensor.numel())
+        return result
+
+
+@pytest.mark.parametrize("is_causal", [False, True])
+def test_self_attention_makes_nothing_as_large_as_frames_by_frames(is_causal: bool) -> None:
+    """An hour has 90,000 frames of 40 ms, and their square does not fit into memory."""
+    block = SelfAttention(SelfAttentionConfig(after=(1,), heads=2), 4, norm="layer", is_causal=is_causal).eval()
+    num_frames = 600
+    with torch.no_grad(), LargestTensor() as largest:
+        block(stream_of([num_frames], 4))
+    assert largest.size < num_frames**2 / 10
 
 
 @pytest.mark.parametrize("is_causal", [False, True])

@@ -18,7 +18,7 @@ from asr.cli import main
 from asr.corpus.batches import BatchesConfig, batches_of_utterances
 from asr.corpus.utterance import read_manifest
 from asr.decoding import GreedyDecoderConfig, JointDecoderConfig
-from asr.errors import ConfigError
+from asr.errors import AudioError, ConfigError
 from asr.features import LogMelConfig, MfccConfig
 from asr.model import AcousticModel
 from asr.model.checkpoint import Checkpoint, save_checkpoint
@@ -170,3 +170,16 @@ def test_a_model_with_itself_says_what_it_says_alone(tmp_path: Path) -> None:
     alone, twice = Recognizer.load(path).transcribe(audio), Recognizer.load(path, others=[path]).transcribe(audio)
     assert twice.best.tokens == alone.best.tokens
     assert twice.best.score == pytest.approx(alone.best.score, abs=1e-4)
+
+
+def test_audio_that_does_not_fit_into_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer.load(write_model(tmp_path / "model.pt"), device="cpu")
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.0 GiB")
+
+    monkeypatch.setattr(recognizer.model, "encode", full)
+    corpus = write_tone_corpus(tmp_path / "test", 1, seed=1)
+    (batch,) = batches_of_utterances(read_manifest(corpus), 8000, BatchesConfig())
+    with pytest.raises(AudioError, match=rf"'{batch.ids[0]}'.*memory of cpu.*--device cpu"):
+        recognizer.encode(batch)

@@ -9,7 +9,6 @@ Source: Vaswani et al. 2017, "Attention Is All You Need", section 3.2.2; before 
 
 from __future__ import annotations
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
@@ -48,18 +47,19 @@ class SelfAttention(nn.Module):
 
     def forward(self, stream: Stream) -> Stream:
         """The stream with what its frames (S, B, D) saw in each other added."""
-        num_frames = len(stream.hidden)
         # Weights of 0 do not keep out what is infinite behind an utterance's end.
         hidden = stream.hidden.masked_fill(~stream.mask[..., None], 0)
         normed = normalize(self.norm, hidden, stream.mask)
         # (S, B, 3D) -> query, key and value, each (B, heads, S, D / heads)
         query, key, value = self.input(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 1, 3, 0, 4)
-        seen = stream.mask.T[:, None, None, :]
-        # A frame always sees itself, so that no row of the padding is empty and becomes nan.
-        seen = seen | torch.eye(num_frames, dtype=torch.bool, device=seen.device)
-        if self.is_causal:
-            seen = seen.tril()
+        # Of frames, not of pairs of them: those of a long recording do not fit into memory. What looks back needs none, since
+        # padding comes last. Where an utterance has no frame, one is seen nevertheless: the mean of nothing is nan.
+        seen = None if self.is_causal else stream.mask.T[:, None, None, :].clone()
+        if seen is not None:
+            seen[..., 0] = True
         dropout = self.dropout.p if self.training else 0.0
-        found: Tensor = scaled_dot_product_attention(query, key, value, attn_mask=seen, dropout_p=dropout)
+        found: Tensor = scaled_dot_product_attention(
+            query, key, value, attn_mask=seen, dropout_p=dropout, is_causal=self.is_causal
+        )
         output = self.output(found.permute(2, 0, 1, 3).flatten(2))
         return stream._replace(hidden=stream.hidden + self.dropout(output))
