@@ -23,6 +23,26 @@ _ZERO, _ONE, _HALF = np.float32(0), np.float32(1), np.float32(0.5)
 _SILENT = np.float32(1e-30)
 
 
+@compiled("float32(float32)")
+def folded(z: Any) -> Any:
+    """A gate as it is kept: z up to one half, else z - 1, so that what is near 1 does not become 1 in bfloat16."""
+    if z <= _HALF:
+        return z
+    return -_SILENT if z == _ONE else z - _ONE  # what is no number stays that
+
+
+@compiled("float32(float32)")
+def unfolded(kept: Any) -> Any:
+    """The gate z that `folded` gave as `kept`."""
+    return kept if kept >= _ZERO else _ONE + kept
+
+
+@compiled("float32(float32)")
+def rest(kept: Any) -> Any:
+    """1 - z of the gate z that `folded` gave as `kept`."""
+    return _ONE - kept if kept >= _ZERO else -kept
+
+
 @compiled("float32(float64, float32[::1])", reorder_sums=True)
 def normalise(eps: float, values: Floats) -> Any:
     """Takes the mean from `values` (N,) and divides them by the root of their variance plus `eps`; the factor of that."""
@@ -78,7 +98,7 @@ def forward(
 
     a = max(0, x_a + u_a)    z = sigma(x_z + u_z)    states[t + 1] = a + z * (states[t] - a)
 
-    Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z; if u is normalised, also normed (S, B, 2H) = u
+    Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z `folded`; if u is normalised, also normed (S, B, 2H) = u
     and scales (S, B), what its deviations from their mean were multiplied with. `tiles` are those of the weight for the
     matrix unit, which then takes the products in bfloat16; empty for float32.
     """
@@ -101,6 +121,8 @@ def forward(
             for j in range(size):
                 h = gate[j] + gate[size + j] * (before[j] - gate[j])
                 after[j] = _ZERO if -_SILENT < h < _SILENT else h
+            for j in range(size, double):
+                gate[j] = folded(gate[j])
             write(gates[t, start + b], gate)
 
 
@@ -150,10 +172,10 @@ def backward(
             for j in range(size):
                 g[j] += carried[b, j] + d_states[t, row, j]
             for j in range(size):
-                d_v[j] = g[j] * (_ONE - read(gate, size + j)) if read(gate, j) > _ZERO else _ZERO
+                d_v[j] = g[j] * rest(read(gate, size + j)) if read(gate, j) > _ZERO else _ZERO
             for j in range(size):
-                z = read(gate, size + j)
-                d_v[size + j] = g[j] * (h[j] - read(gate, j)) * z * (_ONE - z)
+                z = unfolded(read(gate, size + j))
+                d_v[size + j] = g[j] * (h[j] - read(gate, j)) * z * rest(read(gate, size + j))
                 carried[b, j] = g[j] * z
             write(d_in, d_v)
             if eps > 0:

@@ -91,3 +91,19 @@ def test_what_is_no_number_stays_that(name: str) -> None:
     assert outputs[2:, 0].isnan().any(-1).all()
     assert outputs[:2].isfinite().all()
     assert outputs[:, 1].isfinite().all()
+
+
+@pytest.mark.parametrize("gate", [-9.0, -1.0, 1.0, 9.0])
+def test_gates_near_0_and_1_are_learnt_through_in_half_precision(gate: float) -> None:
+    """Between 0.996 and 1 bfloat16 has nothing: what is kept for the gradient must not be rounded to a gate of 1."""
+    torch.manual_seed(0)
+    cell = equations("ligru")(3, 4)
+    projected = torch.rand(6, 2, 8)
+    projected[..., 4:] += gate
+    outcomes = []
+    for dtype in (torch.bfloat16, torch.float32):
+        leaf = projected.bfloat16().to(dtype).requires_grad_()
+        outputs, _ = cell.recur(leaf, (torch.zeros(2, 4),))
+        outcomes.append(torch.autograd.grad(outputs.sum(), leaf)[0].float())
+    for found, exact in zip(outcomes[0].chunk(2, dim=-1), outcomes[1].chunk(2, dim=-1), strict=True):
+        assert (found - exact).norm() < 0.01 * exact.norm()
