@@ -1,9 +1,12 @@
 """The attention decoder: a GRU that writes a text token by token, and before each one looks for it in the encoder's frames.
 
-Where it looks depends on what it has written, on the frames, and on where it looked before, so that it moves on. It does
-not wait for the speech in order, as CTC must; it learns what follows what, as CTC cannot.
+Where it looks depends on the frames, on where it looked before, so that it moves on, and on its state: on what it had
+written until then but for the last token, which the GRU takes in together with what was seen. It does not wait for the
+speech in order, as CTC must; it learns what follows what, as CTC cannot.
 
-Source: Chorowski et al. 2015, "Attention-Based Models for Speech Recognition", sections 2.1 and 2.2.
+Sources: Chorowski et al. 2015, "Attention-Based Models for Speech Recognition", section 2.2, for how places are compared;
+Bahdanau et al. 2015, "Neural Machine Translation by Jointly Learning to Align and Translate", appendix A.2, for the order of
+looking and taking in.
 """
 
 from __future__ import annotations
@@ -128,7 +131,7 @@ class AttentionDecoder(nn.Module):
         return torch.log_softmax(self.output(self.dropout(output)), dim=-1), state
 
     def _advance(self, last: Tensor, state: AttentionState, memory: Memory) -> tuple[Tensor, AttentionState]:
-        """What the next token is told from (B, H + D), and the state."""
+        """What the next token is told from (B, H + D), and the state: looks, then takes in `last` with what was seen."""
         places = self.location(self.filters(state.weights[:, None]).transpose(1, 2))
         compared = torch.tanh(memory.keys + self.query(state.hidden)[:, None] + places)
         energies = self.energy(compared)[..., 0].masked_fill(~memory.mask, -torch.inf)

@@ -18,6 +18,8 @@ from torch import Tensor
 # Utterances of a program, the least that matrix units take; units that it computes at a time; terms that it sums at a time.
 # The tiles on their way take 36 KiB of a multiprocessor's memory.
 _TILES = {"tile_b": 16, "tile_j": 64, "tile_k": 32}
+# Other in each batch. Triton would compile a kernel for numbers that are multiples of 16, and one for those that are not.
+_VARYING = ["num_steps", "batch"]
 
 
 def forward(inputs: Tensor, weight: Tensor, states: Tensor, gates: Tensor) -> None:
@@ -60,7 +62,7 @@ def _launch(kernel: Any, batch: int, tensors: tuple[Tensor, ...], num_steps: int
         )
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_VARYING)  # type: ignore[untyped-decorator]
 def _forward(  # type: ignore[no-untyped-def]
     inputs,
     weight,
@@ -100,7 +102,7 @@ def _forward(  # type: ignore[no-untyped-def]
         tl.debug_barrier()
 
 
-@triton.jit  # type: ignore[untyped-decorator]
+@triton.jit(do_not_specialize=_VARYING)  # type: ignore[untyped-decorator]
 def _backward(  # type: ignore[no-untyped-def]
     d_states,
     weight,

@@ -98,9 +98,9 @@ def forward(
 
     a = max(0, x_a + u_a)    z = sigma(x_z + u_z)    states[t + 1] = a + z * (states[t] - a)
 
-    Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z `folded`; if u is normalised, also normed (S, B, 2H) = u
-    and scales (S, B), what its deviations from their mean were multiplied with. `tiles` are those of the weight for the
-    matrix unit, which then takes the products in bfloat16; empty for float32.
+    Sets states (S + 1, B, H) but for the first, and gates (S, B, 2H) = a, z `folded`; if u is normalised, also normed
+    (S, B, 2H) = u and scales (S, B), what its deviations from their mean were multiplied with. `tiles` are those of the
+    weight for the matrix unit, which then takes the products in bfloat16; empty for float32.
     """
     num_steps, _, double = inputs.shape
     size = double // 2

@@ -267,15 +267,19 @@ def test_half_precision_is_near_full_precision(cell: str) -> None:
 
 
 @pytest.mark.parametrize("has_state", [False, True])
-def test_states_keep_full_precision_under_autocast(cell: str, has_state: bool) -> None:
+@pytest.mark.parametrize(
+    "device",
+    ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))],
+)
+def test_states_keep_full_precision_under_autocast(cell: str, device: str, has_state: bool) -> None:
     """Frames come in bfloat16, as a layer's norm gives them; a state that is rounded at each step forgets small changes."""
-    module = shaken(CELLS[cell](8, 6))
+    module = shaken(CELLS[cell](8, 6)).to(device)
     num_states = equations(cell).num_states
-    state = tuple(torch.full((1, 3, 6), 0.1) for _ in range(num_states))
+    state = tuple(torch.full((1, 3, 6), 0.1, device=device) for _ in range(num_states))
     given = [(state if num_states > 1 else state[0]) if has_state else None]
-    frames = torch.randn(9, 3, 8, generator=torch.Generator().manual_seed(7)).bfloat16()
+    frames = torch.randn(9, 3, 8, generator=torch.Generator().manual_seed(7)).bfloat16().to(device)
     (expected,) = run_cells([module], [frames.float()], None, given)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         (found,) = run_cells([module], [frames], None, given)
     assert found.dtype == torch.float32
     assert not torch.equal(found, found.bfloat16().float())
