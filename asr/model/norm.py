@@ -59,21 +59,17 @@ def _normalized(
         normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
         return normed.masked_fill(~mask[..., None], padding)
     every, is_valid = hidden.flatten(0, 1), mask.flatten()
-    if _is_compiled_for(norm, every) and (num_frames := int(is_valid.sum())) > 1:
-        normed, mean, variance = _BatchNorm.apply(every, is_valid, norm.weight, norm.bias, norm.eps, dtype, padding)
-        if remember:
-            _remember(norm, mean, variance * (num_frames / (num_frames - 1)))
-        return normed.view_as(hidden)
-    rows = is_valid.nonzero()[:, 0]
-    frames = every.index_select(0, rows)
-    # A lone frame has no variance and would stop training: it gets the running statistics, as in evaluation.
-    if len(frames) <= 1:
-        valid = _with_running_statistics(norm, frames)
-    elif remember:
-        valid = norm(frames)
+    if _is_compiled_for(norm, every) and int(is_valid.sum()) > 1:
+        normed, mean, variance = _CompiledBatchNorm.apply(
+            every, is_valid, norm.weight, norm.bias, norm.eps, dtype, padding
+        )
     else:
-        valid = nn.functional.batch_norm(frames, None, None, norm.weight, norm.bias, training=True, eps=norm.eps)
-    return torch.full_like(every, padding, dtype=valid.dtype).index_copy_(0, rows, valid).view_as(hidden)
+        normed, mean, variance = _BatchNorm.apply(
+            every, is_valid, norm.weight, norm.bias, norm.running_mean, norm.running_var, norm.eps, dtype, padding
+        )
+    if remember:
+        _remember(norm, mean, variance, is_valid.sum())
+    return normed.view_as(hidden)
 
 
 def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
@@ -86,17 +82,68 @@ def _is_compiled_for(norm: nn.BatchNorm1d, frames: Tensor) -> bool:
 
 
 @torch.no_grad()
-def _remember(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor) -> None:
-    """Moves the running statistics as `norm` would, had it been called."""
-    norm.get_buffer("num_batches_tracked").add_(1)
-    momentum = norm.momentum or 0.0
+def _remember(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, num_frames: Tensor) -> None:
+    """Moves the running statistics as `norm` would, had it been called; a lone frame does not."""
+    counts = num_frames > 1
+    norm.get_buffer("num_batches_tracked").add_(counts)
+    step = counts * (norm.momentum or 0.0)
+    variance = variance * (num_frames / (num_frames - 1).clamp(min=1))
     for name, found in (("running_mean", mean), ("running_var", variance)):
         running = norm.get_buffer(name)
-        running.lerp_(found.to(running.dtype), momentum)
+        running.lerp_(found.to(running.dtype), step.to(running.dtype))
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Valid rows of frames (N, D) normalised, the others `padding`, with each feature's mean and variance (D) in float64."""
+    """Valid rows of frames (N, D) normalised, the others `padding`, with each feature's mean and variance (D).
+
+    For a GPU: to take the valid rows out, as torch's own norm would have it, it has to be asked how many they are, and to
+    wait for the answer until it has done all that it was given before. A lone frame has no variance and would stop training:
+    it gets the running statistics, as in evaluation.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        frames: Tensor,
+        valid: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        running_mean: Tensor,
+        running_variance: Tensor,
+        eps: float,
+        dtype: torch.dtype | None,
+        padding: float,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        count, outside = valid.sum(), ~valid[:, None]
+        wide = frames.to(weight.dtype).masked_fill(outside, 0)
+        mean = wide.sum(0) / count.clamp(min=1)
+        variance = (wide - mean).masked_fill(outside, 0).square().sum(0) / count.clamp(min=1)
+        mean = torch.where(count > 1, mean, running_mean)
+        variance = torch.where(count > 1, variance, running_variance)
+        normed = torch.addcmul(bias, wide - mean, weight * torch.rsqrt(variance + eps))
+        ctx.eps = eps
+        ctx.save_for_backward(frames, valid, weight, mean, variance)
+        ctx.mark_non_differentiable(mean, variance)
+        return normed.masked_fill(outside, padding).to(dtype or frames.dtype), mean, variance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_normed: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+        """As `norm_kernel.backward` says."""
+        frames, valid, weight, mean, variance = ctx.saved_tensors
+        count, outside = valid.sum(), ~valid[:, None]
+        inverse = torch.rsqrt(variance + ctx.eps)
+        x = ((frames.to(weight.dtype) - mean) * inverse).masked_fill(outside, 0)
+        gradient = d_normed.to(weight.dtype).masked_fill(outside, 0)
+        d_bias, d_weight = gradient.sum(0), (gradient * x).sum(0)
+        through_statistics = torch.where(count > 1, 1 / count.clamp(min=1), 0.0).to(weight.dtype)
+        d_frames = weight * inverse * (gradient - (d_bias + x * d_weight) * through_statistics)
+        d_frames = d_frames.masked_fill(outside, 0).to(frames.dtype)
+        return d_frames, None, d_weight, d_bias, None, None, None, None, None
+
+
+class _CompiledBatchNorm(torch.autograd.Function):
+    """The same on a CPU, in one pass over the frames each way; mean and variance in float64."""
 
     @staticmethod
     def forward(

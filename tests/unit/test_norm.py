@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest.mock import patch
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from asr.model import norm as norms
 from asr.model.norm import make_norm, normalize
@@ -40,8 +45,9 @@ def result(norm: nn.BatchNorm1d, normed: Tensor, hidden: Tensor, weights: Tensor
     num_threads=st.sampled_from([1, 3]),
     types=st.tuples(st.sampled_from([WHOLE, HALF]), st.sampled_from([WHOLE, HALF])),
     padding=st.sampled_from([0.0, -2.5]),
+    is_compiled=st.booleans(),
 )
-def test_the_compiled_norm_is_torchs_on_the_valid_frames(
+def test_it_is_torchs_on_the_valid_frames(
     num_steps: int,
     batch: int,
     size: int,
@@ -49,6 +55,7 @@ def test_the_compiled_norm_is_torchs_on_the_valid_frames(
     num_threads: int,
     types: tuple[torch.dtype, torch.dtype],
     padding: float,
+    is_compiled: bool,
 ) -> None:
     torch.manual_seed(seed)
     before, after = types
@@ -64,7 +71,8 @@ def test_the_compiled_norm_is_torchs_on_the_valid_frames(
     torch.set_num_threads(num_threads)
     try:
         leaf = hidden.clone().requires_grad_()
-        found = result(norm, normalize(norm, leaf, mask, dtype=after, padding=padding), leaf, weights)
+        with patch.object(norms, "_is_compiled_for", lambda *_: is_compiled):
+            found = result(norm, normalize(norm, leaf, mask, dtype=after, padding=padding), leaf, weights)
     finally:
         torch.set_num_threads(threads)
     assert found[0].dtype == after
@@ -79,6 +87,52 @@ def test_the_compiled_norm_is_torchs_on_the_valid_frames(
             one.float(), right, rtol=1e-2 if is_half else 1e-3, atol=(1e-2 if is_half else 1e-4) * widest
         )
     assert norm.num_batches_tracked == other.num_batches_tracked
+
+
+@pytest.mark.parametrize("num_frames", [1, 2, 7])
+def test_gradients_also_of_a_lone_frame(num_frames: int) -> None:
+    torch.manual_seed(0)
+    norm = batch_norm(3).double()
+    mask = torch.arange(9).view(3, 3) < num_frames
+    with torch.no_grad():
+        norm.get_buffer("running_var").fill_(2.0)
+
+    def normed(hidden: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return functional_call(norm, {"weight": weight, "bias": bias}, (hidden,))
+
+    with patch.object(norm, "forward", lambda hidden: normalize(norm, hidden, mask, remember=False)):
+        hidden = torch.randn(3, 3, 3, dtype=torch.float64, requires_grad=True)
+        assert torch.autograd.gradcheck(normed, (hidden, norm.weight, norm.bias), fast_mode=False)
+        if num_frames == 1:
+            torch.testing.assert_close(norm(hidden)[0, 0], norm.eval()(hidden)[0, 0])
+
+
+def test_a_lone_frame_moves_nothing() -> None:
+    for norm in (batch_norm(3), batch_norm(3).double()):
+        before = {name: value.clone() for name, value in norm.state_dict().items()}
+        normalize(norm, torch.randn(4, 1, 3, dtype=norm.weight.dtype), torch.arange(4)[:, None] == 2)
+        assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+class Questions(TorchDispatchMode):
+    """What is asked of tensors meanwhile whose answer a GPU would be waited for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in (torch.ops.aten.nonzero.default, torch.ops.aten._local_scalar_dense.default):
+            self.found.append(str(function))
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_gpu_is_asked_nothing() -> None:
+    norm, mask = batch_norm(3).double(), torch.arange(6).view(3, 2) < 5
+    hidden = torch.randn(3, 2, 3, dtype=torch.float64, requires_grad=True)
+    with Questions() as questions:
+        normalize(norm, hidden, mask).sum().backward()
+    assert not questions.found
 
 
 def test_a_mean_far_from_zero_costs_no_precision() -> None:
