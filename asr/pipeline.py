@@ -1,15 +1,13 @@
 """The stages of a run, in order, and the record of which are done with which settings.
 
 `stages.json` in the run folder says for each stage what it was made from. A stage that is done with the same inputs is
-skipped; one that was cut off goes on; one that was made from other inputs stops the run before anything is lost.
+skipped; one that was cut off goes on; one that was made from other inputs stops the run before anything is lost. What other
+code has made is kept, since a new version of this program must not cost a week of training, but it is said.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,20 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
-from asr.atomic import only_one, write_text
+from asr.atomic import only_one
 from asr.config import Tree
-from asr.corpus.utterance import is_read, visible_files
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
-from asr.experiment import Experiment, Run
+from asr.experiment import Run
+from asr.inputs import first_difference, in_todays_words, own_files, settings
+from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
+from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
-
-STAGES_FILE = "stages.json"
-_CONTENTS = "contents of "
-# Settings that may change between a training and its resumption, since they change no result.
-_SPEED_ONLY = {"shards": ("num_threads",), "batches": ("num_workers", "prefetch")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +33,7 @@ class Stage:
     Attributes:
         work: does it; must be able to go on after being killed at any moment.
         sections: the sections of the configuration that its result depends on, besides those of the stages before.
+        rooms: the folders of this package that its result depends on, besides those of the stages before.
         redo: whether it is simply done again when its inputs change, or only after `--fresh`.
         outputs: names in the run folder that `--fresh` deletes.
         shared: whether all processes work at it together, or the first one while the others wait.
@@ -48,6 +42,7 @@ class Stage:
 
     work: Callable[[Run], None]
     sections: tuple[str, ...]
+    rooms: tuple[str, ...]
     redo: bool
     outputs: tuple[str, ...]
     shared: bool = False
@@ -61,6 +56,7 @@ def _stages() -> dict[str, Stage]:
         "prepare": Stage(
             work=stages.prepare,
             sections=("splits", "shards", "tokenizer"),
+            rooms=("text", "audio", "corpus"),
             redo=False,
             outputs=("shards", "tokenizer.json"),
         ),
@@ -70,14 +66,17 @@ def _stages() -> dict[str, Stage]:
                 "seed", "batches", "features", "augment", "encoder", "attention", "init", "loss", "optimizer", "schedule",
                 "training",
             ),
+            # Epochs are chosen by what a decoder writes and a scorer counts.
+            rooms=("features", "model", "decoding", "scoring", "recognizer", "training"),
             redo=False,
             outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),
             shared=True,
         ),
-        "average": Stage(work=stages.average, sections=(), redo=True, outputs=("model.pt",)),
+        "average": Stage(work=stages.average, sections=(), rooms=(), redo=True, outputs=("model.pt",)),
         "evaluate": Stage(
             work=stages.evaluate,
             sections=("decoders",),
+            rooms=(),
             redo=True,
             outputs=("results.json", "hypotheses", "report.html"),
             recall=stages.show_results,
@@ -111,6 +110,8 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         if fresh and workers.is_first:
             _check_before_deleting(run)
             forget(run, wanted)
+        if workers.is_first and (found := other_code(run, wanted)):
+            print(f"note: {run.folder}: {found}; --fresh does it again with this", flush=True)
         if "evaluate" in wanted:
             _check_words(run)
         for name in STAGES:
@@ -127,7 +128,7 @@ def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
     if is_to_be_done and run.workers.is_first:
         # With the inputs that it was begun with: a file may have been edited since.
         begun = read_marks(_folder(run, name))[name]
-        _write_mark(_folder(run, name), name, {**begun, "done": True, "seconds": time.perf_counter() - start})
+        write_mark(_folder(run, name), name, {**begun, "done": True, "seconds": time.perf_counter() - start})
 
 
 def is_done(run: Run, name: str) -> bool:
@@ -137,6 +138,35 @@ def is_done(run: Run, name: str) -> bool:
         return False
     before, inputs = _before_and_now(run, name, mark)
     return before == inputs
+
+
+def other_code(run: Run, wanted: Sequence[str] = STAGES) -> str:
+    """What `run` keeps that other code than this has made, up to the last stage `wanted`, for people; "" for nothing."""
+    last = max((STAGES.index(name) for name in wanted), default=-1)
+    for name in STAGES[: last + 1]:
+        mark = read_marks(_folder(run, name)).get(name)
+        if mark is None or not _is_kept(run, name, mark):
+            continue
+        what = f"'{name}' was {'done' if mark['done'] else 'begun'} by"
+        if mark.get("code") is None:
+            return f"{what} code that was not recorded then"
+        if edited := edited_files(mark["code"], _code(run, name)):
+            return f"{what} other code than this (different since: {edited})"
+    return ""
+
+
+def _is_kept(run: Run, name: str, mark: dict[str, Any]) -> bool:
+    """Whether the next call takes over what the stage `name` has made so far: all of it, or what it was cut off with."""
+    stage = _stages()[name]
+    return is_done(run, name) or (not stage.redo and _holds_files(_folder(run, name) / stage.outputs[0]))
+
+
+def _code(run: Run, name: str) -> dict[str, str]:
+    """The source files that the stage `name` of `run` is done by: this package's, and to prepare, the recipes'."""
+    rooms = {room for stage in STAGES[: STAGES.index(name) + 1] for room in _stages()[stage].rooms}
+    parts = (*run.train_parts, run.dev_part, *run.test_parts) if name == "prepare" else ()
+    recipes = {part.recipe.source_file for part in parts if part.shards is None}
+    return source_files(rooms, [path for path in recipes if path is not None])
 
 
 def _folder(run: Run, name: str) -> Path:
@@ -157,7 +187,7 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         )
     if mark is not None and before != inputs:
         if not stage.redo and (mark["done"] or left is not None):
-            difference = _first_difference(before, inputs)
+            difference = first_difference(before, inputs)
             onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
             raise ConfigError(
                 f"{folder}: '{name}' was begun here with other settings ({difference}); "
@@ -171,10 +201,11 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     for earlier in STAGES[: STAGES.index(name)]:
         _check_is_done(run, earlier, name)
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
-    _write_mark(folder, name, {"inputs": inputs, "done": False, "seconds": 0.0})
+    code = mark.get("code") if mark is not None and _is_kept(run, name, mark) else _code(run, name)
+    write_mark(folder, name, {"inputs": inputs, "code": code, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result.
     for later in STAGES[STAGES.index(name) + 1 :]:
-        _drop_mark(run.folder, later)
+        drop_mark(run.folder, later)
     return True
 
 
@@ -183,7 +214,7 @@ def _before_and_now(run: Run, name: str, mark: dict[str, Any] | None) -> tuple[T
     inputs = stage_inputs(run, name)
     if mark is None:
         return {}, inputs
-    before = _in_todays_words(mark["inputs"], inputs)
+    before = in_todays_words(mark["inputs"], inputs)
     if mark["done"] and run.root is None and "root" in before:
         inputs["root"] = before["root"]  # once prepared, a corpus need not be there any more
     return before, inputs
@@ -198,7 +229,7 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
     if before != inputs:
         raise ConfigError(
             f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "
-            f"({_first_difference(before, inputs)}); give these again, or use another --out"
+            f"({first_difference(before, inputs)}); give these again, or use another --out"
         )
 
 
@@ -225,24 +256,6 @@ def check_not_begun(run: Run) -> None:
         raise ConfigError(f"{run.folder}: a training was cut off here; --resume continues it, --fresh starts over")
 
 
-def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
-    """What is known of each stage in the run folder `folder`: its inputs, whether it is done, how long it took.
-
-    Raises:
-        ConfigError: the file is damaged.
-    """
-    path = folder / STAGES_FILE
-    if not path.is_file():
-        return {}
-    try:
-        marks = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out") from error
-    if not isinstance(marks, dict):
-        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out")
-    return marks
-
-
 def stage_inputs(run: Run, name: str) -> Tree:
     """What the result of the stage `name` depends on, as far as the user says it."""
     table = _stages()
@@ -252,98 +265,11 @@ def stage_inputs(run: Run, name: str) -> Tree:
         "recipe": run.recipe.name,
         # What comes after preparing reads nothing there any more.
         **({"root": root} if name == "prepare" else {}),
-        "files": _own_files(run, name),
+        "files": own_files(run, name),
         "sample_rate": run.experiment.features.sample_rate,
         "num_stored_features": run.experiment.acoustic.num_stored_features,
     }
-    return own | _settings(run.experiment, sections)
-
-
-def _own_files(run: Run, name: str) -> Tree:
-    """The user's own files that the result of the stage `name` depends on; a training does not on those to test."""
-    is_of_training = name in ("train", "average")
-    paths = {split: str(path.resolve()) for split, path in run.recipe.files.items()}
-    files = {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
-    # By what is in them: a transcript is corrected, a list of words is edited, and it is tried again.
-    read = set()
-    if name == "prepare":
-        read = set(run.recipe.files.values())
-    elif is_of_training and run.experiment.loss.phones is not None:
-        read = {Path(run.experiment.loss.phones.lexicon)}
-    elif name == "evaluate":
-        read = {decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)}
-    return files | {f"{_CONTENTS}{path.resolve()}": _digest(path) for path in sorted(read)}
-
-
-def _digest(path: Path) -> str:
-    """Of what is in the file `path`, or of the texts and the names and sizes of sound files below it.
-
-    "" where none can be read, which whoever needs it will say.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_file():
-            digest.update(path.read_bytes())
-        else:
-            # Nothing else: the run folder itself may lie there.
-            for below in filter(is_read, visible_files(path)):
-                is_text = below.suffix.lower() == ".txt"
-                found = below.read_bytes() if is_text else str(below.stat().st_size).encode()
-                digest.update(b"\0".join((os.fsencode(below.relative_to(path)), found, b"")))
-    except OSError:
-        return ""
-    return digest.hexdigest()
-
-
-def _in_todays_words(inputs: Tree, now: Tree) -> Tree:
-    """Recorded `inputs` with what has come to be a setting since at its default: so it was done before there was a choice.
-
-    What can no longer be read as settings is returned as it is.
-    """
-    sections = [section for section in now if section in Experiment.model_fields]
-    own = {key: value for key, value in inputs.items() if key not in sections and (key != "root" or key in now)}
-    # Which files it was, was not always recorded; and there was only sound before.
-    for key, before in (("files", now.get("files")), ("num_stored_features", 0)):
-        if key in now:
-            own.setdefault(key, before)
-    # Nor what was in them.
-    contents = {key: digest for key, digest in now.get("files", {}).items() if key.startswith(_CONTENTS)}
-    own["files"] = contents | own["files"] if "files" in now else {}
-    try:
-        experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
-    except ValidationError:
-        return inputs
-    return own | _settings(experiment, sections)
-
-
-def _settings(experiment: Experiment, sections: Sequence[str]) -> Tree:
-    tree = experiment.tree()
-    for section, names in _SPEED_ONLY.items():
-        for key in names:
-            del tree[section][key]
-    return {section: tree[section] for section in sections}
-
-
-def _first_difference(old: Tree, new: Tree, prefix: str = "") -> str:
-    for key in sorted(old.keys() | new.keys(), key=lambda key: (key.startswith(_CONTENTS), key)):
-        before, after = old.get(key), new.get(key)
-        if isinstance(before, dict) and isinstance(after, dict) and before != after:
-            return _first_difference(before, after, f"{prefix}{key}.")
-        if before and after and before != after and key.startswith(_CONTENTS):
-            return f"{key.removeprefix(_CONTENTS)} has been edited since"
-        if before != after:
-            return f"{prefix}{key} was {json.dumps(before)}, is {json.dumps(after)}"
-    return "order of keys"
-
-
-def _write_mark(folder: Path, name: str, mark: dict[str, Any]) -> None:
-    write_text(folder / STAGES_FILE, json.dumps({**read_marks(folder), name: mark}, indent=1))
-
-
-def _drop_mark(folder: Path, name: str) -> None:
-    marks = read_marks(folder)
-    if marks.pop(name, None) is not None:
-        write_text(folder / STAGES_FILE, json.dumps(marks, indent=1))
+    return own | settings(run.experiment, sections)
 
 
 def forget(run: Run, names: Sequence[str]) -> None:
@@ -353,7 +279,7 @@ def forget(run: Run, names: Sequence[str]) -> None:
         folder = _folder(run, name)
         for output in _stages()[name].outputs:
             _delete(folder / output)
-        _drop_mark(folder, name)
+        drop_mark(folder, name)
 
 
 def _delete(path: Path) -> None:

@@ -53,6 +53,7 @@ class Recipe:
         sizes: utterances in each split of the whole corpus, by the split's name, where that is known.
         speakers_disjoint: whether no speaker occurs in two splits.
         files: manifests or folders of the user's own audio, by split; empty where the corpus is found by `root`.
+        source_file: the Python file that it was loaded from; None: it was made of files.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Recipe:
     sizes: Mapping[str, int] = field(default_factory=dict)
     speakers_disjoint: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
+    source_file: Path | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,7 +205,7 @@ def load_recipe(path: Path) -> Recipe:
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise CorpusError(f"{path}: expected a module-level RECIPE = Recipe(...), found {type(recipe).__name__}")
-    return recipe
+    return replace(recipe, source_file=path)
 
 
 def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None) -> Recipe:

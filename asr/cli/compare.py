@@ -158,7 +158,15 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
 def _print_outcome(outcome: Outcome) -> None:
     from rich.table import Table
 
-    from asr.studies.page import COST_HEADS, cost_figures, error_figures, error_heads, note_on_errors, notes_on_costs
+    from asr.studies.page import (
+        COST_HEADS,
+        cost_figures,
+        error_figures,
+        error_heads,
+        note_on_errors,
+        notes_on_code,
+        notes_on_costs,
+    )
     from asr.terminal import get_console
 
     console = get_console()
@@ -170,6 +178,8 @@ def _print_outcome(outcome: Outcome) -> None:
     console.print(costs)
     for text in notes_on_costs(outcome):
         console.print(text, style="dim")
+    for text in notes_on_code(outcome):
+        console.print(text)
     for subset, decoder in outcome.parts():
         pooled = outcome.pooled_of(subset, decoder)
         table = Table(f"{subset}, {decoder}", box=None, pad_edge=False)

@@ -154,7 +154,7 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> list[ScoringError]:
 
 def _default_report(model: list[Path], data: list[str]) -> Path | None:
     """Where a report goes that nobody has asked for: into the run folder, if it is one and can be written to."""
-    from asr.pipeline import STAGES_FILE
+    from asr.marks import STAGES_FILE
 
     if len(model) > 1 or not (model[0] / STAGES_FILE).is_file() or not os.access(model[0], os.W_OK):
         return None

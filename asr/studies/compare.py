@@ -20,8 +20,9 @@ from filelock import FileLock
 from asr.atomic import only_one, write_text
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
+from asr.marks import STAGES_FILE, read_marks
 from asr.model.device import select_device
-from asr.pipeline import STAGES, STAGES_FILE, forget, is_done, read_marks, run_stages, stage_inputs
+from asr.pipeline import STAGES, forget, is_done, other_code, run_stages, stage_inputs
 from asr.stages import load_tokenizer
 from asr.studies.grammar import split_axes
 from asr.studies.jobs import Job, Place, run_jobs
@@ -302,16 +303,22 @@ def take_over(plan: Plan, others: Sequence[Path]) -> int:
 
 def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None]) -> dict[str, str]:
     """Does all runs of `plan`, which is prepared and matched; why each failed, by its folder's name, for those that did."""
-    jobs, num_done = [], 0
+    jobs, num_done, of_others = [], 0, []
     for variant, seed in plan.runs():
         run = plan.run(variant, seed)
         if all(is_done(run, stage) for stage in STAGES):
             num_done += 1
+            if found := other_code(run):
+                of_others.append(f"{run.folder.name}: {found}")
             continue
         arguments = (plan.request, run.folder, plan.command(variant, seed), run.preparation)
         jobs.append(Job(name=run.folder.name, work=train_one, arguments=arguments, output=run.folder / OUTPUT_FILE))
     if num_done:
         say(f"{num_done} of {num_done + len(jobs)} runs are done already")
+    if of_others:
+        say(
+            f"note: runs made by other code than this: {len(of_others)}, such as {of_others[0]}; --fresh makes all anew"
+        )
     return run_jobs(jobs, num_at_once, say)
 
 

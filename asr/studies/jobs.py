@@ -25,7 +25,7 @@ import torch
 from asr.errors import AsrError, StoppedByUserError
 
 # What every run imports sooner or later, some of it first when it makes an optimiser, a log or a plot.
-_IMPORTED = ["asr.stages", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
+_IMPORTED = ["asr.stages", "asr.pipeline", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
 # Longer than a training needs for its update and its checkpoint, once it has been asked to stop.
 _SECONDS_TO_SAVE = 30.0
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from asr.studies.outcome import Outcome
-from asr.studies.page import COST_HEADS, cost_figures, error_figures, error_heads, note_on_errors, notes_on_costs
+from asr.studies.page import (
+    COST_HEADS,
+    cost_figures,
+    error_figures,
+    error_heads,
+    note_on_errors,
+    notes_on_code,
+    notes_on_costs,
+)
 
 
 def markdown(outcome: Outcome) -> str:
@@ -19,6 +27,7 @@ def _lines(outcome: Outcome) -> Iterator[str]:
     )
     yield ""
     yield from notes_on_costs(outcome)
+    yield from notes_on_code(outcome)
     for subset, decoder in outcome.parts():
         pooled = outcome.pooled_of(subset, decoder)
         yield ""

@@ -14,7 +14,8 @@ import torch
 from asr import __version__
 from asr.atomic import write_text
 from asr.evaluation import hypotheses_file
-from asr.pipeline import STAGES, is_done
+from asr.experiment import Run
+from asr.pipeline import STAGES, is_done, other_code
 from asr.scoring import (
     Columns,
     Result,
@@ -51,6 +52,7 @@ class RunOutcome:
         seconds_per_epoch: the median epoch's.
         measures: what else the training took.
         results: of every subset and decoder.
+        other_code: what of it other code than this has made, "" for nothing.
     """
 
     seed: int
@@ -60,6 +62,7 @@ class RunOutcome:
     seconds_per_epoch: float
     measures: Measures
     results: tuple[Result, ...]
+    other_code: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,6 +147,15 @@ class Outcome:
         """The error rates of all variants there, in the order of the variants."""
         return [each for each in self.pooled if (each.result.subset, each.result.decoder) == (subset, decoder)]
 
+    def of_other_code(self) -> dict[tuple[str, int], str]:
+        """What of each run other code than this has made, by variant and seed, for those of which it has made any."""
+        return {
+            (variant.name, run.seed): run.other_code
+            for variant in self.variants
+            for run in variant.runs
+            if run.other_code
+        }
+
     def pairs_of(self, subset: str, decoder: str) -> list[Pair]:
         """The pairs of variants there."""
         return [pair for pair in self.pairs if (pair.subset, pair.decoder) == (subset, decoder)]
@@ -201,14 +213,13 @@ def _variant_outcome(plan: Plan, variant: Variant) -> VariantOutcome:
         parameters=size.parameters,
         multiply_adds=size.multiply_adds,
         runs=tuple(
-            _run_outcome(plan.folder, run.folder, seed)
-            for seed, run in runs
-            if all(is_done(run, stage) for stage in STAGES)
+            _run_outcome(plan.folder, run, seed) for seed, run in runs if all(is_done(run, stage) for stage in STAGES)
         ),
     )
 
 
-def _run_outcome(study: Path, folder: Path, seed: int) -> RunOutcome:
+def _run_outcome(study: Path, run: Run, seed: int) -> RunOutcome:
+    folder = run.folder
     records = [record for record in read_metrics(folder) if record["kind"] == "validation"]
     ends = [0.0, *(float(record["wall_seconds"]) for record in records)]
     epochs = [0, *(int(record["epoch"]) for record in records)]
@@ -221,6 +232,7 @@ def _run_outcome(study: Path, folder: Path, seed: int) -> RunOutcome:
         seconds_per_epoch=statistics.median(per_epoch) if per_epoch else 0.0,
         measures=read_measures(folder),
         results=tuple(read_results(folder / "results.json")),
+        other_code=other_code(run),
     )
 
 

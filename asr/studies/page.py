@@ -63,6 +63,7 @@ def write_comparison(path: Path, plan: Plan, outcome: Outcome) -> None:
     names = [variant.name for variant in outcome.variants]
     cards = [
         _failures(outcome),
+        card("Runs that other code has made", sentences(notes_on_code(outcome)), wide=True),
         *(_errors(outcome, part, names) for part in outcome.parts()),
         card("What it costs", _costs(outcome), _notes_on_costs(outcome), wide=True),
         *_curves(outcome),
@@ -113,14 +114,30 @@ def error_heads(outcome: Outcome) -> tuple[str, ...]:
 
 
 def error_figures(pooled: Pooled, outcome: Outcome) -> tuple[str, ...]:
-    """Word error rate with its interval, character error rate, and the word error rate of each seed, "-" without a run."""
-    result, rates = pooled.result, pooled.wer_by_seed
+    """Word error rate with its interval, character error rate, and the word error rate of each seed, "-" without a run.
+
+    Rates of runs that other code has made are marked, as `notes_on_code` tells.
+    """
+    result, rates, others = pooled.result, pooled.wer_by_seed, outcome.of_other_code()
+    marks = {seed: "*" if (pooled.variant, seed) in others else "" for seed in rates}
     return (
         f"{100 * result.wer:.2f}",
         f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
         f"{100 * result.cer:.2f}",
-        ", ".join(f"{100 * rates[seed]:.2f}" if seed in rates else "-" for seed in outcome.seeds),
+        ", ".join(f"{100 * rates[seed]:.2f}{marks[seed]}" if seed in rates else "-" for seed in outcome.seeds),
     )
+
+
+def notes_on_code(outcome: Outcome) -> Iterator[str]:
+    """Which runs other code than this has made, and that they should not stand beside those of this."""
+    others = outcome.of_other_code()
+    by_reason: dict[str, list[str]] = {}
+    for (variant, seed), reason in others.items():
+        by_reason.setdefault(reason, []).append(f"{variant} seed {seed}")
+    for reason, runs in by_reason.items():
+        yield f"* Made by other code than this, {reason}: {', '.join(runs)}."
+    if others:
+        yield "Figures of different code may differ for that alone, whatever the tests say of them; --fresh makes all anew."
 
 
 def note_on_errors(pooled: Sequence[Pooled], outcome: Outcome) -> str:

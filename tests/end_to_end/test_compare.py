@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tones import TINY, write_tone_corpus
 
+from asr import source_code
 from asr.cli import main
 from asr.studies import compare
 from asr.studies.jobs import Job, Place, run_jobs
@@ -86,6 +87,26 @@ def test_variants_are_trained_once_and_compared(command: Command, in_process: li
     shutil.rmtree("study/runs/gru-seed1")
     command(*words)
     assert in_process == ["gru-seed1"]
+
+
+def test_runs_of_other_code_are_marked(
+    command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = (*ONE_LAYER, "--seeds", "1")
+    code, out, _ = command("cells=gru,lstm", *words)
+    assert (code, "other code" in out) == (0, False)
+    monkeypatch.setattr(source_code, "_DIGESTS", {**source_code._DIGESTS, "model/cells/gru.py": "edited"})
+    code, out, _ = command("cells=gru,lstm,rnn", *words)
+    assert code == 0
+    assert in_process == ["gru-seed0", "lstm-seed0", "rnn-seed0"]
+    assert "note: runs made by other code than this: 2, such as gru-seed0: 'train' was done by other code" in out
+    tables = Path("study/comparison.md").read_text(encoding="utf-8")
+    assert "(different since: asr/model/cells/gru.py): gru seed 0, lstm seed 0." in tables
+    rates = [
+        line.split("|")[-2].strip() for line in tables.splitlines() if re.match(r"\| (gru|lstm|rnn) .*, |.*\d-\d", line)
+    ]
+    assert [rate.endswith("*") for rate in rates] == [True, True, False]
+    assert "Runs that other code has made" in Path("study/comparison.html").read_text(encoding="utf-8")
 
 
 def test_equal_time_is_measured_once(command: Command, in_process: list[str]) -> None:

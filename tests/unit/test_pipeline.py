@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from asr import pipeline
+from asr import pipeline, source_code
 from asr.cli import main
 from asr.errors import ConfigError, CorpusError, StoppedByUserError
-from asr.experiment import Run, load_experiment
-from asr.pipeline import STAGES, Stage, check_not_begun, is_done, read_marks, run_stages
+from asr.experiment import Run, RunRequest, load_experiment
+from asr.marks import read_marks
+from asr.pipeline import STAGES, Stage, check_not_begun, is_done, other_code, run_stages
 from asr.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -123,6 +126,75 @@ def test_a_stage_that_came_to_nothing_does_not_lock_its_folder(tmp_path: Path, d
     done.clear()
     run_stages(make_run(tmp_path, change), [name])
     assert done == [name]
+
+
+def test_what_other_code_has_made_is_kept_and_told(
+    tmp_path: Path, done: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    run_stages(make_run(tmp_path), STAGES)
+    assert "note:" not in capsys.readouterr().out
+    done.clear()
+    edited = {**source_code._DIGESTS, "model/cells/gru.py": "edited"}
+    # Shards are the same, whatever cell learns from them; and nothing has learnt yet where only they are made.
+    with monkeypatch.context() as patch:
+        patch.setattr(source_code, "_DIGESTS", edited)
+        run_stages(make_run(tmp_path), ["prepare"])
+        assert "note:" not in capsys.readouterr().out
+        for stages in (STAGES, ["evaluate"]):
+            run_stages(make_run(tmp_path), stages)
+            assert capsys.readouterr().out.splitlines()[0] == (
+                f"note: {tmp_path}: 'train' was done by other code than this (different since: asr/model/cells/gru.py); "
+                "--fresh does it again with this"
+            )
+        assert done == []
+        run_stages(make_run(tmp_path), STAGES, fresh=True)
+        run_stages(make_run(tmp_path), STAGES)
+        assert "note:" not in capsys.readouterr().out
+    marks = read_marks(tmp_path)
+    for mark in marks.values():
+        del mark["code"]
+    (tmp_path / "stages.json").write_text(json.dumps(marks))
+    run_stages(make_run(tmp_path), STAGES)
+    assert "'prepare' was done by code that was not recorded then" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("has_checkpoint", [True, False])
+def test_a_training_that_goes_on_with_other_code_is_of_other_code(
+    tmp_path: Path,
+    done: list[str],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    has_checkpoint: bool,
+) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    marks = read_marks(tmp_path)
+    marks["train"]["done"] = False
+    (tmp_path / "stages.json").write_text(json.dumps(marks))
+    if not has_checkpoint:  # it broke, was mended and starts over: nothing of the old code is in it
+        (tmp_path / "checkpoints").unlink()
+    monkeypatch.setattr(source_code, "_DIGESTS", {**source_code._DIGESTS, "training/loss.py": "edited"})
+    capsys.readouterr()
+    run_stages(make_run(tmp_path), ["train"])
+    assert ("'train' was begun by other code" in capsys.readouterr().out) == has_checkpoint
+    run_stages(make_run(tmp_path), ["train"])
+    assert ("'train' was done by other code" in capsys.readouterr().out) == has_checkpoint
+
+
+def test_an_edited_recipe_is_other_code(tmp_path: Path, done: list[str]) -> None:
+    recipe = tmp_path / "mine.py"
+    recipe.write_text((ROOT / "recipes" / "fsdd.py").read_text(encoding="utf-8"), encoding="utf-8")
+    request = RunRequest(recipe=str(recipe))
+    run_stages(request.run(tmp_path / "run"), ["prepare"])
+    assert other_code(request.run(tmp_path / "run")) == ""
+    recipe.write_text(recipe.read_text(encoding="utf-8") + "# edited\n", encoding="utf-8")
+    assert "(different since: mine.py)" in other_code(request.run(tmp_path / "run"))
+
+
+def test_every_room_bears_on_a_stage_or_only_shows() -> None:
+    counted = {room for stage in pipeline._stages().values() for room in stage.rooms}
+    rooms = {path.parent.name for path in (ROOT / "asr").glob("*/__init__.py")}
+    assert rooms - counted == {"cli", "inspection", "report", "studies"}
 
 
 def test_work_of_before_a_setting_existed_is_done_if_that_is_off(tmp_path: Path, done: list[str]) -> None:

@@ -1,0 +1,42 @@
+"""The record of which stages of a run were begun and done, and from what: `stages.json` in a run folder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from asr.atomic import write_text
+from asr.errors import ConfigError
+
+STAGES_FILE = "stages.json"
+
+
+def read_marks(folder: Path) -> dict[str, dict[str, Any]]:
+    """What is known of each stage in the run folder `folder`: its inputs, its code, whether it is done, how long it took.
+
+    Raises:
+        ConfigError: the file is damaged.
+    """
+    path = folder / STAGES_FILE
+    if not path.is_file():
+        return {}
+    try:
+        marks = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out") from error
+    if not isinstance(marks, dict):
+        raise ConfigError(f"{path}: damaged; put it back as it was, or use another --out")
+    return marks
+
+
+def write_mark(folder: Path, name: str, mark: dict[str, Any]) -> None:
+    """Let `mark` be what is known of the stage `name`."""
+    write_text(folder / STAGES_FILE, json.dumps({**read_marks(folder), name: mark}, indent=1))
+
+
+def drop_mark(folder: Path, name: str) -> None:
+    """Forget the stage `name`."""
+    marks = read_marks(folder)
+    if marks.pop(name, None) is not None:
+        write_text(folder / STAGES_FILE, json.dumps(marks, indent=1))
