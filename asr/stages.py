@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Set
 from dataclasses import replace
 
 import torch
@@ -19,28 +19,24 @@ from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
-from asr.errors import CorpusError, TextError
+from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
-from asr.experiment import Experiment, Run, folder_name
-from asr.model.acoustic import AcousticModel, num_parameters
+from asr.experiment import Run, folder_name
+from asr.learner import first_model, training_updater
+from asr.model.acoustic import num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
-from asr.model.device import select_device, select_dtype
+from asr.model.device import select_device
 from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
 from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import counted, get_console, progress_bar
-from asr.text.tokenizer import Tokenizer, tokenizer_from_state, train_tokenizer
-from asr.training.distributed import Workers
-from asr.training.heads import make_heads
-from asr.training.init import freeze, new_model, origin
+from asr.text.tokenizer import train_tokenizer
+from asr.training.init import origin
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
-from asr.training.loss import Objective
 from asr.training.moving_average import average_weights
-from asr.training.optimizer import make_optimizer
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog
-from asr.training.terms import Term
 from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
@@ -160,18 +156,6 @@ def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> Shar
         )
 
 
-def load_tokenizer(run: Run) -> Tokenizer:
-    """The tokenizer that the prepare stage left.
-
-    Raises:
-        CorpusError: missing or damaged.
-    """
-    try:
-        return tokenizer_from_state(json.loads(run.tokenizer_file.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TextError) as error:
-        raise CorpusError(f"{run.tokenizer_file}: missing or damaged, run the stage 'prepare' again") from error
-
-
 def train(run: Run) -> None:
     """Train, or go on with a training that was cut off; leaves the best epochs, the history and its plot.
 
@@ -186,12 +170,9 @@ def train(run: Run) -> None:
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
     checkpoint = load_checkpoint(last) if last.is_file() else None
     if checkpoint is None:
-        model, tokenizer = new_model(
-            experiment.init, experiment.acoustic, load_tokenizer(run), index, experiment.batches, seed=experiment.seed
-        )
+        model, tokenizer = first_model(run, index)
     else:
         model, tokenizer = restore_model(checkpoint, where=str(last))
-    freeze(model, experiment.init.freeze)
     recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), device)
     trainer = _make_trainer(run, recognizer, index, tree)
     is_new = checkpoint is None
@@ -246,30 +227,6 @@ def _longest_text(index: ShardIndex) -> str:
     return max((stored.utterance.text for shard in shards for stored in read_shard(index, shard)), key=len)
 
 
-def make_updater(
-    experiment: Experiment,
-    model: AcousticModel,
-    tokenizer: Tokenizer,
-    *,
-    dtype: torch.dtype,
-    workers: Workers | None = None,
-    heads: Sequence[Term] = (),
-) -> Updater:
-    """What makes the updates of `model`, and of the `heads` that training has besides, as `experiment` has it."""
-    objective = Objective(model, experiment.loss, heads).to(next(model.parameters()).device)
-    return Updater(
-        objective,
-        tokenizer,
-        make_optimizer(experiment.optimizer, objective),
-        augment=experiment.augment,
-        max_gradient_norm=experiment.training.max_gradient_norm,
-        l1=experiment.optimizer.l1,
-        dtype=dtype,
-        seed=experiment.seed,
-        workers=workers,
-    )
-
-
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
     experiment, workers = run.experiment, run.workers
     dev_index = ShardIndex.load(run.shards(run.dev_part))
@@ -286,14 +243,9 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
             world_size=workers.size,
         )
 
-    dtype = select_dtype(experiment.training.precision, recognizer.device)
-    model, tokenizer, loss = recognizer.model, recognizer.tokenizer, experiment.loss
-    num_samples = (number for shard in index.shards for number in shard.num_samples)
-    utterances = zip(shard_utterances(index), num_samples, strict=True)
-    heads, notes = make_heads(loss.speaker, loss.phones, model, tokenizer, utterances)
+    updater, notes = training_updater(run, recognizer.model, recognizer.tokenizer, index)
     for note in notes:
         print(f"  {note}", flush=True)
-    updater = make_updater(experiment, model, tokenizer, dtype=dtype, workers=workers, heads=heads)
     return Trainer(
         recognizer,
         updater,

@@ -35,11 +35,11 @@ from torch import Tensor
 from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.experiment import load_experiment
+from asr.learner import make_updater
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.recipe import find_recipe
 from asr.recognizer import Recognizer
 from asr.scoring import UtteranceScore, compare, score_utterance, summarize
-from asr.stages import make_updater
 
 DIGITS = 10
 SHOTS = (0, 1, 5)

@@ -25,8 +25,8 @@ from torch import Tensor, nn
 from asr.corpus.batches import Batch
 from asr.experiment import load_experiment
 from asr.features.augment import Augmenter
+from asr.learner import make_updater
 from asr.model import AcousticModel
-from asr.stages import make_updater
 from asr.text.tokenizer import train_tokenizer
 from asr.training.distributed import Workers
 from asr.training.terms import CtcTargets

@@ -20,10 +20,10 @@ from filelock import FileLock
 from asr.atomic import only_one, write_text
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
+from asr.learner import load_tokenizer
 from asr.marks import STAGES_FILE, read_marks
 from asr.model.device import select_device
 from asr.pipeline import STAGES, forget, is_done, other_code, run_stages, stage_inputs
-from asr.stages import load_tokenizer
 from asr.studies.grammar import split_axes
 from asr.studies.jobs import Job, Place, run_jobs
 from asr.studies.measures import NetworkSize, hidden_size_for, network_size, peak_memory_bytes, seconds_per_utterance

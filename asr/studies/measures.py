@@ -13,12 +13,13 @@ from torch import Tensor, nn
 
 from asr.corpus.batches import epoch_batches
 from asr.experiment import Experiment, Run
+from asr.learner import first_model, training_updater
 from asr.lengths import frames_after_subsampling
-from asr.model.acoustic import AcousticConfig, AcousticModel, num_parameters
+from asr.model.acoustic import AcousticConfig, num_parameters
 from asr.model.attention import AttentionDecoder
-from asr.model.device import select_device, select_dtype
+from asr.model.device import select_device
 from asr.model.encoder import Encoder
-from asr.stages import load_tokenizer, make_updater
+from asr.training.moving_average import MovingAverage
 
 _FRAMES_LOOKED_AT = 800
 _UPDATES_TO_WARM_UP = 3
@@ -105,21 +106,29 @@ def hidden_size_for(experiment: Experiment, num_wanted: int, vocabulary_size: in
 
 
 def seconds_per_utterance(run: Run) -> float:
-    """Seconds that training takes per utterance of `run`, which is prepared: of some updates after the first few."""
+    """Seconds that training takes per utterance of `run`, which is prepared: of some updates after the first few.
+
+    They are those of the training: of the same model with the same parts frozen, with its heads and its moving average.
+
+    Raises:
+        AsrError: whatever keeps the training from beginning.
+    """
     experiment = run.experiment
     device = select_device(experiment.device)
-    torch.manual_seed(experiment.seed)
-    tokenizer = load_tokenizer(run)
-    model = AcousticModel(experiment.acoustic, tokenizer.size).to(device)
-    updater = make_updater(experiment, model, tokenizer, dtype=select_dtype(experiment.training.precision, device))
+    index, decay = run.train_index, experiment.training.moving_average
+    model, tokenizer = first_model(run, index)
+    updater, _ = training_updater(run, model.to(device), tokenizer, index)
+    average = None if decay is None else MovingAverage(model, decay)
     seconds, utterances, num_updates, epoch = 0.0, 0, 0, 0
     while num_updates < _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
         batches = epoch_batches(
-            run.train_index, experiment.batches, seed=experiment.seed, epoch=epoch, per_update=run.batches_per_update
+            index, experiment.batches, seed=experiment.seed, epoch=epoch, per_update=run.batches_per_update
         )
         while group := list(islice(batches, experiment.training.accumulate)):
             start = time.perf_counter()
             result = updater.update(group, num_updates, experiment.optimizer.lr)
+            if average is not None and not result.skipped:
+                average.update()
             if num_updates >= _UPDATES_TO_WARM_UP:
                 seconds += time.perf_counter() - start
                 utterances += result.utterances

@@ -16,10 +16,10 @@ from torch.nn.utils.rnn import pad_sequence
 from asr.corpus.batches import Batch
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.experiment import Experiment
+from asr.learner import make_updater
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.checkpoint import Checkpoint
 from asr.recognizer.recognizer import Recognizer
-from asr.stages import make_updater
 from asr.text.tokenizer import tokenizer_from_state
 from asr.training.loop import Trainer, TrainingData
 from asr.training.run_log import SilentLog

@@ -39,6 +39,7 @@ LAYERS = (
     "recipe",
     "experiment",
     "inputs",
+    "learner",
     "evaluation",
     "stages",
     "pipeline",

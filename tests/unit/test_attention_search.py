@@ -20,11 +20,11 @@ from asr.decoding import AttentionDecoderConfig, Hypothesis, JointDecoderConfig,
 from asr.decoding.prefix_scores import empty_prefix, extended
 from asr.errors import ConfigError
 from asr.experiment import load_experiment
+from asr.learner import make_updater
 from asr.lengths import frames_needed_by_ctc
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig, AttentionDecoder
 from asr.recognizer import Recognizer
-from asr.stages import make_updater
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 # Blank, a, b, c: without a space, every sequence of tokens is another text.

@@ -25,6 +25,7 @@ from asr.corpus.batches import Batch
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
 from asr.experiment import Run, load_experiment
 from asr.features import LogMelConfig, MfccConfig, StoredConfig
+from asr.learner import load_tokenizer
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.model.encoder import EncoderConfig
@@ -289,7 +290,7 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
     experiment = load_experiment(recipe.config, TINY)
     run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=experiment)
     stages.prepare(run)
-    tokenizer = stages.load_tokenizer(run)
+    tokenizer = load_tokenizer(run)
     weights = AcousticModel(experiment.acoustic, tokenizer.size).state_dict()
     save_checkpoint(
         run.model_file, Checkpoint(experiment=experiment.tree(), tokenizer=tokenizer.state(), model=weights)

@@ -22,12 +22,13 @@ from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_sh
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, RunRequest, load_experiment
+from asr.learner import load_tokenizer, make_updater
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.pipeline import run_stages
 from asr.recipe import recipe_of_files
 from asr.scoring import write_results
-from asr.stages import _try_largest_batch, average, evaluate, load_tokenizer, make_updater, prepare, show_results
+from asr.stages import _try_largest_batch, average, evaluate, prepare, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 RATE = 8000
@@ -324,4 +325,4 @@ def test_the_vocabulary_is_that_of_the_training_texts(tmp_path: Path) -> None:
     recipe = recipe_of_files(train, (test,))
     run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=load_experiment(recipe.config, TINY))
     stages.prepare(run)
-    assert "x" not in stages.load_tokenizer(run).pieces
+    assert "x" not in load_tokenizer(run).pieces

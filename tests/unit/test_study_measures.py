@@ -1,13 +1,19 @@
-"""What a network costs, counted without building it."""
+"""What a network costs: counted without building it, and in seconds of the training that it would have."""
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from asr.experiment import load_experiment
+import pytest
+from tones import TINY, write_tone_corpus
+
+from asr.experiment import RunRequest, load_experiment
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.cells import CELLS
-from asr.studies.measures import hidden_size_for, network_size
+from asr.pipeline import run_stages
+from asr.studies.measures import hidden_size_for, network_size, seconds_per_utterance
+from asr.training.moving_average import MovingAverage
+from asr.training.update import Updater
 
 SMALL = [
     "features.n_mels=12",
@@ -70,3 +76,30 @@ def test_matched_size_is_the_nearest_of_all(cell: str) -> None:
         return abs(network_size(config, 9).parameters - wanted)
 
     assert found == min(range(1, 60), key=off)
+
+
+def test_updates_that_are_timed_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    updaters: set[Updater] = set()
+    averaged: list[MovingAverage] = []
+    update, average = Updater.update, MovingAverage.update
+
+    def watched(self: Updater, *arguments: object) -> object:
+        updaters.add(self)
+        return update(self, *arguments)  # type: ignore[arg-type]
+
+    def counted(self: MovingAverage) -> None:
+        averaged.append(self)
+        average(self)
+
+    monkeypatch.setattr(Updater, "update", watched)
+    monkeypatch.setattr(MovingAverage, "update", counted)
+    settings = ("loss.speaker={}", "init.freeze=[subsampling]", "training.moving_average=0.9")
+    manifest = write_tone_corpus(tmp_path / "train", 8, seed=1)
+    run = RunRequest(recipe=None, manifest=manifest, overrides=(*TINY, *settings)).run(tmp_path / "run")
+    run_stages(run, ["prepare"])
+    assert seconds_per_utterance(run) > 0
+    (updater,) = updaters
+    assert [type(head).__name__ for head in updater.objective.heads] == ["SpeakerHead"]
+    assert not any(weight.requires_grad for weight in updater.model.encoder.subsampling.parameters())
+    assert len(averaged) > 20
+    assert averaged[0].model is updater.model
