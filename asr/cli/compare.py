@@ -64,7 +64,8 @@ def compare(
 
     Every setting can vary; several that do give every combination. The first variant is what the others are compared
     with. Each run is as `asr run` would do it, in a folder of its own below --out; shards are shared. What is done is not
-    done again, what was cut off goes on. At the end: tables, `comparison.html`, `.json` and `.md`.
+    done again, what was cut off goes on. At the end: tables, `comparison.html`, `.json` and `.md`; where runs fail, those of
+    an earlier comparison without failures stay, and `comparison-incomplete.html` and so on are written beside them.
 
     Examples:
     - `asr compare --recipe spoken_commands cells=gru,lstm,rnn --dry-run`
@@ -93,7 +94,7 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
     from asr.studies.compare import forget_all, matched, prepared, take_over, train_all
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
-    from asr.studies.outcome import collect, write_outcome
+    from asr.studies.outcome import collect, file_stem, write_outcome
     from asr.studies.page import write_comparison
 
     num_at_once = jobs or default_jobs()
@@ -105,11 +106,12 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
             _say(f"runs copied from other comparisons: {num_taken}")
         failures = train_all(plan, num_at_once, _say)
         outcome = collect(plan, failures, num_at_once)
-        write_outcome(plan.folder / "comparison.json", outcome)
-        write_comparison(plan.folder / "comparison.html", plan, outcome)
-        write_text(plan.folder / "comparison.md", markdown(outcome))
+        stem = file_stem(plan.folder, failures)
+        write_outcome(plan.folder / f"{stem}.json", outcome)
+        write_comparison(plan.folder / f"{stem}.html", plan, outcome)
+        write_text(plan.folder / f"{stem}.md", markdown(outcome))
     _print_outcome(outcome)
-    print(f"all of it: {plan.folder / 'comparison.html'}; for programs comparison.json, to paste comparison.md")
+    print(f"all of it: {plan.folder / f'{stem}.html'}; for programs {stem}.json, to paste {stem}.md")
     if failures:
         name, why = next(iter(failures.items()))
         raise TrainingError(

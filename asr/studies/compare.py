@@ -36,6 +36,7 @@ OUTPUT_FILE = "output.txt"
 # Of `asr model info` too: what a model of letters has, about.
 ASSUMED_VOCABULARY = 32
 _LONGEST_NAME = 80
+_SPEEDS = "speeds"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,6 +187,7 @@ def prepare_run(run: Run) -> None:
 
 def forget_all(plan: Plan) -> None:
     """Delete what earlier calls made of `plan`: at once, so that nothing old counts if this call is cut off."""
+    shutil.rmtree(plan.folder / _SPEEDS, ignore_errors=True)
     for variant, seed in plan.runs():
         forget(plan.run(variant, seed), STAGES)
 
@@ -252,7 +254,7 @@ def _speeds(plan: Plan, say: Callable[[str], None]) -> list[float]:
     for variant in plan.variants:
         run = plan.run(variant, plan.seeds[0])
         settings = zlib.crc32(run.experiment.yaml().encode())
-        file = plan.folder / "speeds" / f"{variant.slug}-{settings:08x}.json"
+        file = plan.folder / _SPEEDS / f"{variant.slug}-{settings:08x}.json"
         files.append(file)
         if not file.is_file():
             arguments = (plan.request, plan.folder, plan.command(variant, plan.seeds[0]), file)

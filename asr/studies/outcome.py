@@ -29,6 +29,8 @@ from asr.studies.compare import Measures, Plan, Variant, read_measures
 from asr.studies.pairs import Pair, Scores, tested_pairs
 from asr.training.run_log import read_metrics
 
+_STEM = "comparison"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Epoch:
@@ -196,6 +198,21 @@ def circumstances() -> dict[str, str | int]:
     if torch.cuda.is_available():
         found["gpu"] = torch.cuda.get_device_name()
     return found
+
+
+def file_stem(folder: Path, failures: Mapping[str, str]) -> str:
+    """What the files of a comparison in `folder` are called: another name where runs failed and those there are of none.
+
+    So a comparison that all runs came through is never overwritten by what others have left.
+    """
+    path = folder / f"{_STEM}.json"
+    if not failures or not path.is_file():
+        return _STEM
+    try:
+        is_whole = not json.loads(path.read_text(encoding="utf-8"))["failures"]
+    except (ValueError, KeyError, TypeError):
+        is_whole = False  # of no use to anybody
+    return f"{_STEM}-incomplete" if is_whole else _STEM
 
 
 def write_outcome(path: Path, outcome: Outcome) -> None:

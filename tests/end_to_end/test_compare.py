@@ -156,6 +156,36 @@ def test_fresh_and_cut_off_counts_nothing_old(
     assert in_process == ["gru-seed0", "lstm-seed0"]
 
 
+def test_fresh_measures_times_again(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "time")
+    assert command(*words)[0] == 0
+    done = list(in_process)
+    in_process.clear()
+    assert command(*words, "--fresh")[0] == 0
+    assert in_process == done == ["speed of gru", "speed of lstm", "gru-seed0", "lstm-seed0"]
+
+
+def test_a_comparison_without_failures_outlives_one_with(
+    command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
+    assert command(*words)[0] == 0
+    files = {path: path.read_bytes() for path in Path("study").glob("comparison.*")}
+    assert len(files) == 3
+    run_all = compare.run_jobs
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            compare, "run_jobs", lambda jobs, *others: run_all(jobs[1:], *others) | {jobs[0].name: "no memory"}
+        )
+        code, out, _ = command(*words, "--fresh")
+    assert code == 2
+    assert "all of it: study/comparison-incomplete.html; for programs comparison-incomplete.json" in out
+    assert {path: path.read_bytes() for path in files} == files
+    assert json.loads(Path("study/comparison-incomplete.json").read_text(encoding="utf-8"))["failures"]
+    assert command(*words)[0] == 0
+    assert all(path.read_bytes() != before for path, before in files.items() if path.suffix == ".json")
+
+
 @pytest.mark.slow
 def test_runs_that_fail_are_named_and_the_others_count(command: Command) -> None:
     # In processes of their own, as users have them.
