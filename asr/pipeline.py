@@ -278,17 +278,17 @@ def forget(run: Run, names: Sequence[str]) -> None:
     for name in STAGES[first:]:
         folder = _folder(run, name)
         for output in _stages()[name].outputs:
-            _delete(folder / output)
+            delete(folder / output)
         drop_mark(folder, name)
 
 
-def _delete(path: Path) -> None:
-    """Deletes a file, or a folder with all that it holds; of a link to a folder, such as on a larger disk, what is there."""
+def delete(path: Path) -> None:
+    """Delete a file, or a folder with all that it holds; of a link to a folder, such as on a larger disk, what is there."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
     elif path.is_symlink():
         for below in path.iterdir():
-            _delete(below)
+            delete(below)
     else:
         shutil.rmtree(path)
 

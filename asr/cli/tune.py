@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.compare import RecipeOption, request_of_study
-from asr.cli.run import Config, Dev, Init, Manifest, Mirror, Root, make_request
+from asr.cli.run import Config, Dev, Fresh, Init, Manifest, Mirror, Root, make_request
 from asr.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
-    from asr.studies.tune import Search
+    from asr.studies.search import Search
 
 Words = Annotated[
     list[str] | None,
@@ -45,11 +45,13 @@ def tune(
     jobs: Annotated[
         int | None, typer.Option(min=1, help="Trials at a time. Default: one for each GPU, or one.")
     ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Search for settings with a low error on the development set; test parts are never heard.
 
     Optuna proposes settings, and trials that are worse than others were by then are stopped early. Called again, the search
-    goes on until so many trials have ended; called several times at once on the same folder, the calls search together.
+    goes on until so many trials have ended, unless settings or data are others than those of the trials so far; called
+    several times at once on the same folder, the calls search together.
     What comes out is `best.yaml`, a configuration as any other, and `tune.html`, which shows what mattered.
 
     Examples:
@@ -60,10 +62,13 @@ def tune(
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("asr tune needs Optuna, which is not installed: pip install optuna")
     from asr.studies.jobs import default_jobs
-    from asr.studies.tune import make_search, search_all
+    from asr.studies.search import make_search
+    from asr.studies.tune import forget_search, search_all
 
     request = request_of_study(recipe, make_request(words, root, config, manifest, dev, None, init, mirror))
     search = make_search(request, out, num_trials=trials, metric=metric, pruner=pruner)
+    if fresh:
+        forget_search(search)
     failures = search_all(search, jobs or default_jobs())
     _print_best(search)
     for name, why in failures.items():

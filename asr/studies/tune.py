@@ -12,7 +12,8 @@ import json
 import math
 import shutil
 import traceback
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,126 +25,73 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from asr.atomic import write_text
 from asr.config import parse_yaml
 from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
-from asr.experiment import Run, RunRequest
-from asr.pipeline import run_stages
-from asr.studies.compare import OUTPUT_FILE, preparation_folder, prepare_run
-from asr.studies.grammar import Space, split_spaces
+from asr.experiment import Run
+from asr.inputs import first_difference, in_todays_words
+from asr.pipeline import delete, other_code, run_stages, stage_inputs
+from asr.studies.compare import OUTPUT_FILE, prepare_run
+from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
+from asr.studies.search import Search
 from asr.studies.tune_page import write_search_page
 from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.validation import Validation
 
-METRICS = ("wer", "loss")
-PRUNERS = ("median", "halving", "none")
 BEST_FILE = "best.yaml"
 
 _STUDY = "tune"
 _DATABASE = "trials.db"
+_PREPARED, _TRIALS = "prepared", "trials"
+_LIST, _PAGE = "trials.json", "tune.html"
+_OF_TRIALS = ("prepare", "train")
 _TRIALS_TO_LEARN_FROM = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Search:
-    """What is searched for.
-
-    Attributes:
-        folder: where everything is written.
-        request: what all trials have in common.
-        spaces: the settings that are searched for.
-        num_trials: when this many have ended, the search has.
-        metric: what is to be low on the development set: "wer" or "loss", of the best epoch.
-        pruner: what stops trials that are worse than others were.
-    """
-
-    folder: Path
-    request: RunRequest
-    spaces: tuple[Space, ...]
-    num_trials: int
-    metric: str = "wer"
-    pruner: str = "median"
-
-    def run(self, folder: Path, overrides: tuple[str, ...]) -> Run:
-        """The run in `folder` with what a trial chose."""
-        run = self.request.run(folder, overrides)
-        return replace(run, preparation=preparation_folder(self.folder, run))
-
-    def ends(self) -> list[Run]:
-        """A run at every end of every space, each with the first value of every other space.
-
-        Never without these: settings that suit each other, such as a loss of layer 3 and `num_layers=int(4,6)`, may not suit
-        the configuration that both are to change.
-        """
-        first = {space.key: space.values[0] for space in self.spaces}
-        chosen = [{**first, space.key: value} for space in self.spaces for value in space.values]
-        runs = [self.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen]
-        for space in self.spaces:
-            self._check_between(space, first)
-        return runs
-
-    def _check_between(self, space: Space, first: dict[str, str]) -> None:
-        """Complains of a space whose ends a setting takes, but not what lies between them, since it is a whole number."""
-        if space.kind not in ("uniform", "log"):
-            return
-        low, high = map(float, space.values)
-        if not (low.is_integer() and high.is_integer()):
-            return
-        # Of no whole number of steps between them.
-        values = {**first, space.key: f"{low + (high - low) / math.pi:.12g}"}
-        try:
-            self.run(self.folder, tuple(f"{key}={value}" for key, value in values.items()))
-        except ConfigError as error:
-            asked = ",".join(space.values)
-            raise ConfigError(
-                f"{space.key}={space.kind}({asked}): {error}; for whole numbers say {space.key}=int({asked})"
-            ) from error
-
-
-def make_search(
-    request: RunRequest, folder: Path | None, *, num_trials: int, metric: str = "wer", pruner: str = "median"
-) -> Search:
-    """The search for what stands as a space in the overrides of `request`.
-
-    Raises:
-        ConfigError: there is no space, or its ends do not make a configuration.
-        CorpusError: no such recipe.
-    """
-    for option, value, known in (("--metric", metric, METRICS), ("--pruner", pruner, PRUNERS)):
-        if value not in known:
-            raise ConfigError(f"{option} {value}: expected {', '.join(known[:-1])} or {known[-1]}")
-    spaces, fixed = split_spaces(request.overrides)
-    if not spaces:
-        raise ConfigError("nothing to search for: give a setting a space, such as 'optimizer.lr=log(1e-4,1e-2)'")
-    request = replace(request, overrides=tuple(fixed))
-    first = request.run(changes=[f"{space.key}={space.values[0]}" for space in spaces])
-    search = Search(
-        folder=folder or Path("runs") / f"tune-{first.recipe.name}",
-        request=request,
-        spaces=tuple(spaces),
-        num_trials=num_trials,
-        metric=metric,
-        pruner=pruner,
-    )
-    search.ends()  # complains of what is wrong before anything is computed
-    return search
 
 
 def search_all(search: Search, num_at_once: int) -> dict[str, str]:
     """Search until all trials have ended, here and in other processes on the same folder; why workers failed, by name.
 
     Raises:
-        ConfigError: the folder holds another search.
+        ConfigError: the folder holds another search, or one with other settings or data.
         StoppedByUserError: Ctrl-C; the trials that were under way will go on.
     """
     search.folder.mkdir(parents=True, exist_ok=True)
     with _lock(search):
-        _open(search)
+        study = _open(search)
+        _check_inputs(search, study)
+    for text in _of_other_code(search, study):
+        print(text, flush=True)
     runs = search.ends()
     if len({run.prepared_in for run in runs}) == 1:
         # What all trials share: here, where one sees it, before the workers, who would wait for each other.
         prepare_run(runs[0])
     workers = [Job(name=f"worker {number + 1}", work=search_on, arguments=(search,)) for number in range(num_at_once)]
     return run_jobs(workers, num_at_once, lambda text: None)
+
+
+def forget_search(search: Search) -> None:
+    """Delete the trials of earlier calls and what came of them, as if there had been none.
+
+    Raises:
+        ConfigError: another process works at one of them, or what would be deleted may be no search's.
+    """
+    outputs = (_TRIALS, _PREPARED, _LIST, BEST_FILE, _PAGE, _DATABASE)  # without the last, nothing else is a search's
+    found = [name for name in outputs if (search.folder / name).exists()]
+    if not found:
+        return
+    if _DATABASE not in found:
+        raise ConfigError(
+            f"--out {search.folder}: --fresh would delete '{found[0]}' there, which may not be a search's: there is no "
+            f"{_DATABASE}; use another --out"
+        )
+    with _lock(search):
+        for folder in (search.folder / _TRIALS).glob("*"):
+            try:
+                with FileLock(folder / ".lock", timeout=0):
+                    pass
+            except Timeout as error:
+                raise ConfigError(f"{folder}: another process works at this trial; stop it before --fresh") from error
+        for name in outputs:
+            delete(search.folder / name)
 
 
 def search_on(search: Search, place: Place) -> None:
@@ -153,6 +101,7 @@ def search_on(search: Search, place: Place) -> None:
         with contextlib.ExitStack() as stack:
             with _lock(search):
                 study = _open(search)
+                _check_inputs(search, study)
                 _enqueue_orphans(search, study)
                 if _num_begun(study) >= search.num_trials:
                     return
@@ -201,8 +150,41 @@ def _open(search: Search) -> optuna.Study:
         study.set_user_attr("subject", subject)
     elif known != subject:
         differing = ", ".join(key for key in subject if known[key] != subject[key])
-        raise ConfigError(f"{search.folder}: another search was begun here (other {differing}); use another --out")
+        raise ConfigError(
+            f"{search.folder}: another search was begun here (other {differing}); use another --out, or --fresh"
+        )
     return study
+
+
+def _check_inputs(search: Search, study: optuna.Study) -> None:
+    """Complains if the configuration file or the data are not those that the trials so far were made from."""
+    run = search.ends()[0]
+    inputs = {name: stage_inputs(run, name) for name in _OF_TRIALS}
+    known = study.user_attrs.get("inputs")
+    if known is None:
+        study.set_user_attr("inputs", inputs)
+        return
+    for name, now in inputs.items():
+        before = in_todays_words(known[name], now)
+        if before != now:
+            raise ConfigError(
+                f"{search.folder}: the trials here were made with other settings ({first_difference(before, now)}); "
+                "use another --out, or --fresh to throw them away"
+            )
+
+
+def _of_other_code(search: Search, study: optuna.Study) -> Iterator[str]:
+    """What should be said of trials whose results other code than this has made."""
+    found = {}
+    for trial in study.get_trials(states=(TrialState.COMPLETE,)):
+        name = str(trial.user_attrs["folder"])
+        if why := other_code(
+            search.run(search.folder / _TRIALS / name, tuple(trial.user_attrs["overrides"])), _OF_TRIALS
+        ):
+            found[name] = why
+    if found:
+        name, why = next(iter(found.items()))
+        yield f"note: trials made by other code than this: {len(found)}, such as {name}: {why}; --fresh makes all anew"
 
 
 def _pruner(search: Search) -> BasePruner:
@@ -229,7 +211,7 @@ def _enqueue_orphans(search: Search, study: optuna.Study) -> None:
     """Put the trials whose process is gone into the queue again, with their folders and what they chose."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         name = trial.user_attrs.get("folder", f"{trial.number:04d}")
-        folder = search.folder / "trials" / name
+        folder = search.folder / _TRIALS / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".lock", timeout=0):
@@ -243,7 +225,7 @@ def _enqueue_orphans(search: Search, study: optuna.Study) -> None:
 def _folder_of(search: Search, trial: Trial) -> Path:
     if "folder" not in trial.user_attrs:
         trial.set_user_attr("folder", f"{trial.number:04d}")
-    return search.folder / "trials" / str(trial.user_attrs["folder"])
+    return search.folder / _TRIALS / str(trial.user_attrs["folder"])
 
 
 def _do_trial(search: Search, study: optuna.Study, trial: Trial, folder: Path, place: Place) -> None:
@@ -352,7 +334,7 @@ def write_findings(search: Search) -> None:
         }
         for trial in trials
     ]
-    write_text(search.folder / "trials.json", json.dumps(records, indent=1, ensure_ascii=False) + "\n")
+    write_text(search.folder / _LIST, json.dumps(records, indent=1, ensure_ascii=False) + "\n")
     if best is not None:
         overrides = tuple(best.user_attrs["overrides"])
         head = (
@@ -360,7 +342,7 @@ def write_findings(search: Search) -> None:
             f"{' '.join(overrides)}\n"
         )
         write_text(search.folder / BEST_FILE, head + search.run(search.folder, overrides).experiment.yaml())
-    write_search_page(search.folder / "tune.html", search.spaces, trials, _importances(study), search.metric)
+    write_search_page(search.folder / _PAGE, search.spaces, trials, _importances(study), search.metric)
 
 
 def _best(study: optuna.Study) -> FrozenTrial | None:

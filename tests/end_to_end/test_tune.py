@@ -10,15 +10,18 @@ from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 from tones import TINY, write_tone_corpus
 
+from asr import source_code
 from asr.cli import main
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.studies import tune
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
-from asr.studies.tune import Search, best_trial, make_search, search_all
+from asr.studies.search import Search, make_search
+from asr.studies.tune import best_trial, forget_search, search_all
 from asr.training.run_log import read_metrics
 
 COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
@@ -37,9 +40,9 @@ def search(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Sea
 
     monkeypatch.setattr(tune, "run_jobs", run)
 
-    def make(*overrides: str, num_trials: int = 2, pruner: str = "median") -> Search:
+    def make(*overrides: str, num_trials: int = 2, pruner: str = "median", config: str | None = None) -> Search:
         words = (*COMMON, "training.epochs=2", *(overrides or SPACES))
-        request = RunRequest(recipe=None, manifest=train, overrides=words)
+        request = RunRequest(recipe=None, manifest=train, config=config, overrides=words)
         return make_search(request, tmp_path / "search", num_trials=num_trials, pruner=pruner)
 
     return make
@@ -68,6 +71,68 @@ def test_it_goes_on_until_so_many_trials_have_ended(search: Callable[..., Search
     assert page.count("<svg") >= 4
     with pytest.raises(ConfigError, match="another search was begun here"):
         search_all(search("optimizer.lr=log(1e-3,2e-2)", "encoder.dropout=choice(0.0,0.1)"), 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mine.yaml", r"training\.max_gradient_norm was 4\.0, is 3\.0"),
+        ("train/train.jsonl", r"train\.jsonl has been edited since"),
+    ],
+)
+def test_it_does_not_go_on_from_trials_of_other_settings_or_data(
+    name: str, said: str, search: Callable[..., Search], tmp_path: Path
+) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("training: {max_gradient_norm: 4.0}\n", encoding="utf-8")
+    one, two = (search(num_trials=number, config=str(config)) for number in (1, 2))
+    search_all(one, 1)
+    best, edited = (one.folder / "best.yaml").read_bytes(), tmp_path / name
+    text = edited.read_text(encoding="utf-8")
+    edited.write_text(text.replace("4.0", "3.0").replace("u000", "v000", 1), encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"made with other settings \(.*{said}\); use another --out, or --fresh"):
+        search_all(two, 1)
+    assert (one.folder / "best.yaml").read_bytes() == best
+    edited.write_text(text, encoding="utf-8")
+    search_all(two, 1)
+    assert states(two) == ["complete"] * 2
+
+
+def test_fresh_starts_over(search: Callable[..., Search], capsys: pytest.CaptureFixture[str]) -> None:
+    one = search(num_trials=1)
+    forget_search(one)  # of nothing
+    search_all(one, 1)
+    with FileLock(one.folder / "trials" / "0000" / ".lock"), pytest.raises(ConfigError, match="works at this trial"):
+        forget_search(one)
+    assert states(one) == ["complete"]
+    forget_search(one)
+    assert {path.name for path in one.folder.iterdir()} <= {".lock"}
+    other = search("optimizer.lr=log(1e-3,2e-2)", num_trials=1)
+    search_all(other, 1)
+    assert states(other) == ["complete"]
+    assert "other code" not in capsys.readouterr().out
+
+
+def test_fresh_deletes_nothing_that_may_not_be_its_own(search: Callable[..., Search]) -> None:
+    one = search(num_trials=1)
+    kept = one.folder / "trials" / "of-drugs.txt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"--fresh would delete 'trials' there, which may not be a search's"):
+        forget_search(one)
+    assert kept.is_file()
+
+
+def test_trials_of_other_code_are_told(
+    search: Callable[..., Search], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search_all(search(num_trials=1), 1)
+    monkeypatch.setattr(source_code, "_DIGESTS", {**source_code._DIGESTS, "model/cells/gru.py": "edited"})
+    search_all(search(num_trials=1), 1)
+    assert (
+        "note: trials made by other code than this: 1, such as 0000: 'train' was done by other code than this "
+        "(different since: asr/model/cells/gru.py); --fresh makes all anew" in capsys.readouterr().out
+    )
 
 
 def test_a_trial_whose_process_is_gone_goes_on(search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch) -> None:
