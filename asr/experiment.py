@@ -27,6 +27,7 @@ from asr.training.init import InitConfig, part_names, settings_of_model
 from asr.training.loop import TrainingConfig
 from asr.training.loss import LossConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
+from asr.training.terms import AttentionLossConfig
 from asr.training.validation import Validation
 
 
@@ -124,6 +125,10 @@ class Experiment(Section):
         asking = [kind for kind in kinds if kind in {"attention", "joint"}]
         if asking and self.attention is None:
             raise ValueError(f"decoders: kind {asking[0]} needs an attention decoder: set attention={{}}")
+        if self.attention is None and self.loss.attention != AttentionLossConfig():
+            raise ValueError(
+                "loss.attention: there is no attention decoder to learn: set attention={}, or leave it out"
+            )
         intermediate = self.loss.intermediate_ctc
         if intermediate is not None and max(intermediate.layers) >= self.encoder.num_layers:
             raise ValueError(
@@ -147,7 +152,12 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
-    def _check_frozen_parts(self) -> Experiment:
+    def _check_init(self) -> Experiment:
+        if self.init.vocabulary == "new" and self.init.model is None:
+            raise ValueError(
+                "init.vocabulary=new: there is no model to start from, so that all is new: name one by init.model (--init), "
+                "or leave it out"
+            )
         known = part_names(self.encoder, attention=self.attention is not None)
         for name in self.init.freeze:
             if name not in known:
@@ -190,9 +200,9 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
     if path is not None:
         tree = merged(tree, read_yaml(path))
     # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
-    # that as an override must agree with it, as `pretrained` sees to.
+    # that as an override must agree with it, as `pretrained` sees to; of the tokenizer, which the preparation makes, here.
     init = validated(InitConfig, merged(tree, changes)["init"], where="init")
-    tree = merged(tree, settings_of_model(init))
+    tree = merged(tree, settings_of_model(init, changes))
     try:
         return validated(Experiment, merged(tree, changes), where="configuration")
     except ConfigError:

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from asr.config import Section, Tree
+from asr.config import Section, Tree, merged
 from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex
@@ -136,16 +136,25 @@ def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}={json.dumps(value)}"
 
 
-def settings_of_model(config: InitConfig) -> Tree:
+def settings_of_model(config: InitConfig, stated: Tree) -> Tree:
     """The sections `features`, `encoder` and `attention` of the model to start from, but for what is of training.
+
+    What the overrides in `stated` say of the section `tokenizer` must be true of its tokens, where these stay.
 
     Raises:
         CheckpointError: there is no model.
+        ConfigError: another tokenizer is stated, which would do nothing.
     """
     if config.model is None:
         return {}
     path = find_checkpoint(Path(config.model))
-    model, _ = restore_model(load_checkpoint(path), where=str(path))
+    model, tokenizer = restore_model(load_checkpoint(path), where=str(path))
+    own = {"tokenizer": tokenizer.state()["config"]}
+    if config.vocabulary == "model" and merged(own, {key: stated[key] for key in own if key in stated}) != own:
+        raise ConfigError(
+            f"init.model={config.model} brings its own tokens, which cannot be changed: {json.dumps(own)[1:-1]}; take "
+            "init.vocabulary=new for tokens of these texts and a new head, or leave the tokenizer out"
+        )
     tree: Tree = model.config.model_dump(mode="json")
     if tree["attention"] is None:
         del tree["attention"]

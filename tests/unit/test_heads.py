@@ -206,6 +206,7 @@ def test_resuming_with_as_many_other_speakers_is_refused(tmp_path: Path) -> None
     ("overrides", "message"),
     [
         (["decoders=[{kind: joint}]"], r"kind joint needs an attention decoder: set attention=\{\}"),
+        (["loss.attention.weight=0.5"], r"loss\.attention: there is no attention decoder to learn: set attention=\{\}"),
         (["loss.speaker={layer: 9}"], r"loss\.speaker\.layer=9: there are 3 layers"),
         (["loss.phones={}"], r"loss\.phones\.lexicon"),
         (["init.freeze=[attention]"], "no part 'attention'"),
@@ -214,7 +215,9 @@ def test_resuming_with_as_many_other_speakers_is_refused(tmp_path: Path) -> None
 def test_settings_that_do_not_fit_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(None, overrides)
-    assert load_experiment(None, ["attention={}", "decoders=[{kind: joint}]", "init.freeze=[attention]"])
+    assert load_experiment(
+        None, ["attention={}", "loss.attention.weight=0.5", "decoders=[{kind: joint}]", "init.freeze=[attention]"]
+    )
 
 
 def test_bfloat16_gives_nearly_the_same_terms(lexicon: str) -> None:

@@ -205,6 +205,35 @@ def test_attention_is_brought_along_unless_it_is_not_wanted(trained: Path, train
     assert load_experiment(None, [common, f"init.model={trained}", "attention={}"]).attention == AttentionConfig()
 
 
+@pytest.mark.parametrize(
+    ("stated", "is_true"),
+    [
+        ("tokenizer.kind=characters", True),
+        ("tokenizer.normalizer.lowercase=true", True),
+        ("tokenizer.kind=bpe", False),
+        ("tokenizer=bpe", False),
+        ("tokenizer.size=300", False),
+        ("tokenizer.normalizer.lowercase=false", False),
+    ],
+)
+def test_another_tokenizer_than_that_of_the_tokens_that_stay_is_refused(
+    trained: Path, stated: str, is_true: bool
+) -> None:
+    common = ("augment.spec_augment=null", f"init.model={trained}")
+    if is_true:
+        load_experiment(None, [*common, stated])
+        return
+    with pytest.raises(ConfigError, match=r'its own tokens.*: "tokenizer": \{"kind": "char.*take init\.vocabulary=new'):
+        load_experiment(None, [*common, stated])
+    if stated == "tokenizer.kind=bpe":
+        load_experiment(None, [*common, stated, "init.vocabulary=new"])
+
+
+def test_a_new_vocabulary_without_a_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"init\.vocabulary=new: there is no model to start from.*--init"):
+        load_experiment(None, ["init.vocabulary=new"])
+
+
 def test_texts_that_the_tokens_of_the_model_cannot_spell_are_named() -> None:
     said = [Utterance(id=name, audio=b"", text=text) for name, text in [("a-1", "cab"), ("a-2", "cabbage")]]
     refuse_unspellable(InitConfig(model="runs/old"), OLD, said[:1])
