@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import operator
 import threading
 import time
@@ -335,7 +336,9 @@ class Trainer:
 
     def _report(self, result: Validation, improved: bool, log: RunLog | SilentLog) -> None:
         progress = self.progress
-        loss = progress.loss_sum / max(1, progress.loss_updates)
+        # All updates of the epoch may have been left out: then there is no loss to tell, and 0 would be the best of all.
+        loss = progress.loss_sum / progress.loss_updates if progress.loss_updates else math.nan
+        told = f"loss {loss:.3f}" if progress.loss_updates else "no update"
         values = {
             "epoch": progress.epoch,
             "train_loss": loss,
@@ -349,7 +352,7 @@ class Trainer:
         log.record("validation", progress.update, values)
         speed = progress.audio_seconds / max(1e-9, progress.wall_seconds)
         log.line(
-            f"epoch {progress.epoch:3d}/{self.config.epochs}  loss {loss:.3f}  dev loss {result.loss:.3f}  "
+            f"epoch {progress.epoch:3d}/{self.config.epochs}  {told}  dev loss {result.loss:.3f}  "
             f"dev WER {result.words.rate:7.2%}  CER {result.characters.rate:7.2%}  {progress.wall_seconds:5.0f} s  "
             f"{speed:.0f}x real time{'  best' if improved else ''}"
             + (f"  ({result.unspellable} of {result.utterances} cannot be spelt)" if result.unspellable else "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import statistics
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ from asr.training.loop import Trainer, TrainingConfig, TrainingData
 from asr.training.moving_average import MovingAverage, average_weights
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, make_optimizer
 from asr.training.run_log import RunLog, read_metrics
-from asr.training.update import Updater
+from asr.training.update import Updater, UpdateResult
 from asr.training.validation import Validation, validate
 
 
@@ -150,6 +151,18 @@ def test_persistent_non_finite_gradients_stop_with_advice(tmp_path: Path) -> Non
         run(trainer, tmp_path)
     assert trainer.progress.skipped == 3
     assert [record["kind"] for record in read_metrics(tmp_path)] == ["event"] * 3
+
+
+def test_an_epoch_without_an_update_has_no_loss(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1, max_skipped_updates=99))
+    skipped = UpdateResult(skipped=True, utterances=2, seconds=1.0)
+    monkeypatch.setattr(trainer.updater, "update", lambda *arguments: skipped)
+    run(trainer, tmp_path)
+    (record,) = (record for record in read_metrics(tmp_path) if record["kind"] == "validation")
+    assert record["train_loss"] == "nan"
+    assert re.search(r"epoch +1/1  no update  dev loss \d", capsys.readouterr().out)
 
 
 def test_texts_too_long_for_their_audio_stop_with_advice(tmp_path: Path) -> None:
