@@ -147,7 +147,7 @@ def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> Shar
     sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
     with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
-            utterances if num_stored else watch_rates(utterances, sample_rate, part.name),
+            utterances if num_stored else watch_rates(utterances, sample_rate, part.name, run.experiment.init.model),
             folder,
             sample_rate=sample_rate,
             num_features=num_stored,

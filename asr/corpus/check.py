@@ -273,8 +273,13 @@ def examine(utterance: Utterance) -> Sound:
     )
 
 
-def watch_rates(utterances: Iterable[Utterance], sample_rate: int, name: str) -> Iterator[Utterance]:
-    """`utterances` of the corpus called `name`; says it if some of the first sound files have less than `sample_rate`."""
+def watch_rates(
+    utterances: Iterable[Utterance], sample_rate: int, name: str, model: str | None = None
+) -> Iterator[Utterance]:
+    """`utterances` of the corpus called `name`; says it if some of the first sound files have less than `sample_rate`.
+
+    Where that is the rate of a `model` to start from, other settings are no way out.
+    """
     low: list[tuple[int, Path]] = []
     num_looked_at = 0
     for utterance in utterances:
@@ -286,10 +291,12 @@ def watch_rates(utterances: Iterable[Utterance], sample_rate: int, name: str) ->
         yield utterance
     if low:
         rate, audio = min(low)
+        advice = f"features.sample_rate={rate} would suit them"
+        if model is not None:
+            advice = f"init.model={model} keeps its rate: start from a model of {rate} Hz, or from none, where {advice}"
         _LOG.warning(
-            "%s: %d of the first %d sound files have less than %d Hz (%s: %d), and above that a model hears silence; "
-            "features.sample_rate=%d would suit them",
-            *(name, len(low), num_looked_at, sample_rate, audio, rate, rate),
+            "%s: %d of the first %d sound files have less than %d Hz (%s: %d), and above that a model hears silence; %s",
+            *(name, len(low), num_looked_at, sample_rate, audio, rate, advice),
         )
 
 

@@ -151,8 +151,14 @@ def test_files_with_less_than_the_model_hears_are_told(
     run = make_run(tmp_path / "run", f"features.sample_rate={sample_rate}")
     with caplog.at_level("WARNING"):
         prepare(replace(run, recipe=recipe_of_files(train, ())))
-    told = [message for message in caplog.messages if f"features.sample_rate={RATE // 2} would suit them" in message]
-    assert bool(told) == (sample_rate == RATE)
+    advice = f"features.sample_rate={RATE // 2} would suit them"
+    assert any(f"; {advice}" in message for message in caplog.messages) == (sample_rate == RATE)
+    init = run.experiment.init.model_copy(update={"model": "runs/old"})
+    from_model = replace(run, folder=tmp_path / "from", experiment=run.experiment.model_copy(update={"init": init}))
+    caplog.clear()
+    prepare(replace(from_model, recipe=recipe_of_files(train, ())))
+    expected = f"init.model=runs/old keeps its rate: start from a model of {RATE // 2} Hz, or from none, where {advice}"
+    assert any(expected in message for message in caplog.messages) == (sample_rate == RATE)
 
 
 SMALL = (
