@@ -45,6 +45,8 @@ REPORT_FILE = "report.html"
 _SHARDS_LOOKED_INTO = 4
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
+# Fewer than these make intervals too narrow, too.
+_FEW_TO_CHOOSE_BY = 10
 # Of test speech, in all, that goes into the report to be heard: some four kilobytes a second.
 _MOST_EMBEDDED_SECONDS = 1800
 
@@ -91,20 +93,30 @@ def prepare(run: Run) -> None:
         else:
             index = ShardIndex.load(part.shards)
             _read_ready(run, part, index, checked(part, shard_utterances(index)))
-        skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
-        whole = part.recipe.sizes.get(part.split, 0)
-        found = index.num_utterances + index.num_skipped
-        partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
-        print(
-            f"  {part.name}: {counted(index.num_utterances, 'utterance')}, {index.seconds / 3600:.2f} h, "
-            f"{counted(index.num_speakers, 'speaker')}{skipped}{partial}",
-            flush=True,
-        )
+        _tell_part(run, part, index)
     tokenizer = train_tokenizer(
         (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer
     )
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
+
+
+def _tell_part(run: Run, part: Part, index: ShardIndex) -> None:
+    skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
+    whole = part.recipe.sizes.get(part.split, 0)
+    found = index.num_utterances + index.num_skipped
+    partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
+    print(
+        f"  {part.name}: {counted(index.num_utterances, 'utterance')}, {index.seconds / 3600:.2f} h, "
+        f"{counted(index.num_speakers, 'speaker')}{skipped}{partial}",
+        flush=True,
+    )
+    if part == run.dev_part and part.recipe.files and index.num_utterances < _FEW_TO_CHOOSE_BY:
+        print(
+            f"  note: epochs are chosen by {counted(index.num_utterances, 'utterance')}, where a word more or less is "
+            "chance: name more to choose by with --dev",
+            flush=True,
+        )
 
 
 def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:

@@ -100,6 +100,27 @@ def test_the_same_sound_under_another_name_is_not_measured_on(tmp_path: Path) ->
         prepare(run)
 
 
+@pytest.mark.parametrize(
+    ("num_files", "has_dev", "said"), [(4, False, "1 utterance,"), (9, True, "9 utterances,"), (10, True, "")]
+)
+def test_few_utterances_to_choose_epochs_by_are_told(
+    num_files: int, has_dev: bool, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = {name: tmp_path / name for name in ("train", "dev")}
+    for name, folder in folders.items():
+        folder.mkdir()
+        for number in range(num_files):
+            level = (0.1 if name == "train" else 0.3) + number / 100
+            (folder / f"{name}{number}.wav").write_bytes(
+                encode_audio(np.full(RATE // 2, level, np.float32), RATE, "wav")
+            )
+            (folder / f"{name}{number}.txt").write_text("a b", encoding="utf-8")
+    recipe = recipe_of_files(folders["train"], (), folders["dev"] if has_dev else None)
+    prepare(replace(make_run(tmp_path / "run", "splits.test=[]", f"features.sample_rate={RATE}"), recipe=recipe))
+    found = re.findall(r"note: epochs are chosen by (.*) where .*--dev", capsys.readouterr().out)
+    assert found == [said] * bool(said)
+
+
 def test_a_copy_of_a_sound_is_not_measured_on(tmp_path: Path) -> None:
     for part, level in (("train", 0.1), ("test", 0.2)):
         (tmp_path / part).mkdir()
