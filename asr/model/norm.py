@@ -87,7 +87,7 @@ def _remember(norm: nn.BatchNorm1d, mean: Tensor, variance: Tensor, num_frames: 
     counts = num_frames > 1
     norm.get_buffer("num_batches_tracked").add_(counts)
     step = counts * (norm.momentum or 0.0)
-    variance = variance * (num_frames / (num_frames - 1).clamp(min=1))
+    variance = variance * (num_frames.to(variance.dtype) / (num_frames - 1).clamp(min=1))
     for name, found in (("running_mean", mean), ("running_var", variance)):
         running = norm.get_buffer(name)
         running.lerp_(found.to(running.dtype), step.to(running.dtype))
