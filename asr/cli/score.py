@@ -58,7 +58,9 @@ _Limit = Annotated[
 
 
 def score(
-    reference: Annotated[Path, typer.Argument(help="File of transcripts: what was said.")],
+    reference: Annotated[
+        Path, typer.Argument(help="What was said: file of transcripts, or folder of sounds with a .txt beside each.")
+    ],
     hypothesis: Annotated[list[Path], typer.Argument(help="Files of transcripts: what each system recognised.")],
     format: _Format = None,
     id_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the id.")] = "id",
@@ -88,6 +90,7 @@ def score(
     - `asr score test-clean.trans.txt ours.txt theirs.txt --speaker-before - --by speaker`
     - `asr score reference.stm recognised.ctm --json score.json`
     - `asr score reference.txt ours.txt theirs.txt --report report.html`
+    - `asr score recordings/ heard.jsonl --normalize case,punctuation`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
     """
     from asr.scoring import Columns, normalizer, score_systems

@@ -37,17 +37,18 @@ def transcribe(
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
-    json and ctm hold the words, their times, and how sure the model is of each, from 0 to 1.
+    json and ctm hold the words, their times, and how sure the model is of each, from 0 to 1. There, a
+    file of a folder is called by its path below that folder, another by its name, both without suffix.
 
     Examples:
     - `asr transcribe hello.wav`
     - `asr transcribe hello.wav --model runs/spoken_commands`
-    - `asr transcribe recordings/ --model model.pt --format json > transcripts.jsonl`
+    - `asr transcribe recordings/ --model model.pt --format json > heard.jsonl`; then `asr score recordings/ heard.jsonl`
     - `asr transcribe talk.mp3 --format srt > talk.srt`
     - `asr transcribe order.wav --model runs/mine --decoder lexicon --words words.txt`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     """
-    from asr.corpus.utterance import sound_files
+    from asr.corpus.utterance import file_id, sound_files
     from asr.errors import ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
     from asr.resources import resource
@@ -58,7 +59,10 @@ def transcribe(
     if not model and decoder == "lexicon":
         words = words or resource(*_DEFAULT_MODEL, "words.tsv")
     choice = parse_decoder(decoder, width=width, words=words)
-    files = [file for path in audio for file in (sound_files(path) if path.is_dir() else [path])]
+    files: list[tuple[Path, str]] = []
+    for path in audio:
+        folder, found = (path, sound_files(path)) if path.is_dir() else (path.parent, [path])
+        files += [(file, file_id(file, folder)) for file in found]
     _check_files(files, format)
     if not model:
         model = [resource(*_DEFAULT_MODEL, "model.pt")]
@@ -67,8 +71,8 @@ def transcribe(
     _print_all(files, recognizer, format)
 
 
-def _print_all(files: list[Path], recognizer: Recognizer, format: str) -> None:
-    """Prints what is said in each file as soon as it is known.
+def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: str) -> None:
+    """Prints what is said in each of `files`, which stand with their ids, as soon as it is known.
 
     Raises:
         AudioError: some cannot be read, which is told when all are done; each of several is named at its place.
@@ -77,9 +81,9 @@ def _print_all(files: list[Path], recognizer: Recognizer, format: str) -> None:
     from asr.recognizer import FORMATS
 
     failures = 0
-    for path in files:
+    for path, name in files:
         try:
-            recognized = recognizer.transcribe(path)
+            recognized = recognizer.transcribe(path, name)
         except AudioError as error:
             if len(files) == 1:
                 raise
@@ -93,7 +97,7 @@ def _print_all(files: list[Path], recognizer: Recognizer, format: str) -> None:
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
 
 
-def _check_files(files: list[Path], format: str) -> None:
+def _check_files(files: list[tuple[Path, str]], format: str) -> None:
     """Complains of several files where `format` holds one, and of two that `asr score` would take for one."""
     from asr.errors import ConfigError
     from asr.recognizer.writers import recording_id
@@ -103,8 +107,8 @@ def _check_files(files: list[Path], format: str) -> None:
     if format == "txt":
         return
     seen: dict[str, Path] = {}
-    for file in files:
-        name = recording_id(str(file), format)
+    for file, file_name in files:
+        name = recording_id(file_name, format)
         if name in seen:
             raise ConfigError(
                 f"--format {format}: '{seen[name]}' and '{file}' would both be called '{name}'; rename one, or transcribe "

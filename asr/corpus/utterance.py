@@ -244,7 +244,7 @@ def _record_of(utterance: Utterance, path: Path) -> dict[str, object]:
 def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | None = None) -> Iterator[Utterance]:
     """The utterances in `folder` and below: every sound file with a `.txt` of the same name, ordered by path.
 
-    The id is the relative path without suffix, the speaker the first folder of that path ("" for a file that lies in
+    The id is that of `file_id`, the speaker the first folder of that path ("" for a file that lies in
     `folder` itself). Lines of a text are joined by spaces. Hidden files are passed over; sound without text and text
     without sound are counted and named in a warning of the log.
 
@@ -279,6 +279,16 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
             continue
         first, _, rest = utterance_id.partition("/")
         yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=first if rest else "")
+
+
+def file_id(path: Path, folder: Path) -> str:
+    """The id of the file at `path` in `folder` or below it: the path from there, without suffix.
+
+    Example:
+        >>> file_id(Path("talks/ann/day.1.wav"), Path("talks"))
+        'ann/day.1'
+    """
+    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def sound_files(folder: Path) -> list[Path]:
@@ -318,10 +328,9 @@ def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     audio_of: dict[str, Path] = {}
     text_of: dict[str, Path] = {}
     for path in visible_files(folder):
-        relative, suffix = path.relative_to(folder), path.suffix.lower()
         if not is_read(path):
             continue
-        files, key = text_of if suffix == ".txt" else audio_of, relative.with_suffix("").as_posix()
+        files, key = text_of if path.suffix.lower() == ".txt" else audio_of, file_id(path, folder)
         if key in files:
             raise CorpusError(f"{path}: {files[key].name} lies beside it and would have the same id '{key}'")
         files[key] = path

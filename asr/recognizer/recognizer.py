@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ class Recognized:
 
     Attributes:
         id: of the utterance.
+        audio: the file as it was named, "" where there was none.
         hypotheses: readings, the best first; never empty.
         seconds: duration of the audio.
         models: how many models' probabilities were averaged.
@@ -37,6 +38,7 @@ class Recognized:
     id: str
     hypotheses: list[Hypothesis]
     seconds: float
+    audio: str = ""
     models: int = 1
     pieces: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
@@ -177,18 +179,20 @@ class Recognizer:
         for batch in batches:
             yield from self.read(batch, self.encode(batch))
 
-    def transcribe(self, audio: Path) -> Recognized:
+    def transcribe(self, audio: Path, utterance_id: str = "") -> Recognized:
         """What is heard in the file `audio`: sound, or stored frames where the model takes these.
+
+        Its id is `utterance_id`, or without one the file's name without suffix.
 
         Raises:
             AudioError: the file is missing, damaged or not audio.
         """
         signal = torch.from_numpy(read_signal(audio, self.sample_rate, self.num_stored_features))
         batch = Batch(
-            ids=(str(audio),),
+            ids=(utterance_id or audio.stem,),
             texts=("",),
             speakers=("",),
             waveforms=signal[None],
             num_samples=torch.tensor([len(signal)]),
         )
-        return next(self.recognize([batch]))
+        return replace(next(self.recognize([batch])), audio=str(audio))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 
 from asr.recognizer.recognizer import Recognized
 from asr.recognizer.words import Word
@@ -16,15 +15,14 @@ _SUBTITLE_LETTERS = 42
 _PAUSE_SECONDS = 0.8
 
 
-def recording_id(audio: str, format: str) -> str:
-    """What a recording is called in `format`: its file's stem, as most corpora name their utterances; ctm has no spaces."""
-    stem = Path(audio).stem
-    return "_".join(stem.split()) if format == "ctm" else stem
+def recording_id(utterance_id: str, format: str) -> str:
+    """What an utterance is called in `format`: its id; a word of ctm has no spaces."""
+    return "_".join(utterance_id.split()) if format == "ctm" else utterance_id
 
 
 def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
-    """One line: the file's name, a tab, the text."""
-    return f"{recognized.id}\t{recognized.best.text}"
+    """One line: the file as it was named, or the id of what came from none, a tab, the text."""
+    return f"{recognized.audio or recognized.id}\t{recognized.best.text}"
 
 
 def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
@@ -34,12 +32,12 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
     0 to 1, which `asr rover` weighs); the tokens with theirs; and further readings and the number of models, if there are
     several.
 
-    The id is such that `asr score` finds the reference.
+    `audio` is the file as it was named. The id is such that `asr score` finds the reference.
     """
     best, *others = recognized.hypotheses
     record: dict[str, object] = {
         "id": recording_id(recognized.id, "json"),
-        "audio": recognized.id,
+        "audio": recognized.audio,
         "seconds": round(recognized.seconds, 3),
         "text": best.text,
         "score": round(best.score, 4),

@@ -6,6 +6,7 @@ jsonl  one JSON object a line, with an id and a text; also the manifests and tra
 csv    a table with a header, separated by commas, or by tabs (tsv)
 stm    `recording channel speaker start end [<labels>] text`: NIST, references of long recordings
 ctm    `recording channel start duration word [confidence]`: NIST, recognised words with their times
+folder of sound files, each with a `.txt` of the same name beside it
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def read_transcripts(
     """The transcripts in the file at `path`, read once, by utterance id, in the file's order.
 
     Args:
-        path: the file.
+        path: the file, or a folder.
         format: a name out of `FORMATS`; None: by the file's suffix, `lines` where that says nothing.
         columns: where tables and JSON objects hold id and text.
         references: what the words of a `ctm` belong to: to the segments of the references by their times, or, where these
@@ -89,7 +90,7 @@ def read_transcripts(
 
 
 def _form_of(path: Path, format: str | None) -> str:
-    return format or _SUFFIXES.get(path.suffix.lower(), "lines")
+    return "folder" if path.is_dir() else format or _SUFFIXES.get(path.suffix.lower(), "lines")
 
 
 def hint_about_ids(
@@ -159,6 +160,14 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
         if "\\u" in line and _HALF_OF_PAIR.search(json.dumps(record, ensure_ascii=False)):
             raise ScoringError(f"{where}: half of a surrogate pair, which is no letter; write the text again as UTF-8")
         yield _entry(record, columns, where)
+
+
+def _read_folder(path: Path, columns: Columns) -> Iterator[_Entry]:
+    from asr.corpus.utterance import read_folder  # torch comes with that room
+
+    for utterance in read_folder(path):
+        transcript = Transcript(text=utterance.text, speaker=utterance.speaker)
+        yield _Entry(utterance.id, transcript, f"{path / utterance.id}.txt:1")
 
 
 def _read_csv(path: Path, columns: Columns) -> Iterator[_Entry]:
@@ -321,7 +330,8 @@ FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {
     "csv": _read_csv,
     "tsv": _read_tsv,
     "stm": _read_stm,
+    "folder": _read_folder,
 }
 """Readers by the name of the form; `ctm` is read apart, since its words need references to belong to."""
 
-_SUFFIXES = {f".{kind}": kind for kind in (*FORMATS, "ctm") if kind != "lines"} | {".json": "jsonl"}
+_SUFFIXES = {f".{kind}": kind for kind in (*FORMATS, "ctm") if kind not in ("lines", "folder")} | {".json": "jsonl"}

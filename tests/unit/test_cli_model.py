@@ -17,7 +17,7 @@ from torch import Tensor
 from asr.cli import main
 from asr.corpus.batches import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
-from asr.corpus.utterance import Utterance, read_manifest
+from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig
 from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets
@@ -379,19 +379,35 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
             main()
         (line,) = capsys.readouterr().err.splitlines()
         assert complaint in line
-    (folder / "notes" / "u000.wav").write_bytes((folder / "u000.flac").read_bytes())
+    (folder / "u000.wav").write_bytes((folder / "u000.flac").read_bytes())
     for format in ("json", "ctm"):
         monkeypatch.setattr(sys, "argv", ["asr", "transcribe", str(folder), "--format", format, "--model", "no.pt"])
         with pytest.raises(SystemExit, match="2"):
             main()
         (line,) = capsys.readouterr().err.splitlines()
         assert line == (
-            f"error: --format {format}: '{folder}/notes/u000.wav' and '{folder}/u000.flac' would both be called 'u000'; "
+            f"error: --format {format}: '{folder}/u000.flac' and '{folder}/u000.wav' would both be called 'u000'; "
             "rename one, or transcribe them apart"
         )
-    (folder / "notes" / "u000.wav").unlink()
+    (folder / "u000.wav").unlink()
     lines = cli("transcribe", folder, folder / "u000.flac", "--model", model).splitlines()
     assert [Path(line.partition("\t")[0]).stem for line in lines] == ["u000", "u001", "u002", "u000"]
+
+
+def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(
+    cli: Command, model: Path, tmp_path: Path
+) -> None:
+    sounds, folder = write_tone_corpus(tmp_path / "test", 2, seed=1).parent, tmp_path / "talks"
+    for speaker, name in (("ann", "u000"), ("bob", "u001")):
+        (folder / speaker).mkdir(parents=True)
+        (folder / speaker / "0.flac").write_bytes((sounds / f"{name}.flac").read_bytes())
+        (folder / speaker / "0.txt").write_text("ab", encoding="utf-8")
+    heard = tmp_path / "heard.jsonl"
+    heard.write_text(cli("transcribe", folder, "--model", model, "--format", "json"), encoding="utf-8")
+    records = [json.loads(line) for line in heard.read_text(encoding="utf-8").splitlines()]
+    assert [each["id"] for each in records] == [each.id for each in read_folder(folder)] == ["ann/0", "bob/0"]
+    assert [each["audio"] for each in records] == [str(folder / "ann" / "0.flac"), str(folder / "bob" / "0.flac")]
+    assert "ann" in cli("score", folder, heard, "--by", "speaker")
 
 
 def test_a_model_without_attention_says_what_to_do(

@@ -27,6 +27,19 @@ def test_all_forms_hold_the_same(tmp_path: Path, name: str) -> None:
     assert {key: transcript.text for key, transcript in found.items()} == TEXTS
 
 
+def test_a_folder_holds_the_texts_that_stand_beside_its_sounds(tmp_path: Path) -> None:
+    (tmp_path / "ann").mkdir()
+    for name in ("ann/1.wav", "2.FLAC", "silent.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "ann" / "1.txt").write_text("Hello\nthere ", encoding="utf-8")
+    (tmp_path / "2.txt").write_text("yes", encoding="utf-8")
+    said = read_transcripts(tmp_path, format="jsonl")
+    assert {name: (each.text, each.speaker) for name, each in said.items()} == {
+        "2": ("yes", ""),
+        "ann/1": ("Hello there", "ann"),
+    }
+
+
 def test_columns_come_along_under_the_names_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     path.write_text("path\tsentence\tspeaker\tduration\tgender\nx\thi\tanna\t1.5\tf\ny\tho\t\t\t\n", encoding="utf-8")

@@ -17,7 +17,8 @@ def recognized(pieces: str, frames: list[int], probability: float = 0.5) -> Reco
     text = " ".join(pieces.replace("▁", " ").split())
     reading = Hypothesis(text=text, score=-1.0, tokens=tuple(range(1, len(pieces) + 1)), frames=tuple(frames))
     return Recognized(
-        id="talks/day 1.flac",
+        id="talks/day 1",
+        audio="/data/talks/day 1.flac",
         hypotheses=[reading],
         seconds=frames[-1] * 0.04 + 0.02,
         pieces=tuple(pieces),
@@ -41,6 +42,7 @@ def test_json_has_words_with_times_in_order_within_the_recording() -> None:
     record = json.loads(FORMATS["json"](recognized("at▁a", [3, 5, 6, 9]), 0.04))
     assert record["words"] == [{"word": "at", "start": 0.12, "end": 0.24}, {"word": "a", "start": 0.36, "end": 0.38}]
     assert record["confidence"] == [0.5, 0.5]
+    assert (record["id"], record["audio"]) == ("talks/day 1", "/data/talks/day 1.flac")
     assert record["tokens"] == ["a", "t", "▁", "a"]
     assert record["token_times"] == [0.12, 0.2, 0.24, 0.36]
 
@@ -54,7 +56,7 @@ def test_a_word_is_as_sure_as_its_letters_are_in_the_mean() -> None:
 
 def test_rover_and_score_read_words_and_confidences_from_json_and_ctm(tmp_path: Path) -> None:
     each = replace(recognized("at▁a", [3, 5, 6, 9]), probabilities=(1.0, 0.25, 0.1, 0.75))
-    for name, suffix, utterance in (("json", ".jsonl", "day 1"), ("ctm", ".ctm", "day_1")):
+    for name, suffix, utterance in (("json", ".jsonl", "talks/day 1"), ("ctm", ".ctm", "talks/day_1")):
         path = tmp_path / f"heard{suffix}"
         path.write_text(FORMATS[name](each, 0.04) + "\n", encoding="utf-8")
         heard = read_transcripts(path)[utterance]
@@ -63,7 +65,7 @@ def test_rover_and_score_read_words_and_confidences_from_json_and_ctm(tmp_path: 
 
 def test_ctm_has_a_line_per_word() -> None:
     lines = FORMATS["ctm"](recognized("at▁a", [3, 5, 6, 9]), 0.04)
-    assert lines.splitlines() == ["day_1 1 0.120 0.120 at 0.5000", "day_1 1 0.360 0.020 a 0.5000"]
+    assert lines.splitlines() == ["talks/day_1 1 0.120 0.120 at 0.5000", "talks/day_1 1 0.360 0.020 a 0.5000"]
     assert FORMATS["ctm"](recognized("▁", [0]), 0.04) == ""
 
 
