@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.model_option import ModelOrDefault, default_model
 from asr.cli.output_option import check_folder
 from asr.errors import ConfigError
 
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 app = typer.Typer(help="See a trained model at work: gates, gradients, saliency.", no_args_is_help=True)
 
 Audio = Annotated[Path, typer.Argument(help="Sound file, or stored features where the model takes these.")]
-Model = Annotated[Path, typer.Option(help="Run folder or checkpoint.")]
 Layers = Annotated[str | None, typer.Option(help="Numbers such as 1,3 or 1-2, from 1; default: all.")]
 Out = Annotated[
-    Path | None, typer.Option(help="Folder to write to. Default: inspect/NAME_OF_AUDIO in the model's folder.")
+    Path | None,
+    typer.Option(
+        help="Folder to write to. Default: inspect/NAME_OF_AUDIO in the run folder; of a checkpoint or without --model here."
+    ),
 ]
 Text = Annotated[str | None, typer.Option(help="Look at this text; default: what is recognised.")]
 
@@ -32,23 +35,24 @@ def _group() -> None:
 
 
 @app.command()
-def gates(audio: Audio, model: Model, layers: Layers = None, out: Out = None) -> None:
+def gates(audio: Audio, model: ModelOrDefault = None, layers: Layers = None, out: Out = None) -> None:
     """Draw every gate over time, and measure how long units remember.
 
     Examples:
+    - `asr inspect gates hello.wav`
     - `asr inspect gates hello.wav --model runs/spoken_commands`
     - `asr inspect gates hello.wav --model runs/lstm --layers 1,3 --out gates`
     """
     from asr.inspection.findings import inspect_gates
 
-    subject = _subject(audio, model, None, out)
-    _write(audio, model, out, subject, inspect_gates(subject, _layers(layers, subject)))
+    subject, file, folder = _opened(audio, model, None, out)
+    _write(subject, file, folder, inspect_gates(subject, _layers(layers, subject)))
 
 
 @app.command()
 def gradients(
     audio: Audio,
-    model: Model,
+    model: ModelOrDefault = None,
     layers: Layers = None,
     out: Out = None,
     text: Text = None,
@@ -62,17 +66,17 @@ def gradients(
     """
     from asr.inspection.findings import inspect_gradients, middle_token
 
-    subject = _subject(audio, model, text, out)
+    subject, file, folder = _opened(audio, model, text, out)
     chosen = (
         middle_token(subject) if token is None else _numbers("--token", str(token), len(subject.tokens), "token")[0]
     )
-    _write(audio, model, out, subject, inspect_gradients(subject, _layers(layers, subject), chosen))
+    _write(subject, file, folder, inspect_gradients(subject, _layers(layers, subject), chosen))
 
 
 @app.command()
 def saliency(
     audio: Audio,
-    model: Model,
+    model: ModelOrDefault = None,
     out: Out = None,
     text: Text = None,
     tokens: Annotated[str | None, typer.Option(help="Numbers such as 1,3 or 5-8, from 1; default: all.")] = None,
@@ -87,26 +91,22 @@ def saliency(
     from asr.inspection.findings import inspect_saliency
     from asr.inspection.subject import require_tokens
 
-    subject = _subject(audio, model, text, out)
+    subject, file, folder = _opened(audio, model, text, out)
     require_tokens(subject)
     numbers = _numbers("--tokens", tokens, len(subject.tokens), "token")
-    _write(audio, model, out, subject, inspect_saliency(subject, numbers, steps))
+    _write(subject, file, folder, inspect_saliency(subject, numbers, steps))
 
 
-def _subject(audio: Path, model: Path, text: str | None, out: Path | None) -> Subject:
-    """What is looked at; where nothing could be written to the folder, that is told beforehand."""
+def _opened(audio: Path, model: Path | None, text: str | None, out: Path | None) -> tuple[Subject, Path, Path]:
+    """What is looked at, its checkpoint, and the folder to write to; that it cannot be written to is told beforehand."""
     from asr.inspection import subject_of
+    from asr.model.checkpoint import find_checkpoint
     from asr.recognizer import Recognizer
 
-    check_folder("--out", _folder(audio, model, out))
-    return subject_of(Recognizer.load(model, device="cpu"), audio, text)
-
-
-def _folder(audio: Path, model: Path, out: Path | None) -> Path:
-    from asr.model.checkpoint import find_checkpoint
-
-    file = find_checkpoint(model)
-    return out or (model if model.is_dir() else file.parent) / "inspect" / audio.stem
+    file = find_checkpoint(model or default_model())
+    folder = out or (model if model is not None and model.is_dir() else Path()) / "inspect" / audio.stem
+    check_folder("--out", folder)
+    return subject_of(Recognizer.load(file, device="cpu"), audio, text), file, folder
 
 
 def _layers(text: str | None, subject: Subject) -> list[int]:
@@ -136,14 +136,13 @@ def _numbers(option: str, text: str | None, most: int, what: str) -> list[int]:
     return sorted(numbers)
 
 
-def _write(audio: Path, model: Path, out: Path | None, subject: Subject, finding: Finding) -> None:
+def _write(subject: Subject, file: Path, folder: Path, finding: Finding) -> None:
     from rich.table import Table
 
     from asr.inspection.output import write_finding
-    from asr.model.checkpoint import find_checkpoint
     from asr.terminal import get_console
 
-    page = write_finding(_folder(audio, model, out), subject, str(find_checkpoint(model)), finding)
+    page = write_finding(folder, subject, str(file), finding)
     table = Table(*finding.columns, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.decoder_option import Width, Words, parse_decoder
-from asr.cli.model_option import ModelsOrDefault
+from asr.cli.model_option import DEFAULT_MODEL, ModelsOrDefault, default_model
 
 if TYPE_CHECKING:
     from asr.recognizer import Recognizer
-
-_DEFAULT_MODEL = ("data", "models", "english_small")
-_ABOUT_DEFAULT_MODEL = "no --model: the small English model, which hears many words wrong; data/models has its card"
 
 
 def transcribe(
@@ -57,16 +54,14 @@ def transcribe(
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
     decoder = decoder or ("beam" if model and words is None else "lexicon")
     if not model and decoder == "lexicon":
-        words = words or resource(*_DEFAULT_MODEL, "words.tsv")
+        words = words or resource(*DEFAULT_MODEL, "words.tsv")
     choice = parse_decoder(decoder, width=width, words=words)
     files: list[tuple[Path, str]] = []
     for path in audio:
         folder, found = (path, sound_files(path)) if path.is_dir() else (path.parent, [path])
         files += [(file, file_id(file, folder)) for file in found]
     _check_files(files, format)
-    if not model:
-        model = [resource(*_DEFAULT_MODEL, "model.pt")]
-        print(_ABOUT_DEFAULT_MODEL, file=sys.stderr)
+    model = model or [default_model()]
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     _print_all(files, recognizer, format)
 

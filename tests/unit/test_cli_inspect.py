@@ -111,6 +111,19 @@ def test_gates(cli: Run, model: Path, audio: Path) -> None:
     check_page(folder / "gates.html", len(names))
 
 
+def test_without_model_the_one_that_comes_along_is_looked_at_and_nothing_written_beside_it(
+    cli: Run, model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asr.resources.resource", lambda *_: model / "model.pt")
+    for options, note in (((), "no --model: the small English model"), (("--model", model / "model.pt"), "")):
+        code, printed, errors = cli("inspect", "gates", audio, "--layers", "1", *options)
+        assert code == 0
+        assert errors.startswith(note)
+        assert f"wrote {Path('inspect', 'sound', 'gates.html')}" in printed
+    assert not (model / "inspect").exists()
+
+
 def test_gradients_of_a_given_text(cli: Run, model: Path, audio: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     options = ("--text", TRAP, "--token", "2", "--out", out)
