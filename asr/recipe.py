@@ -254,7 +254,8 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
 
 def _test_name(name: str) -> str:
-    """`name`, or another where that is the name of the part to learn from or to choose by."""
+    """`name`, or another where that is the name of the part to learn from or to choose by, or would name a recipe's part."""
+    name = name.replace(":", "-")
     return f"test-{name}" if name in ("train", "dev") else name
 
 

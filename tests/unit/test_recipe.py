@@ -11,7 +11,7 @@ from asr.cli.run import make_request
 from asr.corpus.places import title
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
-from asr.recipe import find_recipe, find_recipes, load_recipe, recipe_of_files
+from asr.recipe import find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
 from asr.stages import prepare
 
 
@@ -66,6 +66,15 @@ def test_development_set_is_held_out_of_training(tmp_path: Path) -> None:
     assert sorted(ids["train"] + ids["dev"]) == [f"u{number:03d}" for number in range(60)]
     assert len(ids["dev"]) == 3
     assert ids["quiet"] == [f"t{number:03d}" for number in range(5)]
+
+
+def test_a_test_set_with_a_colon_in_its_name_is_no_part_of_a_recipe(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 3, seed=1)
+    test = write_tone_corpus(tmp_path / "fsdd:test", 2, seed=2, prefix="t").rename(tmp_path / "fsdd:test" / "a:b.jsonl")
+    recipe = recipe_of_files(train, (test,))
+    (name,) = recipe.splits.test
+    part = find_part(name, recipe)
+    assert [utterance.id for utterance in part.read(Path())] == ["t000", "t001"]
 
 
 def test_given_development_set_is_used_whole(tmp_path: Path) -> None:
