@@ -75,7 +75,8 @@ def explain(root: type[Section], key: str = "") -> list[Explanation]:
             raise ConfigError(f"{key}: {'.'.join(steps[:number])} is a single setting, nothing is below it")
         if not inner:
             return [
-                Explanation(_title(path, section, having), "", (_setting(path, step, section),)) for section in having
+                Explanation(_title(path, section, having), _choices(field), (_setting(path, step, section),))
+                for section, field in zip(having, fields, strict=True)
             ]
         sections, path, said = inner, ".".join(steps[:number]), fields[0].description or ""
     return [
@@ -103,6 +104,16 @@ def _setting(path: str, name: str, section: type[Section]) -> Setting:
     if name == "kind" and not description:
         description = "which one of these it is"
     return Setting(f"{path}.{name}" if path else name, _values(field), _default(field), description)
+
+
+def _choices(field: FieldInfo) -> str:
+    """What each value means that a setting may have, a line for each, where the setting tells so."""
+    extra = field.json_schema_extra
+    choices = extra.get("choices") if isinstance(extra, dict) else None
+    if not isinstance(choices, dict):
+        return ""
+    width = max(map(len, choices))
+    return "\n".join(f"{name:{width}}  {meaning}" for name, meaning in choices.items())
 
 
 def _values(field: FieldInfo) -> str:

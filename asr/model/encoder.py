@@ -32,7 +32,7 @@ from asr.model.blocks import (
     Stream,
     make_stream,
 )
-from asr.model.cells import CELLS, State, equations, make_cell, run_cells
+from asr.model.cells import CELLS, State, descriptions, equations, make_cell, run_cells
 from asr.model.device import product_type
 from asr.model.norm import Norm, make_norm, normalize
 from asr.model.subsampling import AnySubsamplingConfig, SubsamplingConfig, make_subsampling
@@ -48,7 +48,11 @@ class EncoderConfig(Section):
     """Subsampling and the recurrent stack."""
 
     subsampling: AnySubsamplingConfig = SubsamplingConfig()
-    cell: str = Field(default="gru", description=f"recurrent cell: {', '.join(CELLS)}")
+    cell: str = Field(
+        default="gru",
+        description=f"recurrent cell: {', '.join(CELLS)}",
+        json_schema_extra={"choices": dict(descriptions())},
+    )
     cell_norm: bool = Field(
         default=False, description="layer normalisation of the products inside the cell; kernels give way to equations"
     )

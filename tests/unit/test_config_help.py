@@ -7,6 +7,7 @@ import pytest
 from asr.config_help import Setting, explain
 from asr.errors import ConfigError
 from asr.experiment import Experiment
+from asr.model.cells import CELLS, equations
 
 
 def every_setting(key: str = "") -> list[Setting]:
@@ -41,6 +42,16 @@ def test_bounds_defaults_and_choices_are_told() -> None:
     assert (norm.values, norm.default) == ("layer | batch | none", "layer")
     ((factors,),) = [explanation.settings for explanation in explain(Experiment, "augment.speed.factors")]
     assert factors.default == "[0.9, 1.0, 1.1]"
+
+
+def test_every_cell_is_told_in_the_words_of_its_equations() -> None:
+    (explanation,) = explain(Experiment, "encoder.cell")
+    told = dict(line.split(maxsplit=1) for line in explanation.text.splitlines())
+    assert list(told) == list(CELLS)
+    for name, meaning in told.items():
+        first_line = (equations(name).__doc__ or "").strip().splitlines()[0]
+        assert meaning.removesuffix("; torch's kernel") == first_line.removesuffix(".")
+    assert told["gru"] != told["gru_reference"]
 
 
 def test_each_kind_of_a_section_is_told_apart() -> None:

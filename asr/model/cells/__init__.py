@@ -7,6 +7,6 @@ references among the classes.
 """
 
 from asr.model.cells.recurrent import RecurrentCell, State
-from asr.model.cells.table import CELLS, equations, make_cell, run_cells
+from asr.model.cells.table import CELLS, descriptions, equations, make_cell, run_cells
 
-__all__ = ["CELLS", "RecurrentCell", "State", "equations", "make_cell", "run_cells"]
+__all__ = ["CELLS", "RecurrentCell", "State", "descriptions", "equations", "make_cell", "run_cells"]

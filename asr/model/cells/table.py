@@ -7,6 +7,7 @@ line and contract tests then know it. The encoder runs it in both directions.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 
 import torch
@@ -59,6 +60,22 @@ def equations(name: str) -> type[RecurrentCell]:
         ('GRUReference', 'SimpleRecurrentUnit')
     """
     return _OF_KERNELS[name] if name in _OF_KERNELS else _FROM_EQUATIONS[name]
+
+
+def descriptions() -> dict[str, str]:
+    """What each cell is, by its name: the first line of what the class of its equations says.
+
+    Example:
+        >>> descriptions()["gru"]
+        "Gated recurrent unit, reset after the recurrent product; torch's kernel"
+        >>> descriptions()["mgu"]
+        'A GRU with one gate in the place of two'
+    """
+    return {
+        name: (inspect.getdoc(equations(name)) or "").partition("\n")[0].removesuffix(".")
+        + ("; torch's kernel" if name in _OF_KERNELS else "")
+        for name in CELLS
+    }
 
 
 def make_cell(
