@@ -29,7 +29,7 @@ _Steps = Annotated[
     str | None,
     typer.Option(
         metavar="STEPS",
-        help="Change both sides by these steps, in this order, with commas between: unicode, case, brackets, "
+        help="Change both sides by steps, in the order given, with commas between: unicode, case, brackets, "
         "fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
         "Default: none.",
     ),
@@ -139,7 +139,7 @@ def _read_all(
     said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before, notes)
     heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
-        heard[name] = read_transcripts(path, format=format, columns=columns, references=said)
+        heard[name] = read_transcripts(path, format=format, columns=columns, references=said, keep_extra=ignore_extra)
         hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
         numbers = count_unpaired(
             said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint

@@ -55,6 +55,7 @@ def read_transcripts(
     format: str | None = None,
     columns: Columns | None = None,
     references: Mapping[str, Transcript] | None = None,
+    keep_extra: bool = False,
 ) -> FiledTranscripts:
     """The transcripts in the file at `path`, read once, by utterance id, in the file's order.
 
@@ -64,6 +65,8 @@ def read_transcripts(
         columns: where tables and JSON objects hold id and text.
         references: what the words of a `ctm` belong to: to the segments of the references by their times, or, where these
             know no times, to the recording of that id.
+        keep_extra: whether recordings of a `ctm` that the references do not have are texts without reference; else they
+            are an error.
 
     Raises:
         ScoringError: the file cannot be read, is not UTF-8, is not of that form, holds nothing, or an id stands twice.
@@ -72,7 +75,7 @@ def read_transcripts(
     kind = _form_of(path, format)
     found = FiledTranscripts()
     if kind == "ctm":
-        for name, transcript in _read_ctm(path, references or {}):
+        for name, transcript in _read_ctm(path, references or {}, keep_extra):
             found.add(name, transcript)
     elif kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
@@ -238,6 +241,12 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
                     f"{where}: expected a label such as <o,f0,male> before the text, found '{label[:40]}'; a text that "
                     "begins with < needs one, such as <o>"
                 )
+            # Labels are lists in all files that are about. One word in brackets is as likely said as a label.
+            if "," not in label and label.lower() != "<o":
+                raise ScoringError(
+                    f"{where}: '{label}>' may be a label or the first word; write <o> before a text that begins with it, "
+                    f"or '<o,{label[1:]}>' for a label"
+                )
         _check_reading(text, where)
         if end <= start:
             raise ScoringError(f"{where}: the segment ends at {end} s and begins at {start} s")
@@ -250,10 +259,11 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
 
-def _read_ctm(path: Path, references: Mapping[str, Transcript]) -> Iterator[tuple[str, Transcript]]:
-    with_times = any(said.segment is not None for said in references.values())
+def _read_ctm(path: Path, references: Mapping[str, Transcript], keep_extra: bool) -> Iterator[tuple[str, Transcript]]:
     words = _timed_words(path)
-    return words_in_segments(words, references) if with_times else words_of_recordings(words)
+    if all(said.segment is None for said in references.values()):
+        return words_of_recordings(words)
+    return words_in_segments(words, references, keep_extra=keep_extra)
 
 
 def _timed_words(path: Path) -> Iterator[TimedWord]:

@@ -6,7 +6,10 @@ Words are sorted in a temporary database: there are many more of them than of ut
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
+from array import array
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,11 +27,10 @@ _SCHEMA = (
 )
 _INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?)"
 _HEARD = "UPDATE segments SET heard = 1 WHERE recording = ? AND channel = ?"
-# By how much the word is outside; among those that hold it, the one that began last; the first of those that are alike.
-_NEAREST = """
-    SELECT number FROM segments WHERE recording = :recording AND channel = :channel
-    ORDER BY max(start - :middle, :middle - end, 0.0), -start, number LIMIT 1
-"""
+_INSERT_RECORDING = "INSERT INTO segments (name, recording, channel) VALUES (?, ?, ?)"
+_BY_PLACE = (
+    "SELECT recording, channel, start, end, number FROM segments ORDER BY recording, channel, start, number DESC"
+)
 _IN_ORDER = """
     SELECT number, name, word, confidence FROM segments LEFT JOIN words ON segment = number
     WHERE heard ORDER BY number, middle, words.rowid
@@ -48,6 +50,35 @@ class TimedWord:
     word: str
     where: str
     confidence: float | None = None
+
+
+class _Segments:
+    """The segments of one channel of a recording, to look up which one a moment belongs to."""
+
+    def __init__(self, segments: Iterable[tuple[float, float, int]]) -> None:
+        """Keeps start, end and number of `segments`, which come by their starts, and of equal ones the first comes last."""
+        self.starts, self.ends, self.numbers = array("d"), array("d"), array("q")
+        self.latest = array("q")  # of those up to here, the place of the one that ends last
+        for place, (start, end, number) in enumerate(segments):
+            self.starts.append(start)
+            self.ends.append(end)
+            self.numbers.append(number)
+            latest = self.latest[-1] if place else 0
+            self.latest.append(place if end >= self.ends[latest] else latest)
+
+    def nearest(self, moment: float) -> int:
+        """The number of the segment that holds `moment`, the one that began last, or is nearest; of alike, the first."""
+        num_begun = bisect_right(self.starts, moment)
+        if num_begun:
+            place = self.latest[num_begun - 1]
+            if self.ends[place] >= moment:
+                place = num_begun - 1
+                while self.ends[place] < moment:
+                    place -= 1
+                return self.numbers[place]
+            if num_begun == len(self.starts) or moment - self.ends[place] < self.starts[num_begun] - moment:
+                return self.numbers[place]
+        return self.numbers[bisect_right(self.starts, self.starts[num_begun]) - 1]
 
 
 def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Transcript]]:
@@ -70,17 +101,18 @@ def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Trans
 
 
 def words_in_segments(
-    words: Iterable[TimedWord], references: Mapping[str, Transcript]
+    words: Iterable[TimedWord], references: Mapping[str, Transcript], *, keep_extra: bool = False
 ) -> Iterator[tuple[str, Transcript]]:
     """The names of those `references` that are segments of the recordings that `words` have, and what was heard in each.
 
     Segments of others are not there, as an utterance that a file lacks: nobody knows what would have been heard.
 
     A word belongs to the segment that holds its middle, the one that began last where several do, and where none does to
-    the nearest of its recording and channel, so that no word is lost: there it counts as one that nobody said.
+    the nearest of its recording and channel, so that no word is lost: there it counts as one that nobody said. Words of a
+    recording or channel without segments are one text, called `recording-channel`, where such are to be kept.
 
     Raises:
-        ScoringError: a word of a recording or channel that has no segment.
+        ScoringError: a word of a recording or channel that has no segment, unless `keep_extra`.
 
     Example:
         >>> from asr.scoring.transcripts import Segment
@@ -97,17 +129,23 @@ def words_in_segments(
             if said.segment is not None:
                 place = (said.segment.recording, said.segment.channel, said.segment.start, said.segment.end)
                 database.execute("INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?, 0)", (name, *place))
-        recordings = set()
+        by_place = groupby(database.execute(_BY_PLACE), key=lambda row: row[:2])
+        segments = {place: _Segments(row[2:] for row in rows) for place, rows in by_place}
+        heard = set()
         for word in words:
-            there = {"recording": word.recording, "channel": word.channel, "middle": word.middle}
-            nearest = database.execute(_NEAREST, there).fetchone()
-            if nearest is None:
-                raise ScoringError(
-                    f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references"
-                )
-            database.execute(_INSERT_WORD, (*nearest, word.middle, word.word, word.confidence))
-            recordings.add((word.recording, word.channel))
-        database.executemany(_HEARD, recordings)
+            recording = (word.recording, word.channel)
+            if recording not in segments:
+                if not keep_extra:
+                    raise ScoringError(
+                        f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references; "
+                        "take it out, or let `asr score --ignore-extra` leave it out"
+                    )
+                added = database.execute(_INSERT_RECORDING, ("-".join(recording), *recording))
+                segments[recording] = _Segments([(0.0, math.inf, added.lastrowid or 0)])
+            number = segments[recording].nearest(word.middle)
+            database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
+            heard.add(recording)
+        database.executemany(_HEARD, heard)
         yield from _texts(database)
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from asr.scoring import ErrorCounts, count_characters, count_words, rate_interval, score_utterance, summarize
 from asr.scoring.error_counts import differences, word_edits
+from asr.scoring.timed import TimedWord, words_in_segments
+from asr.scoring.transcripts import Segment, Transcript
 
 # Few words, so that they meet again; with odd white space between.
 WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "好"]), max_size=8)
@@ -36,6 +38,28 @@ def test_counts_add_up_to_the_lengths_of_both_texts(reference: str, hypothesis: 
     assert words.hits + words.substitutions + words.insertions == words.hypothesis_length == len(hypothesis.split())
     assert characters.reference_length == len(" ".join(reference.split()))
     assert characters.hypothesis_length == len(" ".join(hypothesis.split()))
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8)), min_size=1, max_size=8), st.lists(st.integers(0, 30)))
+def test_a_word_goes_to_the_segment_that_a_look_at_all_of_them_finds(
+    segments: list[tuple[int, int]], middles: list[int]
+) -> None:
+    place = {"recording": "r", "channel": "1"}
+    said = {
+        str(number): Transcript(text="", segment=Segment(**place, start=start, end=start + length))
+        for number, (start, length) in enumerate(segments)
+    }
+    words = [TimedWord(**place, middle=middle, word=str(middle), where="") for middle in middles]
+    found = {(name, int(word)) for name, heard in words_in_segments(words, said) for word in heard.text.split()}
+
+    def distance(number: int, middle: int) -> tuple[int, int, int]:
+        start, length = segments[number]
+        return max(start - middle, middle - start - length, 0), -start, number
+
+    nearest = {
+        (str(min(range(len(segments)), key=lambda number: distance(number, middle))), middle) for middle in middles
+    }
+    assert found == nearest
 
 
 @given(TEXTS, TEXTS)

@@ -346,9 +346,15 @@ def test_only_columns_that_exist_are_listed(score: Command) -> None:
 
 def test_segments_that_are_marked_to_be_ignored_are_counted(score: Command) -> None:
     Path("ref.stm").write_text("r 1 s 0 2 <o> a b\nr 1 s 2 4 IGNORE_TIME_SEGMENT_IN_SCORING\n", encoding="utf-8")
-    Path("hyp.ctm").write_text("r 1 0.5 0.2 a\nr 1 1.5 0.2 x\nr 1 2.5 0.2 y\n", encoding="utf-8")
+    words = "r 1 0.5 0.2 a\nr 1 1.5 0.2 x\nr 1 2.5 0.2 y\n"
+    Path("hyp.ctm").write_text(f"{words}q 1 0 1 a\n", encoding="utf-8")
+    assert "let `asr score --ignore-extra` leave it out" in score(files=("ref.stm", "hyp.ctm"))[2]
+    _, told, _ = score("--ignore-extra", files=("ref.stm", "hyp.ctm"))
+    Path("hyp.ctm").write_text(words, encoding="utf-8")
     _, out, _ = score(files=("ref.stm", "hyp.ctm"))
-    assert out.startswith("1 segments are marked to be ignored")
+    ignored, _, rest = out.partition("\n")
+    assert ignored.startswith("1 segments are marked to be ignored")
+    assert told == f"{ignored}\nhyp: 1 hypotheses without a reference are left out\n{rest}"
     assert out.splitlines()[2].split()[2] == "50.00"
 
 

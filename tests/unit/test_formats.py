@@ -104,6 +104,7 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.stm", b"r 1 s 2 1 x\n", "t.stm:1: the segment ends at 1.0 s and begins at 2.0 s"),
         ("t.stm", b"r 1 s 0 2 <noise hello there\n", "t.stm:1: expected a label such as"),
         ("t.stm", b"r 1 s 0 2 <no label> hello\n", "t.stm:1: expected a label such as"),
+        ("t.stm", b"r 1 s 0 2 <unk> hello\n", "t.stm:1: '<unk>' may be a label or the first word; write <o> before"),
         ("t.csv", b'id,text\na,x\nb,"hey" she said\n', "t.csv:3: not a table"),
         ("t.ctm", b"r 1 0 1\n", "t.ctm:1: expected 'recording channel start duration word"),
     ],
@@ -126,6 +127,10 @@ def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:
     said = read_transcripts(tmp_path / "ref.stm")
     with pytest.raises(ScoringError, match=r"hyp\.ctm:1: recording 'q', channel '1' is not in the references"):
         read_transcripts(tmp_path / "hyp.ctm", references=said)
+    kept = read_transcripts(tmp_path / "hyp.ctm", references=said, keep_extra=True)
+    assert {name: each.text for name, each in kept.items()} == {"q-1": "a"}
+    (tmp_path / "unk.stm").write_text("r 1 s 0 1 <o> <unk> a\n", encoding="utf-8")
+    assert [each.text for each in read_transcripts(tmp_path / "unk.stm").values()] == ["<unk> a"]
     with pytest.raises(ScoringError, match="--format stm2: no such form, did you mean 'stm'"):
         read_transcripts(tmp_path / "ref.stm", format="stm2")
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from typing import get_args
+
 import pytest
 
+from asr.cli.score import _Steps
 from asr.errors import ScoringError
 from asr.scoring import NORMALIZERS, normalizer
 
@@ -41,6 +45,12 @@ def test_steps(steps: list[str], text: str, expected: str) -> None:
 def test_a_step_done_twice_changes_nothing(name: str, text: str) -> None:
     step = normalizer([name])
     assert step(step(text)) == step(text)
+
+
+def test_the_help_of_asr_score_names_every_step_in_the_order_that_works() -> None:
+    (option,) = get_args(_Steps)[1:]
+    _, _, listed = option.help.partition(": ")
+    assert re.findall(r"(?:^|, )([a-z-]+)", listed.partition(". ")[0]) == list(NORMALIZERS)
 
 
 def test_unknown_step() -> None:
