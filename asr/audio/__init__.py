@@ -11,7 +11,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from asr.audio.io import AudioInfo, Codec, UnusableAudioError, audio_info, encode_audio, encode_for_browser, read_audio
+from asr.audio.io import (
+    AudioInfo,
+    Codec,
+    UnusableAudioError,
+    as_waveform,
+    audio_info,
+    encode_audio,
+    encode_for_browser,
+    read_audio,
+)
 from asr.audio.stored import encode_frames, read_frames
 
 
@@ -32,6 +41,7 @@ __all__ = [
     "AudioInfo",
     "Codec",
     "UnusableAudioError",
+    "as_waveform",
     "audio_info",
     "encode_audio",
     "encode_for_browser",

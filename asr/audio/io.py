@@ -10,7 +10,7 @@ import io
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -105,6 +105,32 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
         found_rate = file.samplerate
     waveform: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
     _check_samples(waveform, name)
+    return _at_rate(waveform, found_rate, sample_rate, name)
+
+
+def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *, name: str = "array") -> Waveform:
+    """The `samples` (N,) that some program holds, taken at `found_rate` hertz, as mono float32 at `sample_rate`.
+
+    Floats have full scale at ±1, signed integers at the ends of their type.
+
+    Raises:
+        AudioError: more than one channel, no samples, another kind of number, or samples that `read_audio` refuses too.
+    """
+    if samples.ndim != 1:
+        raise AudioError(f"{name}: expected samples (N,) of one channel, found shape {samples.shape}")
+    if samples.dtype.kind not in "if":
+        raise AudioError(f"{name}: expected floats or signed integers, found {samples.dtype}")
+    if found_rate < 1:
+        raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate}")
+    if len(samples) == 0:
+        raise UnusableAudioError(name, "no samples")
+    full_scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
+    waveform: Waveform = (samples / full_scale).astype(np.float32)
+    _check_samples(waveform, name)
+    return _at_rate(waveform, found_rate, sample_rate, name)
+
+
+def _at_rate(waveform: Waveform, found_rate: int, sample_rate: int, name: str) -> Waveform:
     if found_rate != sample_rate:
         waveform = soxr.resample(waveform, found_rate, sample_rate, quality="HQ")
         if len(waveform) == 0:

@@ -4,8 +4,18 @@ Decided here: how trained models, their tokenizer and a decoder are put together
 """
 
 from asr.recognizer.ensemble import Ensemble
-from asr.recognizer.recognizer import Encoded, Recognized, Recognizer
+from asr.recognizer.recognizer import Audio, Encoded, Recognized, Recognizer
 from asr.recognizer.words import Word
-from asr.recognizer.writers import FORMATS, TranscriptWriter
+from asr.recognizer.writers import FORMATS, TranscriptWriter, timed_words
 
-__all__ = ["FORMATS", "Encoded", "Ensemble", "Recognized", "Recognizer", "TranscriptWriter", "Word"]
+__all__ = [
+    "FORMATS",
+    "Audio",
+    "Encoded",
+    "Ensemble",
+    "Recognized",
+    "Recognizer",
+    "TranscriptWriter",
+    "Word",
+    "timed_words",
+]

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from asr.audio import read_signal
+from asr.audio import as_waveform, read_signal
 from asr.corpus.batches import Batch
 from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
 from asr.errors import AudioError
@@ -54,6 +56,10 @@ class Recognized:
         return words_of(zip(self.pieces, self.best.frames, self.probabilities, strict=True))
 
 
+Audio = Path | str | npt.NDArray[Any] | Tensor
+"""A sound file, or samples (N,) of one channel: floats with full scale at ±1, or signed integers."""
+
+
 class Encoded(NamedTuple):
     """What the model made of a batch, for any decoder to read.
 
@@ -91,10 +97,10 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        path: Path,
+        path: Path | str,
         decoder: DecoderConfig | None = None,
         device: str = "auto",
-        others: Sequence[Path] = (),
+        others: Sequence[Path | str] = (),
     ) -> Recognizer:
         """The recogniser in a run folder or checkpoint file, or with `others` the ensemble of all of them.
 
@@ -104,7 +110,7 @@ class Recognizer:
                 asked and `decoder` needs one.
         """
         at_device = select_device(device)
-        ensemble = Ensemble.load([path, *others])
+        ensemble = Ensemble.load([Path(each) for each in (path, *others)])
         decoder_of_all = ensemble.decoder(decoder or GreedyDecoderConfig())
         return cls(ensemble.models[0], ensemble.tokenizer, decoder_of_all, at_device, ensemble.models[1:])
 
@@ -179,20 +185,53 @@ class Recognizer:
         for batch in batches:
             yield from self.read(batch, self.encode(batch))
 
-    def transcribe(self, audio: Path, utterance_id: str = "") -> Recognized:
-        """What is heard in the file `audio`: sound, or stored frames where the model takes these.
+    def transcribe(self, audio: Audio, utterance_id: str = "", *, sample_rate: int | None = None) -> Recognized:
+        """What is heard in `audio`: a file of sound, or of stored frames where the model takes these, or samples (N,).
 
-        Its id is `utterance_id`, or without one the file's name without suffix.
+        Args:
+            audio: the file, or samples that were taken at `sample_rate` hertz, converted to what the model expects.
+            utterance_id: of what is heard; "" for the file's name without suffix.
+            sample_rate: of samples; a file knows its own.
 
         Raises:
-            AudioError: the file is missing, damaged or not audio.
+            AudioError: the file is missing, damaged or not audio; or samples without their rate, of several channels, or
+                that are no sound.
         """
-        signal = torch.from_numpy(read_signal(audio, self.sample_rate, self.num_stored_features))
+        (recognized,) = self.transcribe_batch([audio], [utterance_id], sample_rate=sample_rate)
+        return recognized
+
+    def transcribe_batch(
+        self, audios: Sequence[Audio], utterance_ids: Sequence[str] = (), *, sample_rate: int | None = None
+    ) -> list[Recognized]:
+        """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`."""
+        if not audios:
+            return []
+        signals = [self._signal(audio, sample_rate) for audio in audios]
+        files = [str(audio) if isinstance(audio, Path | str) else "" for audio in audios]
+        names = [given or Path(file).stem for given, file in zip(utterance_ids or files, files, strict=True)]
         batch = Batch(
-            ids=(utterance_id or audio.stem,),
-            texts=("",),
-            speakers=("",),
-            waveforms=signal[None],
-            num_samples=torch.tensor([len(signal)]),
+            ids=tuple(names),
+            texts=("",) * len(signals),
+            speakers=("",) * len(signals),
+            waveforms=torch.nn.utils.rnn.pad_sequence(signals, batch_first=True),
+            num_samples=torch.tensor([len(signal) for signal in signals]),
         )
-        return replace(next(self.recognize([batch])), audio=str(audio))
+        return [
+            replace(recognized, audio=file) for recognized, file in zip(self.recognize([batch]), files, strict=True)
+        ]
+
+    def _signal(self, audio: Audio, sample_rate: int | None) -> Tensor:
+        """What the model hears of `audio`, as `Batch` holds it."""
+        if isinstance(audio, Path | str):
+            return torch.from_numpy(read_signal(Path(audio), self.sample_rate, self.num_stored_features))
+        if isinstance(audio, Tensor):
+            # numpy has no bfloat16.
+            audio = (audio.float() if audio.is_floating_point() else audio).detach().cpu().numpy()
+        if not isinstance(audio, np.ndarray):
+            kind = type(audio).__name__
+            raise AudioError(f"audio: expected a path, a numpy array or a torch tensor, found {kind}")
+        if self.num_stored_features:
+            raise AudioError("array: this model takes stored frames, which come from files")
+        if sample_rate is None:
+            raise AudioError("array: samples do not say their rate; name it, as in sample_rate=16000")
+        return torch.from_numpy(as_waveform(audio, sample_rate, self.sample_rate))
