@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from documents import ROOT, run_python
 
 from asr.corpus.batches import Batch, BatchesConfig
 from asr.errors import TrainingError
@@ -104,6 +105,18 @@ def test_loss_equals_the_sum_over_all_paths(text: str) -> None:
     losses, impossible = targets.losses(log_probs, torch.tensor([4]))
     assert not impossible.any()
     assert float(losses) == pytest.approx(brute_force_ctc(log_probs[0, :4], updater.tokenizer.encode(text)), rel=1e-4)
+
+
+def test_loss_of_long_texts_equals_the_recursion_that_the_documentation_explains() -> None:
+    recursion = run_python(ROOT / "docs" / "ctc.md", "def ctc_loss")["ctc_loss"]
+    updater, texts, num_frames = make_updater(), ("abc" * 7, "bbaa" * 4, ""), [40, 35, 30]
+    drawn = torch.randn(3, 40, updater.tokenizer.size, generator=torch.Generator().manual_seed(3))
+    log_probs = (3 * drawn).log_softmax(-1)
+    targets = CtcTargets(texts, updater.tokenizer, torch.device("cpu"))
+    losses, impossible = targets.losses(log_probs, torch.tensor(num_frames))
+    assert not impossible.any()
+    for row, frames, text, loss in zip(log_probs, num_frames, texts, losses, strict=True):
+        assert float(loss) == pytest.approx(recursion(row[:frames].tolist(), updater.tokenizer.encode(text)), rel=1e-4)
 
 
 def test_utterance_too_short_for_its_text_is_named_and_teaches_nothing() -> None:
