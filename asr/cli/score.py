@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _DEFAULT_CONFUSIONS = 5
 _WORTH_SAYING = 0.1
+_Reference = Annotated[
+    Path, typer.Argument(help="What was said: file of transcripts, or folder of sounds with a .txt beside each.")
+]
 _Format = Annotated[
     str | None,
     typer.Option(help="lines (`id text`), trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
@@ -33,6 +36,9 @@ _Steps = Annotated[
         "fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
         "Default: none.",
     ),
+]
+_IgnoreExtra = Annotated[
+    bool, typer.Option("--ignore-extra", help="Leave out hypotheses that have no reference, and count them.")
 ]
 _SpeakerBefore = Annotated[
     str | None,
@@ -58,9 +64,7 @@ _Limit = Annotated[
 
 
 def score(
-    reference: Annotated[
-        Path, typer.Argument(help="What was said: file of transcripts, or folder of sounds with a .txt beside each.")
-    ],
+    reference: _Reference,
     hypothesis: Annotated[list[Path], typer.Argument(help="Files of transcripts: what each system recognised.")],
     format: _Format = None,
     id_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the id.")] = "id",
@@ -69,9 +73,7 @@ def score(
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="An utterance without hypothesis was recognised as nothing.")
     ] = False,
-    ignore_extra: Annotated[
-        bool, typer.Option("--ignore-extra", help="Leave out hypotheses that have no reference, and count them.")
-    ] = False,
+    ignore_extra: _IgnoreExtra = False,
     speaker_before: _SpeakerBefore = None,
     by: _By = None,
     confusions: Annotated[int, typer.Option(min=0, help="How many of each kind are shown.")] = _DEFAULT_CONFUSIONS,
