@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,8 @@ from asr.errors import ConfigError
 
 _OF_THE_MACHINE = ("init", "splits", "loss")
 """Sections of a configuration that only training needs and that may name files."""
+
+_NUM_SHOWN = 40
 
 app = typer.Typer(help="Look at models, shrink and average them.", no_args_is_help=True)
 
@@ -42,7 +45,7 @@ def info(
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
     from asr.terminal import get_console
 
-    console = get_console()
+    console, tokens = get_console(), ""
     path = Path(name)
     if path.is_dir() or path.suffix == ".pt":
         if overrides:
@@ -51,7 +54,8 @@ def info(
             )
         file = find_checkpoint(path)
         checkpoint = load_checkpoint(file)
-        model, _ = restore_model(checkpoint, where=str(file))
+        model, tokenizer = restore_model(checkpoint, where=str(file))
+        tokens = f"; writes {_shown(tokenizer.pieces)}"
         console.print(f"{file}: {checkpoint.note}")
     else:
         try:
@@ -59,15 +63,26 @@ def info(
         except ConfigError as error:
             raise ConfigError(f"{name}: no run folder or checkpoint, and {error}") from error
         model = AcousticModel(load_experiment(name, overrides or ()).acoustic, vocabulary_size)
-    table = Table("part", "kind", "output", "frames/s", "parameters", box=None, pad_edge=False)
+    table = Table("part", "kind", "output", box=None, pad_edge=False)
+    for heading in ("frames/s", "parameters"):
+        table.add_column(heading, justify="right")
     for row in model.describe():
         table.add_row(row.name, row.kind, row.output, f"{row.frames:g}", f"{row.parameters:,}")
     console.print(table)
+    features, num_stored = model.config.features, model.config.num_stored_features
+    takes = f"{num_stored} stored features a frame" if num_stored else f"sound of {features.sample_rate} Hz"
+    print(f"B utterances, T frames of features, S of the encoder; takes {takes}{tokens}")
     stride = model.seconds_per_frame
     console.print(
         f"{num_parameters(model):,} parameters, {num_parameters(model) * 4 / 1e6:.1f} MB in float32; one token at most "
         f"every {stride * 1000:g} ms ({round(stride * model.config.features.sample_rate)} samples of stride)"
     )
+
+
+def _shown(pieces: Sequence[str]) -> str:
+    """How many tokens there are, and the first of them; the blank, which stands for nothing, is none of them."""
+    shown = " ".join(pieces[1 : 1 + _NUM_SHOWN])
+    return f"{len(pieces) - 1} tokens: {shown}{' ...' if len(pieces) > 1 + _NUM_SHOWN else ''}"
 
 
 @app.command()

@@ -344,6 +344,14 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
         assert not results.exists()
 
 
+def test_info_says_what_a_model_takes_and_writes(cli: Command, model: Path) -> None:
+    letters = sorted(set("".join(TONES_HZ)))
+    said = cli("model", "info", model)
+    assert f"takes sound of {SAMPLE_RATE} Hz; writes {1 + len(letters)} tokens: " in said
+    assert {"▁", *letters} <= set(said.partition("tokens: ")[2].splitlines()[0].split())
+    assert "takes 13 stored features a frame\n" in cli("model", "info", "an4_cepstra")
+
+
 def test_attention_is_asked_as_the_other_decoders_are(cli: Command, tmp_path: Path) -> None:
     model = write_model(tmp_path, AttentionConfig(hidden_size=6, attention_size=4))
     assert "attention" in cli("model", "info", model)
