@@ -1,7 +1,8 @@
 """Reading and writing sound files with libsndfile (wav, flac, ogg, opus, mp3, aiff, au, sph, w64), resampling with soxr.
 
 libsndfile reads what is left of a cut WAV, AIFF or Ogg file without a word. Training on half a sentence with its whole
-transcript is worse than an error, so cut files are recognised here and refused.
+transcript is worse than an error, so cut files are recognised here and refused. What is whole, but would be read in part, is
+read whole (`asr.audio.streams`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
+from asr.audio.streams import bytes_behind_wav, streams_within
 from asr.errors import AudioError
 
 Codec = Literal["flac", "opus", "wav"]
@@ -100,6 +102,8 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
     """
     name = _name(source, name)
     with _opened(source, name) as file:
+        if streams := streams_within(source, file.format):
+            return _joined(streams, sample_rate, name)
         _check_complete(file, source, name)
         samples = _all_frames(file, name)
         found_rate = file.samplerate
@@ -138,6 +142,13 @@ def _at_rate(waveform: Waveform, found_rate: int, sample_rate: int, name: str) -
                 name, "no samples", f"too short to be converted from {found_rate} to {sample_rate} Hz"
             )
     return np.ascontiguousarray(waveform)
+
+
+def _joined(streams: list[bytes], sample_rate: int, name: str) -> Waveform:
+    names = [f"{name}, stream {number} of {len(streams)}" for number in range(1, len(streams) + 1)]
+    names = names if len(streams) > 1 else [name]
+    waveforms = [read_audio(stream, sample_rate, name=each) for stream, each in zip(streams, names, strict=True)]
+    return np.concatenate(waveforms)
 
 
 def encode_audio(waveform: Waveform, sample_rate: int, codec: Codec) -> bytes:
@@ -248,12 +259,14 @@ def _check_samples(waveform: Waveform, name: str) -> None:
 # libsndfile's log of what it found in the header, for WAV, AIFF and AU; W64 and RF64 say it their own way.
 _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_FILE = re.compile(r"^\s*(?:riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+_TOLERATED_BYTES = 1024
+# Behind a WAV's sound; tags that are no chunk are smaller.
 _STREAM_BYTES = 0x7F000000
 # Programs that write WAV into a pipe cannot go back to fill in the size and leave a huge number there.
 
 
 def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) -> None:
-    """Raises UnusableAudioError where the file ends before the place that its header or last page names."""
+    """Raises UnusableAudioError where the file ends before the place that its header or last page names, or long after."""
     if file.format == "OGG":
         if not _ends_on_last_ogg_page(_tail(source)):
             raise UnusableAudioError(name, "truncated or damaged", "the last Ogg page is missing or cut")
@@ -264,6 +277,11 @@ def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) 
     for stated, found in pattern.findall(file.extra_info):
         if int(found) < int(stated) < _STREAM_BYTES:
             raise UnusableAudioError(name, "truncated or damaged", f"{found} of {stated} bytes of sound are there")
+    if file.format in {"WAV", "WAVEX"}:
+        size, behind = bytes_behind_wav(source)
+        if behind > _TOLERATED_BYTES:
+            detail = f"the header states {size} bytes of sound, and {behind} more lie behind them; write the file anew"
+            raise UnusableAudioError(name, "header of another size", detail)
 
 
 def _tail(source: Path | bytes) -> bytes:

@@ -123,6 +123,107 @@ def test_wav_written_into_a_pipe_is_whole(size: int) -> None:
     assert len(read_audio(bytes(data), RATE)) == RATE
 
 
+@pytest.mark.parametrize("riff", [0, 36, None])
+def test_wav_whose_writer_left_zero_for_its_size_is_whole(riff: int | None) -> None:
+    data = bytearray(encoded(sine()))
+    struct.pack_into("<I", data, 40, 0)
+    if riff is not None:
+        struct.pack_into("<I", data, 4, riff)
+    np.testing.assert_allclose(read_audio(bytes(data), RATE), sine(), atol=1 / 32768)
+
+
+@pytest.mark.parametrize("states_riff", [True, False])
+def test_wav_with_sound_behind_what_its_header_states_is_refused(states_riff: bool) -> None:
+    """As of a recorder that was switched off: read by its header it is half a sentence."""
+    data = bytearray(encoded(sine()))
+    struct.pack_into("<I", data, 40, 10000)
+    if states_riff:
+        struct.pack_into("<I", data, 4, 10036)
+    with pytest.raises(
+        UnusableAudioError,
+        match="clip: header of another size: the header states 10000 bytes of sound, and 22000 more lie behind them",
+    ):
+        read_audio(bytes(data), RATE, name="clip")
+
+
+@pytest.mark.parametrize("size", [2000, 2001])
+@pytest.mark.parametrize(
+    "behind",
+    [b"LIST" + struct.pack("<I", 5000) + bytes(range(250)) * 20, bytes(5000), b"TAG".ljust(128, b"x")],
+    ids=["chunk", "zeros", "tag"],
+)
+def test_wav_with_other_things_behind_its_sound_is_whole(size: int, behind: bytes) -> None:
+    """Also where the byte is missing that makes an odd size even."""
+    data = bytearray(encoded(sine(), subtype="PCM_U8")[: 44 + size]) + behind
+    struct.pack_into("<I", data, 40, size)
+    assert len(read_audio(bytes(data), RATE)) == size
+
+
+@pytest.mark.parametrize("subtype", ["OPUS", "VORBIS"])
+def test_ogg_streams_one_behind_the_other_are_read_whole(subtype: str, tmp_path: Path) -> None:
+    """As of `cat a.ogg b.ogg` and of web radio; of other rates, and twice the same stream too."""
+    parts = [encoded(sine(0.5), container="OGG", subtype=subtype)]
+    parts += [encoded(sine(1, 24000, hertz), 24000, "OGG", subtype) for hertz in (1000, 2000)]
+    parts.append(parts[0])
+    path = tmp_path / "radio.ogg"
+    path.write_bytes(b"".join(parts))
+    expected = np.concatenate([read_audio(part, RATE) for part in parts])
+    assert len(expected) == 3 * RATE
+    np.testing.assert_array_equal(read_audio(path, RATE), expected)
+    cut = parts[0] + parts[1][:-100] + parts[2]
+    with pytest.raises(UnusableAudioError, match="clip, stream 2 of 3: truncated or damaged"):
+        read_audio(cut, RATE, name="clip")
+
+
+MP3_KINDS = [(16000, 1, "VARIABLE"), (44100, 2, "VARIABLE"), (44100, 2, "CONSTANT"), (8000, 1, "VARIABLE")]
+
+
+def mp3(rate: int, channels: int, mode: str, seconds: float, silent: float) -> tuple[bytes, bytes]:
+    """A tone that sets in after `silent` seconds as MP3: the first frame, which states how many follow, and the rest."""
+    tone = sine(seconds, rate, 1000)
+    tone[: round(silent * rate)] = 0
+    buffer = io.BytesIO()
+    sound = np.stack([tone] * channels, axis=1)
+    settings = {"bitrate_mode": mode, "compression_level": 0.5}
+    soundfile.write(buffer, sound, rate, format="MP3", subtype="MPEG_LAYER_III", **settings)
+    whole = buffer.getvalue()
+    end = whole.index(whole[:2], 4)
+    return whole[:end], whole[end:]
+
+
+@pytest.mark.parametrize(("rate", "channels", "mode"), MP3_KINDS)
+@pytest.mark.parametrize("silent", [0.2, 2.8])
+def test_mp3_that_does_not_state_its_length_is_read_whole(rate: int, channels: int, mode: str, silent: float) -> None:
+    """libsndfile guesses the length by the size of the first frame, and stops there or finds too little."""
+    _, frames = mp3(rate, channels, mode, 3, silent)
+    noise = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()
+    samples_per_frame = 1152 if rate > 24000 else 576
+    for before, behind in ((b"", b""), (b"ID3\x03\0\0\0\0\x17\x38" + noise, b"TAG".ljust(128, b"\xff"))):
+        waveform = read_audio(before + frames + behind, rate)
+        # The encoder's delay and what fills its last frame are no more known.
+        assert 3 * rate <= len(waveform) < 3 * rate + 5 * samples_per_frame
+        assert np.abs(waveform[: round((silent - 0.05) * rate)]).max() < 0.01
+        assert np.abs(waveform[round((silent + 0.1) * rate) : 3 * rate]).max() > 0.4
+
+
+@pytest.mark.parametrize(("rate", "channels", "mode"), MP3_KINDS)
+def test_a_cut_mp3_that_does_not_state_its_length_is_refused(rate: int, channels: int, mode: str) -> None:
+    _, frames = mp3(rate, channels, mode, 3, 0.2)
+    with pytest.raises(UnusableAudioError, match="truncated or damaged"):
+        read_audio(frames[:-20], rate)
+
+
+@pytest.mark.parametrize(("rate", "channels", "mode"), MP3_KINDS)
+def test_mp3_streams_one_behind_the_other_are_read_whole(rate: int, channels: int, mode: str) -> None:
+    """The first one's count is not that of the file; the second may state none."""
+    first, second = mp3(rate, channels, mode, 1, 0.2), mp3(rate, channels, mode, 2, 0.2)
+    whole = b"".join(first + second)
+    assert len(read_audio(whole, rate)) == 3 * rate
+    assert 3 * rate <= len(read_audio(b"".join(first) + second[1], rate)) < 3.4 * rate
+    with pytest.raises(UnusableAudioError, match="clip, stream 1 of 2: truncated or damaged"):
+        read_audio(first[0] + first[1][: len(first[1]) // 2] + b"".join(second), rate, name="clip")
+
+
 def test_a_header_that_promises_terabytes_allocates_nothing() -> None:
     data = bytearray(encoded(sine(), container="FLAC"))
     counts = int.from_bytes(data[18:26], "big")
