@@ -157,7 +157,7 @@ def _mp3_frame(data: bytes, place: int) -> tuple[tuple[int, int] | None, int]:
     return (version, rate), bytes_per_bit * 1000 * _KBPS[version][index] // _HZ[version][rate] + padding
 
 
-def _mark(header: bytes) -> int:
+def _mark(header: bytes | bytearray) -> int:
     """Where in a frame with `header` a mark tells that it does not sound, but says something of the stream."""
     is_mono, is_mpeg1 = header[3] >> 6 == 3, header[1] >> 3 & 3 == 3
     return 4 + ((17 if is_mono else 32) if is_mpeg1 else (9 if is_mono else 17))

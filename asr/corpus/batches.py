@@ -287,7 +287,7 @@ def _windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: i
     """`samples` as lists of batches; each list comes from one window, sorted from short to long.
 
     The last batch of a window is what was left over; it goes into the next window, so that only the end of an epoch
-    leaves a batch that could have been fuller.
+    leaves a batch that could have been fuller. An utterance that none fits beside does not: it would fill the next window, too.
     """
     limit = int(config.seconds * sample_rate)
     window: list[AnySample] = []
@@ -298,6 +298,8 @@ def _windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: i
         if total < limit * config.window_batches and len(window) < config.max_utterances * config.window_batches:
             continue
         *batches, window = _cut(window, limit, config.max_utterances)
+        if len(window) == 1 and 2 * window[0].num_samples > limit:
+            batches, window = [*batches, window], []
         total = sum(left.num_samples for left in window)
         if batches:
             yield batches

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.audio import encode_audio
-from asr.corpus.batches import BatchesConfig, epoch_batches, num_epoch_batches
+from asr.corpus.batches import BatchesConfig, _Length, _windows, epoch_batches, num_epoch_batches
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.tar_writer import escaped_key
@@ -178,6 +178,22 @@ def test_batches_stay_within_their_limits(
     for batch in epoch_batches(many_indices[which], config, **epoch):
         assert len(batch) <= config.max_utterances
         assert len(batch) == 1 or batch.waveforms.numel() <= config.seconds * RATE
+
+
+short_and_long = st.lists(
+    st.integers(1, 50) | st.integers(51, 400) | st.integers(401, 10_000), min_size=1, max_size=300
+)
+
+
+@given(short_and_long, st.integers(2, 5), st.integers(1, 20))
+def test_a_window_is_filled_whatever_the_one_before_left(lengths: list[int], windows: int, most: int) -> None:
+    """What is left over is at most a batch: the rest of each window is new, by its sound or by its number."""
+    config = BatchesConfig(seconds=100, max_utterances=most, window_batches=windows)
+    found = list(_windows(map(_Length, lengths), config, 1))
+    assert sorted(each.num_samples for window in found for batch in window for each in batch) == sorted(lengths)
+    # An utterance that is longer than a window fills one, not several.
+    sound = sum(min(length, 100 * windows) for length in lengths)
+    assert len(found) - 1 <= (sound / 100 + len(lengths) / most) / (windows - 1)
 
 
 @given(st.integers(0, 2), configs, epochs, st.integers(0, 3), st.integers(0, 5))

@@ -20,6 +20,7 @@ from asr.corpus.batches import (
     _Length,
     _Order,
     _shuffled_batches,
+    _windows,
     batches_of_utterances,
     epoch_batches,
     num_epoch_batches,
@@ -82,6 +83,15 @@ def test_an_utterance_beyond_the_limit_makes_its_own_batch(tmp_path: Path, caplo
     assert ("long",) in [batch.ids for batch in batches]
     assert sum(map(len, batches)) == 11
     assert "1 utterances are longer than 1 s" in caplog.text
+
+
+@pytest.mark.parametrize(("window", "length"), [(3, 5000), (2, 250), (1, 60)])
+def test_an_utterance_longer_than_a_window_leaves_the_later_batches_full(window: int, length: int) -> None:
+    """One at a time, they made an epoch some ten times as long."""
+    config = BatchesConfig(seconds=100, max_utterances=64, window_batches=window)
+    lengths = [10] * 25 + [length] + [10] * 75
+    sizes = [len(batch) for batches in _windows(map(_Length, lengths), config, 1) for batch in batches]
+    assert sorted(sizes) in ([1] + [10] * 10, [1, 5, 5] + [10] * 9)
 
 
 def test_only_the_last_window_leaves_a_small_batch(tmp_path: Path) -> None:
