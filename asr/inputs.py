@@ -45,6 +45,8 @@ def _digest(path: Path) -> str:
     try:
         if path.is_file():
             digest.update(path.read_bytes())
+        elif not path.is_dir():
+            return ""
         else:
             # Nothing else: the run folder itself may lie there.
             for below in filter(is_read, visible_files(path)):
@@ -54,6 +56,12 @@ def _digest(path: Path) -> str:
     except OSError:
         return ""
     return digest.hexdigest()
+
+
+def without_contents(inputs: Tree) -> Tree:
+    """`inputs` but for what is in the user's files."""
+    files = {key: path for key, path in inputs["files"].items() if not key.startswith(_CONTENTS)}
+    return {**inputs, "files": files}
 
 
 def in_todays_words(inputs: Tree, now: Tree) -> Tree:

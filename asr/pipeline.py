@@ -20,7 +20,7 @@ from asr.config import Tree
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
 from asr.experiment import Run
-from asr.inputs import first_difference, in_todays_words, own_files, settings
+from asr.inputs import first_difference, in_todays_words, own_files, settings, without_contents
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
 from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
@@ -186,7 +186,12 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
             "gone on with; use another --out, or move it away"
         )
     if mark is not None and before != inputs:
-        if not stage.redo and (mark["done"] or left is not None):
+        if name == "prepare" and not mark["done"] and without_contents(before) == without_contents(inputs):
+            # Corrected since, as a complaint asked for. What was written of it before is nothing to go on with.
+            _check_before_deleting(run)
+            for output in stage.outputs:
+                _delete(folder / output)
+        elif not stage.redo and (mark["done"] or left is not None):
             difference = first_difference(before, inputs)
             onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
             raise ConfigError(

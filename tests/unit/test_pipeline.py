@@ -255,6 +255,31 @@ def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
     assert done == [*STAGES, *STAGES]
 
 
+def test_a_preparation_that_complained_of_the_data_goes_on_once_they_are_corrected(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With nothing of what was written before the correction; with other settings it does not."""
+    path, shards = tmp_path / "list.jsonl", tmp_path / "run" / "shards"
+    path.write_text("wrong", encoding="utf-8")
+    table = pipeline._stages()
+
+    def complain(run: Run) -> None:
+        shards.mkdir()
+        (shards / "index.json").write_text("of what was wrong", encoding="utf-8")
+        raise CorpusError("wrong")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "_stages", lambda: {**table, "prepare": replace(table["prepare"], work=complain)})
+        with pytest.raises(CorpusError, match="wrong"):
+            run_stages(make_run(tmp_path / "run", files={"train": path}), STAGES)
+    path.write_text("corrected", encoding="utf-8")
+    with pytest.raises(ConfigError, match="'prepare' was begun here with other settings"):
+        run_stages(make_run(tmp_path / "run", "splits.dev=other", files={"train": path}), STAGES)
+    run_stages(make_run(tmp_path / "run", files={"train": path}), STAGES)
+    assert done == list(STAGES)
+    assert not shards.is_dir()
+
+
 def test_what_was_trained_with_a_lexicon_that_was_edited_since_is_not_taken(tmp_path: Path, done: list[str]) -> None:
     lexicon = tmp_path / "words.dict"
     lexicon.write_text("ab A B\n", encoding="utf-8")
