@@ -61,7 +61,12 @@ def read_kaldi(folder: Path, split: str) -> Iterator[Utterance]:
         speaker = speakers[utterance_id]
         metadata = {"sex": sexes.get(speaker, "")}
         if speaker in ages:
-            metadata |= {"age": ages[speaker], "group": "child" if int(ages[speaker]) < CHILD_AGE else "adult"}
+            age = ages[speaker]
+            if not age.isdecimal():
+                raise CorpusError(
+                    f"{folder / split / 'spk2age'}: expected a number of years for '{speaker}', found '{age}'"
+                )
+            metadata |= {"age": age, "group": "child" if int(age) < CHILD_AGE else "adult"}
         yield Utterance(
             id=utterance_id, audio=folder / audio, text=texts[utterance_id], speaker=speaker, metadata=metadata
         )

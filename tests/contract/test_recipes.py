@@ -217,3 +217,6 @@ def test_speechocean762_is_read_as_it_is_published(tmp_path: Path) -> None:
     assert child.metadata == {"sex": "f", "age": "7", "group": "child"}
     (adult,) = recipe.read(tmp_path, "test")
     assert adult.metadata["group"] == "adult"
+    (tmp_path / "speechocean762" / "test" / "spk2age").write_text("0003 12y\n")
+    with pytest.raises(CorpusError, match=r"spk2age: expected a number of years for '0003', found '12y'"):
+        list(recipe.read(tmp_path, "test"))
