@@ -7,8 +7,11 @@ A recipe reads one corpus. Everything else (shards, training, evaluation) is the
 from __future__ import annotations
 
 import functools
+import hashlib
 import importlib.util
+import os
 import zlib
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -212,7 +215,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
     """A recipe for the user's own audio: manifests (JSONL) or folders of audio with `.txt` beside each.
 
     Without `dev`, a twentieth of the utterances of `train`, at least one, is held out to choose by: those with the lowest
-    CRC of their id, so that the choice is the same in every run.
+    CRC of their id, so that the choice is the same in every run, and those of the same sound with them.
 
     Raises:
         CorpusError: a path does not exist, or two test sets have the same name.
@@ -231,10 +234,10 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
     @functools.cache
     def held_out() -> frozenset[str]:
-        ids = sorted(
-            (utterance.id for utterance in read_files(train)), key=lambda name: (zlib.crc32(name.encode()), name)
-        )
-        return frozenset(ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))])
+        sounds = _sounds(read_files(train))
+        ids = sorted(sounds, key=lambda name: (zlib.crc32(name.encode()), name))
+        chosen = {sounds[name] for name in ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))]}
+        return frozenset(name for name in ids if sounds[name] in chosen)
 
     def read(root: Path, split: str) -> Iterator[Utterance]:
         shared = dev is None and split in ("train", "dev")
@@ -251,6 +254,18 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
     name = train.stem if train.is_file() else train.resolve().name
     return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)
+
+
+def _sounds(utterances: Iterable[Utterance]) -> dict[str, str]:
+    """What tells the sound of each id from others: its file, or the contents where several files are of one size."""
+    path_of = {each.id: each.audio.resolve() for each in utterances if isinstance(each.audio, Path)}
+    readable = [path for path in set(path_of.values()) if os.access(path, os.R_OK) and path.is_file()]
+    of_size: defaultdict[int, list[Path]] = defaultdict(list)
+    for path in readable:
+        of_size[path.stat().st_size].append(path)
+    alike = {path for paths in of_size.values() if len(paths) > 1 for path in paths}
+    contents = {path: hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in alike}
+    return {name: contents.get(path, str(path)) for name, path in path_of.items()}
 
 
 def _test_name(name: str) -> str:

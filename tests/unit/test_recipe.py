@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -75,6 +77,29 @@ def test_a_test_set_with_a_colon_in_its_name_is_no_part_of_a_recipe(tmp_path: Pa
     (name,) = recipe.splits.test
     part = find_part(name, recipe)
     assert [utterance.id for utterance in part.read(Path())] == ["t000", "t001"]
+
+
+@pytest.mark.parametrize("how", ["same file", "copy", "link"])
+def test_one_sound_is_not_both_learnt_from_and_held_out(tmp_path: Path, how: str) -> None:
+    train = write_tone_corpus(tmp_path / "train", 40, seed=1)
+    twice = []
+    for line in train.read_text(encoding="utf-8").splitlines():
+        audio = json.loads(line)["audio"]
+        other = tmp_path / "train" / (audio if how == "same file" else f"again-{audio}")
+        if how == "copy":
+            shutil.copy(tmp_path / "train" / audio, other)
+        elif how == "link":
+            other.symlink_to(audio)
+        twice += [line, json.dumps({**json.loads(line), "id": f"again-{audio}", "audio": other.name})]
+    train.write_text("\n".join(twice), encoding="utf-8")
+    recipe = recipe_of_files(train, ())
+    sounds = {
+        split: {each.audio.read_bytes() for each in recipe.read(Path(), split) if isinstance(each.audio, Path)}
+        for split in ("train", "dev")
+    }
+    assert not sounds["train"] & sounds["dev"]
+    assert len(sounds["train"]) + len(sounds["dev"]) == 40
+    assert 2 <= len(sounds["dev"]) <= 4
 
 
 def test_given_development_set_is_used_whole(tmp_path: Path) -> None:
