@@ -287,7 +287,8 @@ def _windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: i
     """`samples` as lists of batches; each list comes from one window, sorted from short to long.
 
     The last batch of a window is what was left over; it goes into the next window, so that only the end of an epoch
-    leaves a batch that could have been fuller. An utterance that none fits beside does not: it would fill the next window, too.
+    leaves a batch that could have been fuller. An utterance that none fits beside does not go on: it would fill the next
+    window, too.
     """
     limit = int(config.seconds * sample_rate)
     window: list[AnySample] = []

@@ -10,10 +10,12 @@ any other key becomes metadata. A folder holds sound files, each with a `.txt` o
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,16 @@ def check_id(utterance_id: str, *, where: str) -> None:
         raise CorpusError(f"{where}: the id {utterance_id!r} is not valid Unicode")
 
 
+def check_speaker(speaker: str, *, where: str) -> None:
+    """Accepts a speaker's name that stands in one cell of a table; "" is an unknown one.
+
+    Raises:
+        CorpusError: a line break, a tab or another control character; `where` goes into the message.
+    """
+    if any(unicodedata.category(character) in {"Cc", "Zl", "Zp"} for character in speaker):
+        raise CorpusError(f"{where}: the speaker {speaker!r} holds a line break, a tab or another control character")
+
+
 def read_manifest(path: Path) -> Iterator[Utterance]:
     """The utterances of the JSONL manifest at `path`, one at a time and in order.
 
@@ -71,7 +83,7 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
 
     Raises:
         CorpusError: missing, not UTF-8, no utterance, or at a line: not JSON, a key missing or of the wrong type, an
-            empty or repeated id, an empty text.
+            empty or repeated id, an unusable speaker, an empty text.
     """
     try:
         with path.open("rb") as lines:
@@ -121,7 +133,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     """The utterance that one line of a manifest in `folder` describes; `where` goes into messages.
 
     Raises:
-        CorpusError: a key missing or of the wrong type, an unusable id, an empty text.
+        CorpusError: a key missing or of the wrong type, an unusable id or speaker, an empty text.
     """
     utterance_id = _text(record, "id", where)
     check_id(utterance_id, where=where)
@@ -132,6 +144,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     speaker = record.pop("speaker", None)
     if speaker is not None and not isinstance(speaker, str):
         raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
+    check_speaker(speaker or "", where=where)
     if not _is_unicode(f"{speaker}{_json(record)}"):
         raise CorpusError(f"{where}: what is said of '{utterance_id}' besides its text is not valid Unicode")
     return Utterance(
@@ -198,8 +211,8 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
     Sound files below the manifest's folder are written relative to it, so that the folder can be moved.
 
     Raises:
-        CorpusError: an utterance whose audio is bytes, a repeated or unusable id, an empty text, metadata named like
-            one of the manifest's own keys, or no room on the disk.
+        CorpusError: an utterance whose audio is bytes, a repeated or unusable id, an unusable speaker, an empty text,
+            metadata named like one of the manifest's own keys, or no room on the disk.
     """
     ids: set[str] = set()
     temporary = path.with_name(f".{path.name}.tmp")
@@ -223,6 +236,7 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
 def _record_of(utterance: Utterance, path: Path) -> dict[str, object]:
     check_id(utterance.id, where=str(path))
     check_text(utterance.text, where=f"{path}: '{utterance.id}'")
+    check_speaker(utterance.speaker, where=f"{path}: '{utterance.id}'")
     if isinstance(utterance.audio, bytes):
         raise CorpusError(f"{path}: '{utterance.id}' holds its audio as bytes; a manifest can only name files")
     taken = set(utterance.metadata).intersection(_KEYS)
@@ -250,8 +264,8 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
 
     Args:
         folder: where to look.
-        unusable: called with the id and the error of an utterance whose id or text cannot be used, which is then left
-            out; None: that error is raised.
+        unusable: called with the id and the error of an utterance whose id, speaker or text cannot be used, which is then
+            left out; None: that error is raised.
 
     Raises:
         CorpusError: no such folder, no sound file with a text, two sound files of the same name, or a text that is
@@ -266,19 +280,21 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
             f"{folder}: no sound file with a .txt of the same name beside it; "
             f"found {len(audio_of)} sound files and {len(text_of)} texts"
         )
-    _warn(folder, "sound files without text", audio_of, text_of)
-    _warn(folder, "texts without sound file", text_of, audio_of)
+    _warn(folder, "sound files without text", [audio_of[key] for key in audio_of.keys() - text_of.keys()])
+    _warn(folder, "texts without sound file", [text_of[key] for key in text_of.keys() - audio_of.keys()])
     for utterance_id in ids:
         try:
             check_id(utterance_id, where=str(folder))
+            first, _, rest = utterance_id.partition("/")
+            speaker = first if rest else ""
+            check_speaker(speaker, where=str(folder))
             text = _text_of_file(text_of[utterance_id])
         except CorpusError as error:
             if unusable is None:
                 raise
             unusable(utterance_id, error)
             continue
-        first, _, rest = utterance_id.partition("/")
-        yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=first if rest else "")
+        yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=speaker)
 
 
 def file_id(path: Path, folder: Path) -> str:
@@ -304,23 +320,38 @@ def sound_files(folder: Path) -> list[Path]:
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """The files in `folder` and below, in alphabetical order; hidden ones are left out, and links to folders followed."""
-    found = []
-    for name, below, files in os.walk(folder, followlinks=True):
-        here = Path(name)
-        # A link to a folder around it would be followed for ever.
-        below[:] = [each for each in below if not each.startswith(".") and not _leads_back(here / each)]
-        found += [here / each for each in files if not each.startswith(".") and (here / each).is_file()]
+    """The files in `folder` and below, in alphabetical order; hidden ones are left out.
+
+    Links to folders are followed, each folder once, and the folders that lie there by themselves come first: two links to
+    one would give each sound two names. What cannot be read or is not followed is counted and named in a warning of the log.
+    """
+    found, unread, again, lost = list[Path](), list[Path](), list[Path](), list[Path]()
+    seen: set[Path] = set()
+    starts = [folder]
+    for start in starts:
+        for name, below, files in os.walk(start, onerror=lambda error: unread.append(Path(error.filename))):
+            here = Path(name)
+            if here.resolve() in seen:
+                again.append(here)
+                below.clear()
+                continue
+            seen.add(here.resolve())
+            below[:] = sorted(each for each in below if not each.startswith("."))
+            starts += [here / each for each in below if (here / each).is_symlink()]
+            visible = [here / each for each in files if not each.startswith(".")]
+            # In a folder that may be listed but not entered, a Path's own questions raise errors.
+            reached = [each for each in visible if os.access(each, os.F_OK)]
+            found += [each for each in reached if each.is_file()]
+            lost += sorted(set(visible).difference(reached))
+    _warn(folder, "folders that cannot be read", unread)
+    _warn(folder, "links to folders that are read anyway", again)
+    _warn(folder, "files that are not there or cannot be reached", lost)
     yield from sorted(found)
 
 
 def is_read(path: Path) -> bool:
     """Whether a folder of sounds and texts is read for files with such a name."""
     return path.suffix.lower() in _AUDIO_SUFFIXES or path.suffix.lower() == ".txt"
-
-
-def _leads_back(path: Path) -> bool:
-    return path.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
 
 def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -337,12 +368,17 @@ def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return audio_of, text_of
 
 
-def _warn(folder: Path, what: str, found: Mapping[str, Path], needed: Mapping[str, Path]) -> None:
-    lonely = sorted(found.keys() - needed.keys())
-    if lonely:
-        names = ", ".join(found[key].relative_to(folder).as_posix() for key in lonely[:_NUM_NAMED])
-        more = "" if len(lonely) <= _NUM_NAMED else f" and {len(lonely) - _NUM_NAMED} more"
-        _LOG.warning("%s: left out %d %s: %s%s", folder, len(lonely), what, names, more)
+def _warn(folder: Path, what: str, left_out: Collection[Path]) -> None:
+    if left_out:
+        names = ", ".join(path.relative_to(folder).as_posix() for path in sorted(left_out)[:_NUM_NAMED])
+        more = "" if len(left_out) <= _NUM_NAMED else f" and {len(left_out) - _NUM_NAMED} more"
+        _warn_once(f"{folder}: left out {len(left_out)} {what}: {names}{more}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    """A folder is read several times: by each part that is made of it, and to see whether it was edited."""
+    _LOG.warning("%s", message)
 
 
 def _text_of_file(path: Path) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
@@ -26,6 +27,7 @@ SOUND = encode_audio(np.zeros(80, dtype=np.float32), RATE, "wav")
 
 texts = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=20).filter(lambda text: text.strip())
 ids = texts.filter(lambda text: text.splitlines() == [text] and "\0" not in text)
+speakers = texts.filter(lambda text: not any(unicodedata.category(each) in {"Cc", "Zl", "Zp"} for each in text))
 keys = st.text(min_size=1, max_size=8).filter(lambda key: key not in {"id", "audio", "text", "seconds", "speaker"})
 metadata = st.dictionaries(keys.filter(lambda key: key.isprintable()), texts, max_size=3)
 durations = st.none() | st.floats(1e-3, 1e6)
@@ -39,7 +41,7 @@ def corpora(draw: st.DrawFn) -> list[Utterance]:
             id=name,
             audio=SOUND,
             text=draw(texts),
-            speaker=draw(st.just("") | texts),
+            speaker=draw(st.just("") | speakers),
             seconds=draw(durations),
             metadata=draw(metadata),
         )

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +70,13 @@ def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path: Path) -> No
         ('{"id": "b", "audio": null, "text": "x"}', "expected text in 'audio', found null"),
         ('{"id": "b", "audio": "b.wav", "text": ["x"]}', r"expected text in 'text', found \[\"x\"\]"),
         ('{"id": "b", "audio": "b.wav", "text": "x", "speaker": 3}', "expected text in 'speaker', found 3"),
+        *(
+            (
+                f'{{"id": "b", "audio": "b.wav", "text": "x", "speaker": "an{mark}na"}}',
+                "the speaker .* holds a line break",
+            )
+            for mark in ("\\r", "\\n", "\\t", "\\u0085", "\\u2028", "\\u0000")
+        ),
         ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": "3"}', "expected a number in 'seconds', found \"3\""),
         ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": true}', "expected a number in 'seconds', found true"),
         ('{"id": "b", "audio": "b.wav", "text": "x", "seconds": 0}', "duration above 0 in 'seconds', found 0"),
@@ -129,6 +139,7 @@ def test_written_paths_are_relative_below_the_manifest_only(tmp_path: Path) -> N
         (Utterance(id="a", audio=Path("a"), text="x"), "id 'a' occurs twice"),
         (Utterance(id="b\n", audio=Path("a"), text="x"), "line break"),
         (Utterance(id="b", audio=Path("a"), text=""), "no text"),
+        (Utterance(id="b", audio=Path("a"), text="x", speaker="a\rb"), "'b': the speaker"),
         (Utterance(id="b", audio=Path("a"), text="x", metadata={"text": "y"}), "metadata named"),
     ],
 )
@@ -185,6 +196,59 @@ def test_links_to_folders_are_followed_and_not_in_circles(tmp_path: Path) -> Non
     assert [utterance.id for utterance in read_folder(tmp_path / "corpus")] == ["ann/1"]
 
 
+def test_a_folder_is_read_once_however_many_links_lead_to_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Under two names, the same sound would be learnt from twice, or learnt from and measured on."""
+    fill(tmp_path / "elsewhere", {"1.wav": b"", "1.txt": b"x"})
+    corpus = fill(tmp_path / "corpus", {"ben/2.wav": b"", "ben/2.txt": b"y"})
+    for name, target in (("ann", "ben"), ("zoe", "../elsewhere"), ("zwei", "../elsewhere"), ("up", "../corpus")):
+        (corpus / name).symlink_to(target)
+    assert [utterance.id for utterance in read_folder(corpus)] == ["ben/2", "zoe/1"]
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said == f"{corpus}: left out 3 links to folders that are read anyway: ann, up, zwei"
+
+
+def test_links_that_lead_nowhere_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    fill(tmp_path, {"1.wav": b"", "1.txt": b"x"})
+    for name in ("2.wav", "2.txt", "ann"):
+        (tmp_path / name).symlink_to("gone")
+    assert [utterance.id for utterance in read_folder(tmp_path)] == ["1"]
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said.endswith(": left out 3 files that are not there or cannot be reached: 2.txt, 2.wav, ann")
+
+
+@pytest.mark.skipif(not hasattr(os, "setuid"), reason="no such permissions")
+@pytest.mark.parametrize(
+    ("mode", "message"),
+    [
+        (0o000, "left out 1 folders that cannot be read: ann"),
+        (0o444, "left out 2 files that are not there or cannot be reached: ann/2.txt, ann/2.wav"),
+    ],
+)
+def test_folders_without_permission_are_named(mode: int, message: str, tmp_path: Path) -> None:
+    fill(tmp_path, {"1.wav": b"", "1.txt": b"x", "ann/2.wav": b"", "ann/2.txt": b"y"})
+    code = (
+        "import os; from asr.corpus.utterance import visible_files; from pathlib import Path;"
+        "os.geteuid() or os.setuid(65534); print(*visible_files(Path('.')))"
+    )
+    for folder in (tmp_path, *list(tmp_path.parents)[:2]):
+        folder.chmod(0o755)  # pytest's own folders let nobody else in
+    (tmp_path / "ann").chmod(mode)
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    finally:
+        (tmp_path / "ann").chmod(0o755)
+    assert done.stdout == "1.txt 1.wav\n", done.stderr
+    assert done.stderr == f".: {message}\n"
+
+
+def test_what_is_left_out_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A run reads a folder for each part that it makes of it."""
+    fill(tmp_path, {"a.wav": b"", "a.txt": b"a", "lonely.wav": b""})
+    for _ in range(3):
+        assert len(list(read_folder(tmp_path))) == 1
+    assert len(caplog.records) == 1
+
+
 def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, {"a.wav": b"", "a.txt": b"a", "s/only.txt": b"x"} | {f"lonely{n}.wav": b"" for n in range(7)})
     with caplog.at_level(logging.WARNING):
@@ -202,6 +266,7 @@ def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: p
         ({"a.wav": b"", "b.txt": b"x"}, "found 1 sound files and 1 texts"),
         ({"a.wav": b"", "a.txt": b"\xff\xfeh\0"}, r"a\.txt: not UTF-8"),
         ({"a.wav": b"", "a.txt": b" \n"}, r"a\.txt has no text"),
+        ({"an\tna/a.wav": b"", "an\tna/a.txt": b"x"}, "the speaker .* holds a line break, a tab"),
         ({"a.wav": b"", "a.flac": b"", "a.txt": b"x"}, r"a\.wav: a\.flac lies beside it .* same id 'a'"),
     ],
 )
