@@ -190,7 +190,7 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
             # Corrected since, as a complaint asked for. What was written of it before is nothing to go on with.
             _check_before_deleting(run)
             for output in stage.outputs:
-                _delete(folder / output)
+                delete(folder / output)
         elif not stage.redo and (mark["done"] or left is not None):
             difference = first_difference(before, inputs)
             onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
