@@ -259,10 +259,10 @@ def _check_samples(waveform: Waveform, name: str) -> None:
 # libsndfile's log of what it found in the header, for WAV, AIFF and AU; W64 and RF64 say it their own way.
 _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_FILE = re.compile(r"^\s*(?:riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
-_TOLERATED_BYTES = 1024
 # Behind a WAV's sound; tags that are no chunk are smaller.
-_STREAM_BYTES = 0x7F000000
+_TOLERATED_BYTES = 1024
 # Programs that write WAV into a pipe cannot go back to fill in the size and leave a huge number there.
+_STREAM_BYTES = 0x7F000000
 
 
 def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) -> None:

@@ -120,7 +120,7 @@ def _mp3_streams(data: bytes) -> list[bytes]:
         if number is not None and len(sounding) <= number + 1:
             streams.append(data[frames[begin] : stop])
         elif sounding:
-            streams.append(_stating_frame(data, sounding[0], len(sounding)) + data[sounding[0] : stop])
+            streams.append(_with_stating_frame(data[sounding[0] : stop], len(sounding)))
     return [] if streams == [data[frames[0] :]] else streams
 
 
@@ -173,10 +173,11 @@ def _frames_stated(data: bytes, start: int) -> int | None:
     return 0 if data.startswith(b"VBRI", start + 36) else None
 
 
-def _stating_frame(data: bytes, start: int, number: int) -> bytes:
-    """A frame as of the encoder Xing, like the one at `start`, that says that `number` follow."""
-    header = bytearray(data[start : start + 4])
+def _with_stating_frame(stream: bytes, number: int) -> bytes:
+    """An MP3 `stream` of `number` frames behind one, as of the encoder Xing, that says how many they and all bytes are."""
+    header = bytearray(stream[:4])
     header[1] |= 1  # no checksum
     header[2] = _LARGEST_KBPS << 4 | header[2] & 0x0C
-    content = bytes(header) + bytes(_mark(header) - 4) + b"Xing" + struct.pack(">II", 1, number)
-    return content.ljust(_mp3_frame(content, 0)[1], b"\0")
+    size = _mp3_frame(bytes(header), 0)[1]
+    content = bytes(header) + bytes(_mark(header) - 4) + b"Xing" + struct.pack(">III", 3, number, size + len(stream))
+    return content.ljust(size, b"\0") + stream
