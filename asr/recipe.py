@@ -236,8 +236,11 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
     def held_out() -> frozenset[str]:
         sounds = _sounds(read_files(train))
         ids = sorted(sounds, key=lambda name: (zlib.crc32(name.encode()), name))
-        chosen = {sounds[name] for name in ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))]}
-        return frozenset(name for name in ids if sounds[name] in chosen)
+        lowest = ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))]
+        chosen = {sounds[name] for name in lowest}
+        with_copies = [name for name in ids if sounds[name] in chosen]
+        # Where all is one sound, something must be left to learn from.
+        return frozenset(with_copies if len(with_copies) < len(ids) else lowest)
 
     def read(root: Path, split: str) -> Iterator[Utterance]:
         shared = dev is None and split in ("train", "dev")
