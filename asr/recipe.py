@@ -7,7 +7,6 @@ A recipe reads one corpus. Everything else (shards, training, evaluation) is the
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.util
 import os
 import zlib
@@ -16,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from asr.corpus.apart import contents_of
 from asr.corpus.download import Download, obtain
 from asr.corpus.places import Place, find_place, title
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
@@ -267,7 +267,7 @@ def _sounds(utterances: Iterable[Utterance]) -> dict[str, str]:
     for path in readable:
         of_size[path.stat().st_size].append(path)
     alike = {path for paths in of_size.values() if len(paths) > 1 for path in paths}
-    contents = {path: hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest() for path in alike}
+    contents = {path: contents_of(path) for path in alike}
     return {name: contents.get(path, str(path)) for name, path in path_of.items()}
 
 

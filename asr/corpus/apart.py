@@ -60,4 +60,13 @@ class Apart:
         if file is not None:
             yield "", str(file.resolve())
             if by_contents and file.is_file():
-                yield "contents", hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+                yield "contents", contents_of(file)
+
+
+def contents_of(file: Path) -> str:
+    """What tells the contents of `file` from those of others, by whatever names they lie.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
