@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -35,13 +35,24 @@ def compiled(*signatures: str, reorder_sums: bool = False) -> Callable[[Function
             options["fastmath"] = {"reassoc", "contract", "nsz"}
         try:
             with _kept_by_our_rules():
-                result: Function = numba.njit(list(signatures), cache=True, **options)(function)
+                result: Any = numba.njit(list(signatures), cache=True, **options)(function)
         except RuntimeError:
             # Neither the installation nor the user's cache folder can be written: compile anew in every process.
             result = numba.njit(list(signatures), **options)(function)
-        return result
+            _tell_of_compiling("in every process: neither the installation nor the user's cache folder can be written")
+        else:
+            if result.stats.cache_misses:
+                _tell_of_compiling("once")
+        return cast(Function, result)
 
     return decorate
+
+
+@lru_cache(maxsize=1)
+def _tell_of_compiling(when: str) -> None:
+    """At the first of many functions, for those who wait: on a terminal only, since nothing is wrong."""
+    if sys.stderr.isatty():
+        print(f"compiling for this processor, up to a minute, {when}", file=sys.stderr, flush=True)
 
 
 class _BySources:

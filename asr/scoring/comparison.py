@@ -22,7 +22,7 @@ from asr.compiled import Integers
 from asr.errors import ScoringError
 from asr.scoring.report import UtteranceScore
 from asr.scoring.resampling import NUM_RESAMPLES, resampled_sums
-from asr.scoring.significance import FEWEST_BLOCKS, Unit
+from asr.scoring.significance import FEWEST_BLOCKS, Unit, ends_of_interval, expansion
 from asr.scoring.tally import Tally, errors_and_lengths
 
 _GOOD_WORDS_BETWEEN = 2
@@ -230,15 +230,17 @@ def compare_tallies(
         # Resamples of so few vary too little: of two utterances that differ alike, none shows that this may be chance.
         return found
     resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
-    # The resamples vary around the difference that was found as those of equal systems would around none.
-    as_far = int((abs(resampled - difference) >= abs(difference)).sum())
-    low, high = map(float, np.quantile(resampled, [0.025, 0.975]))
+    # The resamples vary around the difference that was found as those of equal systems would around none, but for what
+    # so few blocks cannot show.
+    wider = expansion(len(blocks))
+    as_far = int((wider * abs(resampled - difference) >= abs(difference)).sum())
+    low, high = ends_of_interval(resampled, len(blocks))
     return replace(
         found,
         low=min(low, difference),
         high=max(high, difference),
         p_bootstrap=(as_far + 1) / (len(resampled) + 1),
-        detectable=_DETECTABLE * float(resampled.std()),
+        detectable=_DETECTABLE * wider * float(resampled.std()),
     )
 
 

@@ -4,7 +4,8 @@ Errors come in clusters: one speaker's accent, one noisy recording. Words are th
 whole blocks are, and each resample's rate is its errors over its reference length, as for the corpus.
 
 Sources: Bisani and Ney 2004, "Bootstrap estimates for confidence intervals in ASR performance evaluation" (utterances);
-Liu and Peng 2020, "Statistical testing on ASR performance via blockwise bootstrap" (speakers).
+Liu and Peng 2020, "Statistical testing on ASR performance via blockwise bootstrap" (speakers); Hesterberg 2015, "What
+teachers should know about the bootstrap" (the expanded percentile interval).
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from statistics import NormalDist
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -24,9 +26,8 @@ Unit = Literal["speakers", "utterances", "words"]
 """What an interval takes for independent; words where all resamples agree, so that there is no bootstrap."""
 
 FEWEST_BLOCKS = 10
-"""Below this, speakers are too few to resample, and utterances to compare systems: the spread among k blocks comes out
-too small by sqrt((k - 1) / k), and Student's t with k - 1 degrees of freedom has longer tails than a normal. What is called
-95 % covers some 90 % of the cases at 10 blocks and 85 % at 5."""
+"""Below this, speakers are too few to resample, and utterances to compare systems. Expanded as `expansion` says, what is
+called 95 % covers 95 % of the cases at 10 even blocks and 90 % at 10 very uneven ones, but 92 and 89 % at 5."""
 
 _NORMAL_QUANTILE = 1.959964
 
@@ -85,13 +86,44 @@ def sums_of_blocks(
     return sums, unit
 
 
+def expansion(num_blocks: int) -> float:
+    """How much wider than the spread among resamples of so few blocks an interval of 95 % has to be.
+
+    That spread comes out too small by sqrt((k - 1) / k), and Student's t with k - 1 degrees of freedom has longer tails than
+    a normal: without it, what is called 95 % covers 91 % of the cases at 10 even blocks. Infinite for a block alone.
+
+    Source of the quantile: Abramowitz and Stegun 1964, 26.7.5, within 1 part in 5,000 from 10 blocks on.
+
+    Example:
+        >>> [round(expansion(number), 3) for number in (10, 40, 1000)]
+        [1.216, 1.045, 1.002]
+    """
+    if num_blocks < 2:
+        return math.inf
+    z, freedom = _NORMAL_QUANTILE, num_blocks - 1
+    quantile = (
+        z
+        + (z**3 + z) / (4 * freedom)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * freedom**3)
+    )
+    return quantile / z * math.sqrt(num_blocks / freedom)
+
+
+def ends_of_interval(resampled: npt.NDArray[np.floating[Any]], num_blocks: int) -> tuple[float, float]:
+    """The ends of the expanded percentile interval of what came of resamples of so many blocks."""
+    beyond = NormalDist().cdf(-_NORMAL_QUANTILE * expansion(num_blocks))
+    low, high = np.quantile(resampled, [beyond, 1 - beyond])
+    return float(low), float(high)
+
+
 def rate_interval(blocks: Integers, generator: np.random.Generator, repetitions: float = 1) -> Interval:
     """The 95 % interval of an error rate, resampling `blocks`: the errors and the reference length (K, 2) of each.
 
     Each utterance was heard `repetitions` times, as by several trainings of a system, which makes no more speech of it.
 
-    The percentile interval of many resamples, widened to hold the rate itself. It does not depend on the order of the
-    blocks. Resamples without any reference word have no rate and are left out.
+    The expanded percentile interval of many resamples, widened to hold the rate itself. It does not depend on the order of
+    the blocks. Resamples without any reference word have no rate and are left out.
 
     The bootstrap sees only variation that is there: without any error, or with one block, all resamples agree. Then
     Wilson's interval for independent errors is given, e.g. up to 1.3 % after 300 words without an error.
@@ -105,7 +137,7 @@ def rate_interval(blocks: Integers, generator: np.random.Generator, repetitions:
     rate = num_errors / num_words
     errors, lengths = resampled_sums(blocks, generator).T
     rates = errors[lengths > 0] / lengths[lengths > 0]
-    low, high = map(float, np.quantile(rates, [0.025, 0.975]))
+    low, high = ends_of_interval(rates, len(blocks))
     is_bootstrap = low < high
     if not is_bootstrap:
         low, high = _wilson(min(rate, 1.0), num_words / repetitions)

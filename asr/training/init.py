@@ -179,7 +179,8 @@ def origin(init: InitConfig) -> str:
     if init.model is None:
         return ""
     frozen = f", {', '.join(init.freeze)} frozen" if init.freeze else ""
-    return f", starting as {init.model} with its features and encoder{frozen}"
+    tokens = "features, encoder and tokens" if init.vocabulary == "model" else "features and encoder, and new tokens"
+    return f", starting as {init.model} with its {tokens}{frozen}"
 
 
 def freeze(model: AcousticModel, names: tuple[str, ...]) -> None:

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 CALLED = """
 from asr.compiled import compiled
 
@@ -48,3 +50,22 @@ def test_a_function_in_another_file_that_is_edited_is_compiled_into_what_calls_i
     assert run(tmp_path) == "21.0 1\n", "not taken from the disk"
     (tmp_path / "called.py").write_text(CALLED.format(factor=3))
     assert run(tmp_path) == "31.0\n"
+
+
+def test_who_waits_at_a_terminal_for_the_compiler_is_told_once(tmp_path: Path) -> None:
+    pty = pytest.importorskip("pty", reason="needs the terminals of Unix")
+    (tmp_path / "calling.py").write_text(CALLING)
+    (tmp_path / "between.py").write_text(BETWEEN)
+    (tmp_path / "called.py").write_text(CALLED.format(factor=2))
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "kept")}
+    for expected in (1, 0):
+        ours, theirs = pty.openpty()
+        subprocess.run([sys.executable, "calling.py"], cwd=tmp_path, env=environment, check=True, stderr=theirs)
+        os.set_blocking(ours, False)
+        os.close(theirs)
+        try:
+            printed = os.read(ours, 10_000).decode()
+        except OSError:  # nothing was
+            printed = ""
+        os.close(ours)
+        assert printed.count("compiling") == expected, printed

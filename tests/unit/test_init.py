@@ -156,7 +156,9 @@ def test_frozen_parts_keep_their_statistics() -> None:
 def test_a_model_to_start_from_is_told(trained: Path) -> None:
     assert origin(InitConfig()) == ""
     told = origin(InitConfig(model=str(trained), freeze=("subsampling", "layer1")))
-    assert told == f", starting as {trained} with its features and encoder, subsampling, layer1 frozen"
+    assert told == f", starting as {trained} with its features, encoder and tokens, subsampling, layer1 frozen"
+    told = origin(InitConfig(model=str(trained), vocabulary="new"))
+    assert told == f", starting as {trained} with its features and encoder, and new tokens"
 
 
 def test_nothing_left_to_learn_is_an_error() -> None:

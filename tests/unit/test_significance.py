@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from asr.scoring import ErrorCounts, Interval, compare, rate_interval, score_utterance
-from asr.scoring.significance import FEWEST_BLOCKS, resampling_unit, sums_of_blocks
+from asr.scoring.significance import FEWEST_BLOCKS, expansion, resampling_unit, sums_of_blocks
 
 
 def _interval(counts: list[ErrorCounts], blocks: list[str] | None = None, seed: int = 0) -> Interval:
@@ -50,6 +52,23 @@ def test_blocks_that_err_together_widen_the_interval() -> None:
     together = _interval(counts, [str(index // 20) for index in range(400)])
     # Resamples of 20 coins come in steps of 5 %.
     assert together.high - together.low == pytest.approx(20**0.5 * (alone.high - alone.low), abs=0.1)
+
+
+@pytest.mark.parametrize(("num_blocks", "students_t"), [(5, 2.7764), (10, 2.2622), (31, 2.0423), (1001, 1.9623)])
+def test_few_blocks_expand_as_students_t(num_blocks: int, students_t: float) -> None:
+    expected = students_t * math.sqrt(num_blocks / (num_blocks - 1)) / 1.959964
+    assert expansion(num_blocks) == pytest.approx(expected, rel=0.003)
+
+
+def test_of_ten_speakers_intervals_of_95_percent_cover_95_percent_of_the_cases() -> None:
+    generator = np.random.default_rng(0)
+    covered = 0
+    for _ in range(1000):
+        lengths = generator.integers(60, 140, size=10)
+        errors = generator.poisson(generator.beta(8, 16, size=10) * lengths)
+        interval = rate_interval(np.stack([errors, lengths], axis=1), generator)
+        covered += interval.low <= 8 / 24 <= interval.high
+    assert covered / 1000 == pytest.approx(0.95, abs=0.015)  # plain percentiles: 0.91
 
 
 def test_a_block_is_the_sum_of_its_utterances() -> None:
