@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -31,6 +32,7 @@ from asr.scoring import (
 from asr.terminal import progress_bar
 
 _LOG = logging.getLogger(__name__)
+_NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -233,7 +235,29 @@ def _evaluations(
     with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
         shared_seconds = _recognize_and_score(readers, of_subset, advance)
     subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
+    for reader in readers:
+        _tell_of_unwritable(subset, reader)
     return [_evaluation(subset, reader, shared_seconds, 1 + len(first.others)) for reader in readers]
+
+
+def _tell_of_unwritable(subset: Subset, reader: _Reader) -> None:
+    """What the references say and the decoder cannot: each such word is an error, whatever the model hears."""
+    vocabulary = getattr(reader.recognizer.decoder, "vocabulary", None)
+    if vocabulary is None:
+        return
+    said = Counter(word for score in reader.scores for word in score.reference.split())
+    missing = Counter({word: count for word, count in said.items() if word not in vocabulary})
+    if missing:
+        named = ", ".join(f"'{word}'" for word, _ in missing.most_common(_NAMED_AT_MOST))
+        _LOG.warning(
+            "%s: %.1f %% of the words of the references (%d of %d) are not in the list of the %s decoder, such as %s",
+            subset.name,
+            100 * missing.total() / said.total(),
+            missing.total(),
+            said.total(),
+            reader.kind,
+            named,
+        )
 
 
 def _known_to_be_part(subset: Subset, unusable: Sequence[str], num_heard: int) -> Subset:

@@ -66,7 +66,12 @@ class BeamDecoder:
     Token sequences that read the same (a space at the end, say) count once, with the score of the most probable. With a
     lexicon, texts whose last word is not finished do not count; where there are no others, they are cut off where a word
     could last end, and keep the score of the whole.
+
+    Attributes:
+        vocabulary: the only words that it writes; None: any.
     """
+
+    vocabulary: frozenset[str] | None = None
 
     def __init__(self, config: BeamDecoderConfig, tokenizer: Tokenizer) -> None:
         from asr.decoding import alignment, prefix_search, word_tree
@@ -80,6 +85,7 @@ class BeamDecoder:
         self._priors: Tensor | None = None
         if isinstance(config, LexiconDecoderConfig):
             counts = word_tree.count_words(config.words, tokenizer)
+            self.vocabulary = frozenset(counts)
             self._words = word_tree.word_tree(counts, tokenizer, config.weight)
             self._priors = torch.from_numpy(config.prior_weight * word_tree.log_priors(counts, tokenizer)).float()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from asr.cli import main
 from asr.corpus.batches import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
-from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig
+from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig, LexiconDecoderConfig
 from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
@@ -164,6 +165,25 @@ def test_a_subset_is_read_and_encoded_once_for_all_decoders(
         assert found.result.decoder == decoder.kind
         assert found.result.rtf > 0
         assert (found.system is not None) == for_report
+
+
+def test_words_that_the_decoder_cannot_write_are_counted(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = write_tone_corpus(tmp_path / "test", 4, seed=1)
+    said = Counter(" ".join(each.text for each in read_manifest(manifest)).split())
+    (listed, count), *others = said.most_common()
+    (tmp_path / "words.txt").write_text(listed)
+    subset = Subset.of_utterances("tones", lambda: read_manifest(manifest))
+    evaluate_subsets(model, [subset], [GreedyDecoderConfig(), LexiconDecoderConfig(words=tmp_path / "words.txt")])
+    (told,) = [record.getMessage() for record in caplog.records if "not in the list" in record.getMessage()]
+    assert f"({said.total() - count} of {said.total()})" in told
+    assert f"'{others[0][0]}'" in told
+    assert f"'{listed}'" not in told
+    (tmp_path / "words.txt").write_text(" ".join(said))
+    caplog.clear()
+    evaluate_subsets(model, [subset], [LexiconDecoderConfig(words=tmp_path / "words.txt")])
+    assert "not in the list" not in caplog.text
 
 
 def test_two_subsets_whose_files_would_have_one_name_are_refused(model: Path, tmp_path: Path) -> None:
