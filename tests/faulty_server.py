@@ -18,6 +18,8 @@ class FaultyServer:
         address: "http://127.0.0.1:PORT" while it serves.
         ranges: whether it can begin in the middle of a file.
         states_length: whether it says how long an answer is.
+        loses_last_chunk: whether answers come in chunks, without the one that says that there are no more.
+        block: where it can begin, in multiples of bytes.
         breaks: after how many bytes each of the next answers ends.
         statuses: what each of the next requests is refused with.
         requests: path and asked range of all requests.
@@ -26,6 +28,8 @@ class FaultyServer:
     address: str = ""
     ranges: bool = True
     states_length: bool = True
+    loses_last_chunk: bool = False
+    block: int = 1
     breaks: list[int] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     requests: list[tuple[str, str | None]] = field(default_factory=list)
@@ -65,7 +69,14 @@ class FaultyServer:
             handler.send_error(416)
             return
         handler.send_response(206 if start else 200)
-        if self.states_length:
-            handler.send_header("Content-Length", str(len(content) - start))
+        if start:
+            start -= start % self.block
+            handler.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        rest = content[start:]
+        if self.loses_last_chunk:
+            handler.send_header("Transfer-Encoding", "chunked")
+            rest = b"%x\r\n%s\r\n" % (len(rest), rest)
+        elif self.states_length:
+            handler.send_header("Content-Length", str(len(rest)))
         handler.end_headers()
-        handler.wfile.write(content[start:][: self.breaks.pop(0)] if self.breaks else content[start:])
+        handler.wfile.write(rest[: self.breaks.pop(0)] if self.breaks else rest)

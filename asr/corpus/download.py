@@ -9,6 +9,7 @@ import http.client
 import logging
 import lzma
 import os
+import re
 import shutil
 import ssl
 import tarfile
@@ -105,6 +106,21 @@ def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
         raise BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error
 
 
+def first_byte(response: http.client.HTTPResponse, asked: int) -> int:
+    """Where in the file an answer begins that should begin at the byte `asked`: there, before it, or at the start.
+
+    Raises:
+        BrokenOffError: it begins behind it.
+    """
+    if response.status != _HTTP_PARTIAL:
+        return 0
+    stated = re.match(r"bytes (\d+)-", response.headers["Content-Range"] or "")
+    first = asked if stated is None else int(stated[1])
+    if first > asked:
+        raise BrokenOffError(f"the server begins at byte {first}, and {asked} was asked for")
+    return first
+
+
 def obtain(
     downloads: Iterable[Download], root: Path, *, mirror: str | None = None, progress: Progress | None = None
 ) -> None:
@@ -131,6 +147,8 @@ def obtain(
             # Sound is compressed already, so what comes out of an archive is about as large as the archive.
             _check_space(archive, archive.stat().st_size, "unpacking it")
             extract(archive, root)
+            if hasattr(os, "sync"):
+                os.sync()  # in a power failure, the mark must not outlive what it stands for
             mark.touch()
 
 
@@ -213,8 +231,9 @@ def _transfer(url: str, part: Path, download: Download, progress: Progress | Non
     """Appends to `part` what is missing, or writes it anew where the server knows no ranges."""
     have = part.stat().st_size if part.exists() else 0
     with connection(url, have) as response:
-        if response.status != _HTTP_PARTIAL:
-            have = 0
+        if (first := first_byte(response, have)) < have:
+            os.truncate(part, first)
+            have = first
         length = response.headers["Content-Length"]
         total = have + int(length) if length else download.size
         _check_space(part, (total or 0) - have)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from asr.corpus.download import BrokenOffError, connection
+from asr.corpus.download import BrokenOffError, connection, first_byte
 from asr.errors import CorpusError
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,6 @@ _S3 = "s3://"
 _PIPE = "pipe:"
 _NAME = "{}"
 _BLOCK_BYTES = 1 << 18
-_HTTP_PARTIAL = 206
 _TRIES = 4
 _WAIT_SECONDS = 0.5
 
@@ -146,6 +145,8 @@ def _blocks(url: str, size: int | None) -> Generator[bytes]:
                 return
             raise BrokenOffError(f"the connection ended after {done} of {size} bytes")
         except BrokenOffError as error:
+            if done == size:
+                return  # only what says that this was all is missing
             num_failed += 1
             if num_failed == _TRIES:
                 raise CorpusError(
@@ -170,7 +171,7 @@ def _blocks_once(url: str, start: int, size: int | None) -> Generator[bytes]:
 
 def _blocks_of_server(url: str, start: int, size: int | None) -> Generator[bytes]:
     with connection(url, start) as response:
-        first = start if response.status == _HTTP_PARTIAL else 0
+        first = first_byte(response, start)
         length = response.headers["Content-Length"]
         total = size if length is None else first + int(length)
         if size is not None and total != size:

@@ -152,7 +152,9 @@ class AttentionSearch:
         if len(ended) < self.config.num_best:
             return False
         hope = self._normalized(max(text.score for text in beam), num_frames)
-        return sorted(score for score, _ in ended)[-self.config.num_best] >= hope
+        # Tokens that read the same, as with a space at the end, are one text.
+        good = {self.tokenizer.decode(text.tokens) for score, text in ended if score >= hope}
+        return len(good) >= self.config.num_best
 
     def _followed(
         self, text: _Text, likely: npt.NDArray[np.float64], log_probs: npt.NDArray[np.float32]

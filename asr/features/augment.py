@@ -241,10 +241,11 @@ def _resampled(signals: Tensor, lengths: Tensor, old: int, new: int) -> Tensor:
     Of the stored frames `lengths` (B,) are valid. Each lies in the middle of its time, and ends repeat: neither padding nor
     how much of it there is has a part in the valid ones.
     """
-    if signals.dim() == 2:
-        resampled: Tensor = audio_functional.resample(signals, old, new)
-        return resampled
     size = -(-signals.shape[1] * new // old)
+    if signals.dim() == 2:
+        # torchaudio reckons the length in float32, which is one less now and then from 16 s on.
+        resampled: Tensor = audio_functional.resample(signals, old, new)
+        return nn.functional.pad(resampled, (0, size - resampled.shape[1]))
     places = ((torch.arange(size) + 0.5) * old / new - 0.5).clamp(min=0).minimum(lengths[:, None] - 1)
     return _between(signals, places.to(signals.device, non_blocking=True))
 

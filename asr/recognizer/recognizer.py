@@ -208,7 +208,9 @@ class Recognizer:
             return []
         signals = [self._signal(audio, sample_rate) for audio in audios]
         files = [str(audio) if isinstance(audio, Path | str) else "" for audio in audios]
-        names = [given or Path(file).stem for given, file in zip(utterance_ids or files, files, strict=True)]
+        names = [
+            given or Path(file).stem for given, file in zip(utterance_ids or [""] * len(files), files, strict=True)
+        ]
         batch = Batch(
             ids=tuple(names),
             texts=("",) * len(signals),

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from asr.atomic import write_text
 from asr.errors import TrainingError
 
 METRICS_FILE = "metrics.jsonl"
@@ -33,11 +34,7 @@ class RunLog:
             if record["update"] <= resume_at_update
             and (record["kind"] != "validation" or record["epoch"] <= finished_epochs)
         ]
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(
-            "".join(json.dumps(record) + "\n" for record in kept if resume_at_update), encoding="utf-8"
-        )
-        temporary.replace(self.path)
+        write_text(self.path, "".join(json.dumps(record) + "\n" for record in kept if resume_at_update))
         self._file = self.path.open("a", encoding="utf-8")
         self._tensorboard = SummaryWriter(str(folder / TENSORBOARD_FOLDER), purge_step=resume_at_update + 1)
 

@@ -113,6 +113,28 @@ def test_a_wide_beam_finds_what_trying_everything_finds(seed: int, length_power:
         assert reading.score == pytest.approx(score, abs=1e-4)
 
 
+class Spaced(Bare):
+    """As a tokenizer with a space, which changes nothing at the end of a text."""
+
+    def decode(self, ids: tuple[int, ...]) -> str:
+        return " ".join(super().decode(ids).replace("c", " ").split())
+
+
+@pytest.mark.parametrize("seed", [0, 62, 63, 67])
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
+def test_tokens_that_read_the_same_are_one_of_the_best_texts(seed: int, ctc_weight: float) -> None:
+    common = {"width": 200, "num_best": 5, "length_power": 0.0}
+    config = JointDecoderConfig(ctc_weight=ctc_weight, **common) if ctc_weight else AttentionDecoderConfig(**common)
+    best: dict[str, float] = {}
+    for bare, score in all_scores(seed, ctc_weight=ctc_weight, length_power=0.0).items():
+        text = " ".join(bare.replace("c", " ").split())
+        best[text] = max(score, best.get(text, -math.inf))
+    frames, log_probs = frames_and_log_probs(seed)
+    decoder = build_decoder(config, Spaced(), attention_decoder(seed=seed))
+    (found,) = decoder.decode(log_probs, torch.tensor([NUM_FRAMES]), frames)
+    assert [reading.text for reading in found] == sorted(best, key=lambda text: -best[text])[:5]
+
+
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.4])
 def test_a_narrow_beam_scores_its_text_rightly(seed: int, ctc_weight: float) -> None:

@@ -114,6 +114,14 @@ def test_speed_changes_length_and_pitch_by_its_factor(factor: float) -> None:
     assert sound[0, 200:-200].square().mean() == pytest.approx(0.5, abs=0.01)
 
 
+@pytest.mark.parametrize(("length", "factor"), [(2323199, 1.1), (254302, 0.97), (254400, 0.97)])
+def test_speed_leaves_as_many_samples_of_long_sound_as_it_says(length: int, factor: float) -> None:
+    """torchaudio resamples the first two of these to one sample less."""
+    sound = torch.zeros(1, length)
+    changed, num_samples = Augmenter(only(speed={"factors": [factor]}), 0).waveforms(sound, torch.tensor([length]))
+    assert changed.shape[1] == num_samples.item() == -(-length * 100 // round(factor * 100))
+
+
 def test_speed_acts_on_each_utterance_as_if_alone() -> None:
     waveforms, num_samples = ragged_batch(LENGTHS, extra=50)
     together, lengths = Augmenter(only(speed={"factors": [1.1]}), 0).waveforms(waveforms, num_samples)

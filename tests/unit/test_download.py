@@ -83,6 +83,12 @@ def test_a_later_call_goes_on_from_the_part(server: Server, tmp_path: Path) -> N
     assert server.requests[-1][1] == "bytes=300000-"
 
 
+def test_a_server_that_begins_before_what_was_asked_repeats_no_byte(server: Server, tmp_path: Path) -> None:
+    server.block, server.breaks = 4096, [5000]
+    assert fetch(download(server), tmp_path, wait_seconds=0).read_bytes() == CONTENT
+    assert len(server.requests) == 2
+
+
 def test_without_ranges_it_starts_again(server: Server, tmp_path: Path) -> None:
     server.ranges, server.breaks = False, [300_000]
     assert fetch(download(server), tmp_path, wait_seconds=0).read_bytes() == CONTENT

@@ -185,6 +185,23 @@ def test_broken_connections_lose_and_repeat_no_byte(
         assert len(server.requests) == 1 or server.requests[1][1] == f"bytes={breaks[0]}-"
 
 
+def test_a_file_of_which_only_the_end_mark_is_missing_is_whole(server: Server, train: ShardIndex) -> None:
+    index, first = ShardIndex.load(f"{server.url}/train"), train.shards[0]
+    server.loses_last_chunk, server.requests = True, []
+    found, expected = ([each.utterance for each in read_shard(which, first)] for which in (index, train))
+    assert found == expected
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("size", [60_000, None])
+def test_a_server_that_begins_before_what_was_asked_repeats_no_byte(server: Server, size: int | None) -> None:
+    content = np.random.default_rng(0).bytes(60_000)
+    (server.folder / "file").write_bytes(content)
+    server.block, server.breaks = 4096, [5000, 20_000]
+    with open_place(f"{server.url}/file", size) as file:
+        assert file.read() == content
+
+
 def test_a_command_that_fails_halfway_is_run_again(tmp_path: Path, train: ShardIndex) -> None:
     """Each file at its second try, and behind what was read."""
     script = tmp_path / "halves.sh"

@@ -66,6 +66,13 @@ def test_a_batch_gives_what_each_gives_alone(recognizer: Recognizer) -> None:
     assert recognizer.transcribe_batch([]) == []
 
 
+def test_files_of_a_batch_without_ids_are_called_by_their_names(recognizer: Recognizer, tmp_path: Path) -> None:
+    paths = [tmp_path / "day 1.wav", tmp_path / "day 2.wav"]
+    for path in paths:
+        soundfile.write(path, SAMPLES.numpy(), SAMPLE_RATE)
+    assert [each.id for each in recognizer.transcribe_batch(paths)] == ["day 1", "day 2"]
+
+
 @pytest.mark.parametrize(
     ("audio", "rate", "complaint"),
     [
