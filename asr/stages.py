@@ -202,7 +202,7 @@ def train(run: Run) -> None:
         + (origin(experiment.init) if is_new else f", from update {trainer.progress.update}"),
         flush=True,
     )
-    if device.type == "cuda" and is_new:
+    if device.type == "cuda" and (is_new or workers.size > 1):
         _try_largest_batch(run, trainer.updater, index)
     if not workers.is_first:
         trainer.run(SilentLog())
@@ -226,6 +226,8 @@ def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
             flush=True,
         )
     elif fitting < batches.seconds:
+        if run.workers.size > 1:
+            updater.most_seconds = fitting
         print(
             f"  note: batches of {batches.seconds:g} s do not fit into memory, {fitting:g} s do: set "
             f"batches.seconds={fitting:g}, or larger batches will be halved as they come",

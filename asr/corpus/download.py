@@ -147,7 +147,7 @@ def obtain(
             # Sound is compressed already, so what comes out of an archive is about as large as the archive.
             _check_space(archive, archive.stat().st_size, "unpacking it")
             extract(archive, root)
-            if hasattr(os, "sync"):
+            if os.name == "posix":
                 os.sync()  # in a power failure, the mark must not outlive what it stands for
             mark.touch()
 

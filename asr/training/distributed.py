@@ -125,11 +125,12 @@ def join_workers() -> Iterator[Workers]:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield workers
+        workers.sum(0.0)  # all have done what there was to do
     except RuntimeError as error:
         if not any(lost in str(error) for lost in _LOST):
             raise
         raise TrainingError(
             f"process {dist.get_rank()} stops, since another one has: see what that one said"
         ) from error
-    finally:
-        dist.destroy_process_group()
+    # Not after an error: NCCL would wait here for processes that wait for this one's gradients, and nobody would be told.
+    dist.destroy_process_group()

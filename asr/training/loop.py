@@ -224,6 +224,7 @@ class Trainer:
         return bool(self.workers.sum(stop.is_set())[0])
 
     def _stopped(self) -> StoppedByUserError:
+        self.workers.sum(0.0)  # the first one has saved; torchrun ends all when one ends
         return StoppedByUserError(
             f"stopped after update {self.progress.update}, everything is saved; the same command continues"
         )

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_SAME_WISH_SECONDS = 2.0
+
 
 @contextmanager
 def stop_flag() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets, so that a run stops between updates; a second one stops at once."""
+    """An event that the first Ctrl-C or SIGTERM sets, so that a run stops between updates; a second one stops at once.
+
+    What comes within two seconds of the first is the same wish: torchrun hands on what has reached its processes already.
+    """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield stop
@@ -19,10 +25,16 @@ def stop_flag() -> Iterator[threading.Event]:
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
 
+    asked: list[float] = []
+
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
+        asked.append(time.monotonic())
+        if asked[-1] - asked[0] < _SAME_WISH_SECONDS:
+            return
         for each, handler in before.items():
             signal.signal(each, handler)
+        signal.raise_signal(number)
 
     for number in numbers:
         signal.signal(number, request)

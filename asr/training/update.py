@@ -103,6 +103,9 @@ class Updater:
         self.sample_rate = objective.model.config.features.sample_rate
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=_FIRST_SCALE, enabled=dtype == torch.float16)
         self.statistics = RunningStatistics(objective)
+        self.most_seconds = math.inf
+        """Of audio, padding included, beyond which batches are halved before they are tried: set it where several processes
+        train, which cannot try again by themselves."""
 
     def update(self, batches: Sequence[Batch], number: int, lr: float) -> UpdateResult:
         """Change the weights by the gradient of the mean loss per token over `batches`; `number` counts updates from 0."""
@@ -126,23 +129,26 @@ class Updater:
     def accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
         """Set the gradients of the mean loss per token over `batches`, without changing weights or running statistics.
 
-        Batches that do not fit into the device's memory are halved until they do.
+        Batches of more than `most_seconds`, and those that do not fit into the device's memory, are halved until they do.
 
         Raises:
             TrainingError: a single utterance does not fit, or there are other processes, which could not follow.
         """
         split: list[str] = []
         self.statistics.begin()
+        while len(largest := max(batches, key=_padded_length)) > 1 and self._seconds(largest) > self.most_seconds:
+            split += largest.ids
+            batches = _halved(batches, largest)
         while True:
             try:
                 result = self._accumulate(batches, number)
             except torch.OutOfMemoryError as error:
                 largest = max(batches, key=_padded_length)
                 if len(largest) == 1 or self.workers.size > 1:
-                    seconds = _padded_length(largest) / self.sample_rate
+                    remedy = "lower batches.seconds in another --out (--init goes on from these weights)"
                     raise TrainingError(
-                        f"{self.device}: a batch of {len(largest)} utterances, {seconds:.0f} s with padding, does not fit "
-                        f"into memory (the first is '{largest.ids[0]}'): lower batches.seconds, or leave long utterances out"
+                        f"{self.device}: a batch of {len(largest)} utterances, {self._seconds(largest):.0f} s with padding, "
+                        f"does not fit into memory (the first is '{largest.ids[0]}'): {remedy} or leave long utterances out"
                     ) from error
             else:
                 result.split = split
@@ -151,9 +157,10 @@ class Updater:
             _free_memory(self.device)
             self.statistics.begin_again()
             split += largest.ids
-            half = len(largest) // 2
-            halves = [largest.rows(0, half), largest.rows(half, len(largest))]
-            batches = [part for batch in batches for part in (halves if batch is largest else [batch])]
+            batches = _halved(batches, largest)
+
+    def _seconds(self, batch: Batch) -> float:
+        return _padded_length(batch) / self.sample_rate
 
     def _accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
         self.optimizer.zero_grad(set_to_none=True)
@@ -239,6 +246,13 @@ class Updater:
         share = 0 if batch.repeated else self.workers.size
         self.scaler.scale(share * losses.whole / num_tokens).backward()  # type: ignore[no-untyped-call]
         return losses
+
+
+def _halved(batches: Sequence[Batch], largest: Batch) -> list[Batch]:
+    """`batches`, but for `largest`, in whose place its halves stand."""
+    half = len(largest) // 2
+    halves = [largest.rows(0, half), largest.rows(half, len(largest))]
+    return [part for batch in batches for part in (halves if batch is largest else [batch])]
 
 
 def _padded_length(batch: Batch) -> int:

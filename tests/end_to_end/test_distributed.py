@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -119,3 +120,22 @@ def test_a_mistake_is_one_line_of_each_process(prepared: Path) -> None:
     assert "'train' was begun here with other settings (training.epochs was 1, is 2)" in own
     assert "error: process 1 stops, since another one has: see what that one said" in own
     assert "Traceback" not in own
+
+
+def test_all_processes_told_to_stop_at_once_save_first(prepared: Path) -> None:
+    """As service managers do: the launcher hands on the signal to processes that have it already."""
+    folder = prepared / "stopped"
+    process = start(train(prepared, "stopped", "training.epochs=500"), TWO_PROCESSES)
+    while len(read_metrics(folder) if (folder / "metrics.jsonl").exists() else []) < 3:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    for commands in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in commands.read_bytes():
+                os.kill(int(commands.parent.name), signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    said = re.search(r"stopped after update (\d+), everything is saved", output)
+    assert said, output
+    state = load_checkpoint(folder / "checkpoints" / "last.pt").training
+    assert state is not None
+    assert state["progress"]["update"] == int(said[1])

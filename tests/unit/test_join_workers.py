@@ -12,7 +12,7 @@ from asr.training.distributed import join_workers
 
 @pytest.fixture
 def backends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A machine with two GPUs, on which torchrun started this process; the backends that were asked for."""
+    """A machine with two GPUs, on which torchrun started this process; what was asked for of torch's processes."""
     asked: list[str] = []
     monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
@@ -20,7 +20,8 @@ def backends(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
     monkeypatch.setattr(dist, "init_process_group", asked.append)
     monkeypatch.setattr(dist, "new_group", lambda **options: None)
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: None)
+    monkeypatch.setattr(dist, "all_reduce", lambda tensor, group: asked.append("meet"))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: asked.append("destroy"))
     monkeypatch.setattr(dist, "get_rank", lambda: 0)
     monkeypatch.setattr(dist, "get_world_size", lambda: 2)
     return asked
@@ -43,4 +44,14 @@ def test_gradients_travel_also_between_cpus_of_machines_with_gpus(
     monkeypatch.setattr(dist, "get_node_local_rank", lambda: 1)
     with join_workers() as workers:
         assert workers.local_rank == 1
+    assert backends == ["cpu:gloo,cuda:nccl", "meet", "destroy"]
+
+
+def test_an_error_does_not_wait_for_processes_that_wait_for_this_one(
+    backends: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NCCL would, until the others' wait for this one's gradients is over after ten minutes."""
+    monkeypatch.setattr(dist, "get_node_local_rank", lambda: 1)
+    with pytest.raises(ConfigError, match="mistake"), join_workers():
+        raise ConfigError("a mistake")
     assert backends == ["cpu:gloo,cuda:nccl"]

@@ -333,6 +333,20 @@ def test_batch_that_does_not_fit_is_halved_and_teaches_the_same(most: int, monke
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
 
 
+def test_batches_are_halved_before_they_are_tried_where_that_is_asked_for() -> None:
+    whole, halving = make_updater(), make_updater()
+    batch = make_batch()
+    halving.most_seconds = 0.3 * batch.waveforms.numel() / halving.sample_rate
+    expected, found = whole.accumulate([batch], 0), halving.accumulate([batch], 0)
+    assert found.loss == pytest.approx(expected.loss)
+    assert found.utterances == 8
+    assert found.split == [*batch.ids, *batch.ids], "into quarters"
+    for one, other in zip(whole.model.parameters(), halving.model.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
+    halving.most_seconds = 1e-6
+    assert halving.accumulate([batch], 0).loss == pytest.approx(expected.loss), "single utterances stay as they are"
+
+
 def test_an_utterance_that_does_not_fit_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     updater = make_updater()
     limit_memory(updater, monkeypatch, 0)

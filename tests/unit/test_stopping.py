@@ -1,0 +1,26 @@
+"""What stops a training between updates, and what stops it at once."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from asr.training.stopping import stop_flag
+
+
+def test_signals_that_come_together_are_one_wish_and_a_later_one_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    before = signal.getsignal(signal.SIGINT)
+    with stop_flag() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.is_set()
+        now += 1
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(number)
+        now += 2
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
