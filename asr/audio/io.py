@@ -124,7 +124,7 @@ def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *,
         raise AudioError(f"{name}: expected samples (N,) of one channel, found shape {samples.shape}")
     if samples.dtype.kind not in "if":
         raise AudioError(f"{name}: expected floats or signed integers, found {samples.dtype}")
-    if found_rate < 1:
+    if not isinstance(found_rate, int | float) or found_rate < 1:
         raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate}")
     if len(samples) == 0:
         raise UnusableAudioError(name, "no samples")
@@ -208,7 +208,9 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         if isinstance(source, Path) and source.suffix in _STORED_FEATURES:
             raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
         raise UnusableAudioError(
-            name, "not audio, or damaged", f"libsndfile says: {_plain(error.error_string)}"
+            name,
+            "not audio, or damaged",
+            f"libsndfile says: {_plain(error.error_string)}; wav, flac, ogg, opus and mp3 can be read",
         ) from error
     except UnicodeEncodeError as error:
         raise UnusableAudioError(name, "name is not UTF-8", "rename the file") from error

@@ -10,7 +10,7 @@ import typer
 
 from asr import __version__
 from asr.cli import compare, config, data, doctor, evaluate, inspect, model, rover, run, score, shards, transcribe, tune
-from asr.errors import AsrError
+from asr.errors import AsrError, StoppedByUserError
 
 app = typer.Typer(
     name="asr",
@@ -73,7 +73,7 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         given = [argument for argument in arguments if argument != _DEBUG]
-        code = app(args=given, prog_name="asr", standalone_mode=False)
+        code = _run(given)
     except _MISUSE as error:
         message = error.format_message()
         if not message:  # the help that stands in the place of no arguments has been printed
@@ -93,6 +93,14 @@ def main() -> None:
             raise
         _exit(f"{error.filename or 'input or output'}: {error.strerror or error}", 2)
     sys.exit(code or 0)
+
+
+def _run(arguments: list[str]) -> Any:
+    """The exit code of the command; what Ctrl-C stops where nothing is being learnt has no more to say than that."""
+    code = app(args=arguments, prog_name="asr", standalone_mode=False)
+    if code == StoppedByUserError.exit_code:
+        _exit("stopped", code)
+    return code
 
 
 def _exit(message: str, code: int) -> NoReturn:

@@ -260,7 +260,7 @@ def _print_errors_of_spelling(card: Scorecard) -> None:
         if of_spelling > _WORTH_SAYING * errors:
             whose = f"{name}: " if len(card.systems) > 1 else ""
             print(
-                f"{whose}{of_spelling} of {errors} word errors differ in case or punctuation only: "
+                f"{whose}{of_spelling} of {errors} word errors differ in Unicode form, case or punctuation only: "
                 f"--normalize {','.join(steps)}"
             )
 

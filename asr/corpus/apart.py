@@ -18,8 +18,8 @@ class Apart:
 
     def __init__(self, *, by_text: bool) -> None:
         self._by_text = by_text
-        # The part to learn from that has each.
-        self._learnt: dict[tuple[str, str], str] = {}
+        # The part to learn from that has each, and its id there.
+        self._learnt: dict[tuple[str, str], tuple[str, str]] = {}
 
     def passed(
         self,
@@ -43,12 +43,14 @@ class Apart:
             for key in self._keys(utterance, corpus, of_user, by_contents):
                 if not is_train and key in self._learnt:
                     file = f" ({utterance.audio})" if isinstance(utterance.audio, Path) else ""
+                    learnt_in, learnt_id = self._learnt[key]
+                    name = "" if learnt_id == utterance.id else f", as '{learnt_id}'"
                     raise CorpusError(
-                        f"utterance '{utterance.id}'{file} is in '{part}' and in '{self._learnt[key]}': a model must not be "
-                        "measured on what it learnt from"
+                        f"utterance '{utterance.id}'{file} is in '{part}' and in '{learnt_in}'{name}: a model must not be "
+                        "measured on what it learnt from; take it out of one of the two"
                     )
                 if is_train:
-                    self._learnt[key] = part
+                    self._learnt[key] = part, utterance.id
             yield utterance
 
     def _keys(self, utterance: Utterance, corpus: str, of_user: bool, by_contents: bool) -> Iterator[tuple[str, str]]:

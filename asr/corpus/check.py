@@ -45,6 +45,8 @@ _SEVERITIES: dict[str, Severity] = {
     "clipped": "warning",
     "low sample rate": "warning",
     "in brackets": "warning",
+    "key without use": "warning",
+    "capital I": "warning",
     "mixed alphabets": "warning",
     "control character": "warning",
     "digit": "warning",
@@ -62,6 +64,8 @@ _USUAL_RATE = 16000
 _NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
+# Other tools cut recordings by these; here, they would silently go with the whole of the sound.
+_CUTTING = {"start", "begin", "end", "offset"}
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -131,6 +135,7 @@ class CorpusCheck:
         self.utterances += 1
         self.speakers[utterance.speaker] += 1
         text = self._check_text(utterance)
+        self._check_metadata(utterance)
         if sound.problem:
             self.note(sound.problem, utterance.id, sound.detail)
             return
@@ -148,6 +153,14 @@ class CorpusCheck:
             self.note("no text left", utterance.id, f"{utterance.text!r} is empty once normalised")
         if notes := _NOTE.findall(utterance.text):
             self.note("in brackets", utterance.id, f"{', '.join(notes)} would be learnt as words that are said")
+        capitals = utterance.text if "ı" in utterance.text else utterance.text.replace("I", "")
+        if any(letter in capitals for letter in "İI"):
+            self.note(
+                "capital I",
+                utterance.id,
+                "the lower case of I is taken for i and that of İ for i̇, as in most languages but Turkish; write texts in "
+                "lower case and set tokenizer.normalizer.lowercase=false",
+            )
         mixed = [word for word in text.split() if len(_alphabets(word)) > 1]
         if mixed:
             self.note(
@@ -161,6 +174,15 @@ class CorpusCheck:
             if len(ids) < _NUM_NAMED:
                 ids.append(utterance.id)
         return text
+
+    def _check_metadata(self, utterance: Utterance) -> None:
+        """Keys that mean something to other tools and nothing here, where they become columns."""
+        if cutting := sorted(_CUTTING.intersection(utterance.metadata)):
+            self.note(
+                "key without use", utterance.id, f"{', '.join(cutting)}: sounds are heard whole; cut them beforehand"
+            )
+        if "duration" in utterance.metadata:
+            self.note("key without use", utterance.id, "duration: it is compared under the name of seconds only")
 
     def _check_level_and_rate(self, utterance_id: str, sound: Sound) -> None:
         if sound.peak < _SILENT_PEAK:

@@ -27,6 +27,7 @@ _KEYS = ("id", "audio", "text", "seconds", "speaker")
 _AUDIO_SUFFIXES = frozenset(
     {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
 )
+_UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 _NUM_NAMED = 5
 _LONGEST_SECONDS = 1e9
 
@@ -346,6 +347,8 @@ def visible_files(folder: Path) -> Iterator[Path]:
     _warn(folder, "folders that cannot be read", unread)
     _warn(folder, "links to folders that are read anyway", again)
     _warn(folder, "files that are not there or cannot be reached", lost)
+    unknown = [path for path in found if path.suffix.lower() in _UNREAD_SUFFIXES]
+    _warn(folder, "files of other formats than wav, flac, ogg, opus and mp3 (convert them)", unknown)
     yield from sorted(found)
 
 

@@ -103,17 +103,27 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
         ConfigError: the file cannot be read, has no words that can be spelt, or a share such as 0.05 for a number.
     """
     counts: Counter[str] = Counter()
+    uncounted: list[int] = []
+    num_counted = 0
     try:
         with path.open(encoding="utf-8-sig") as lines:
             for line_number, line in enumerate(lines, start=1):
                 text, _, number = line.rstrip().partition("\t")
                 count = _count(number, f"{path}:{line_number}")
+                if count is None and number:
+                    uncounted.append(line_number)
+                num_counted += count is not None
                 for word in tokenizer.normalize(line if count is None else text).split():
                     counts[word] += 1 if count is None else count
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the words: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the words: expected text in UTF-8") from error
+    if num_counted > len(uncounted) > 0:
+        _LOG.warning(
+            "%s:%d: no number stands behind the tab, as in %d other lines: taken for a word like these, seen once",
+            *(path, uncounted[0], num_counted),
+        )
     counts = +counts  # without those that stand there no times
     if not counts:
         raise ConfigError(

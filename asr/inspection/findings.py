@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from asr.inspection.drawing import Picture
 from asr.inspection.gates import LONG_SECONDS, Gates, gates_of
 from asr.inspection.gradients import gradients_of
+from asr.inspection.observe import deviation_warning, deviations, observed
 from asr.inspection.output import Finding
 from asr.inspection.pictures import gate_pictures, gradient_pictures, saliency_pictures
 from asr.inspection.saliency import Saliency, saliency_of
@@ -46,6 +47,7 @@ def inspect_gates(subject: Subject, layers: Sequence[int]) -> Finding:
         table_note=f"{gates[0].keep_name or 'No'} gate: decides what is kept. units > 1 s: share with a horizon of "
         f"{LONG_SECONDS:g} s or more; - where the recording is shorter.",
         pictures=_drawn(gate_pictures(subject, gates)),
+        warning=deviation_warning(max(each.deviation for each in gates)),
         record={"layers": [each.record() for each in gates]},
     )  # fmt: skip
 
@@ -130,6 +132,7 @@ def inspect_gradients(subject: Subject, layers: Sequence[int], token: int) -> Fi
         table_note="Reach: half of the gradient of a token, summed over the frames that this direction had read by then, "
         "lies within that distance of the token. Compare it with horizons and holds in asr inspect gates.",
         pictures=_drawn(gradient_pictures(subject, gradients, token - 1)),
+        warning=deviation_warning(max(deviations(subject.model, observed(subject.model), subject.features[None]))),
         record={
             "ctc_loss": round(loss, 6),
             "token": token,

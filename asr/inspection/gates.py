@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asr.errors import ConfigError
-from asr.inspection.observe import cell_gates, layer_outputs, observed, tracks_of
+from asr.inspection.observe import cell_gates, deviations, observed, tracks_of
 from asr.inspection.subject import Subject
 from asr.model.cells import equations
 
@@ -173,8 +173,7 @@ def gates_of(subject: Subject, layers: Sequence[int]) -> list[Gates]:
     if not cell_gates(equations(cell)).names:
         raise ConfigError(f"cell '{cell}' has no gates to look at; `asr inspect gradients` shows what its states do")
     copied = observed(subject.model)
-    ran = layer_outputs(subject.model, subject.features[None])
-    overheard = layer_outputs(copied, subject.features[None])
+    by_layer = deviations(subject.model, copied, subject.features[None])
     return [
         Gates(
             layer=track.layer,
@@ -184,7 +183,7 @@ def gates_of(subject: Subject, layers: Sequence[int]) -> list[Gates]:
             keep_name=keeping,
             keeps=track.rules.keep_gate is not None and track.rules.keep_gate[1] > 0,
             frame_seconds=subject.frame_seconds / subject.frames_of_layer(track.layer),
-            deviation=(ran[track.layer - 1] - overheard[track.layer - 1]).abs().max().item(),
+            deviation=by_layer[track.layer - 1],
         )
         for track in tracks_of(copied)
         if track.layer in layers

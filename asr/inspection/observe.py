@@ -23,6 +23,7 @@ from asr.model.cells.gru import GRUAdaptive, GRUPeephole, GRUReference, GRUReset
 from asr.model.cells.light import LightGRU
 from asr.model.cells.recurrent import Product, States
 from asr.model.cells.simple import LSTMPeephole, LSTMReference, RNNReference
+from asr.terminal import counted
 
 
 class CellGates(NamedTuple):
@@ -37,7 +38,7 @@ class CellGates(NamedTuple):
     keeping: str = ""
 
 
-# A subclass has the gates of its nearest ancestor here.
+# A subclass with the same `step` has the gates of its nearest ancestor here.
 _GATES: dict[type[RecurrentCell], CellGates] = {
     RNNReference: CellGates(),
     GRUReference: CellGates(("reset", "update"), "update"),
@@ -52,6 +53,7 @@ _GATES: dict[type[RecurrentCell], CellGates] = {
     SimpleRecurrentUnit: CellGates(("forget", "highway"), "forget"),
 }
 
+_TOLERATED_DEVIATION = 0.01
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, nn.functional.sigmoid)
 
 
@@ -65,10 +67,19 @@ def cell_gates(rules: type[RecurrentCell]) -> CellGates:
         >>> cell_gates(equations("lstm")).names
         ('forget', 'input', 'output')
     """
+    gates = _known_gates(rules)
+    if gates is None:
+        raise ConfigError(f"{rules.__name__}: nothing here knows its gates; name them in asr/inspection/observe.py")
+    return gates
+
+
+def _known_gates(rules: type[RecurrentCell]) -> CellGates | None:
     for ancestor in rules.__mro__:
         if ancestor in _GATES:
             return _GATES[ancestor]
-    raise ConfigError(f"{rules.__name__}: nothing here knows its gates; name them in asr/inspection/observe.py")
+        if "step" in vars(ancestor):
+            break
+    return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +170,23 @@ def _observed_cell(cell: nn.Module, rules: type[RecurrentCell]) -> nn.Module:
     return cell.eval().requires_grad_(False)
 
 
+@torch.no_grad()
+def deviations(model: AcousticModel, copied: AcousticModel, features: Tensor) -> list[float]:
+    """By how much each layer's output in `model` differs at most from that through its equations, in `copied`."""
+    ran, overheard = layer_outputs(model, features), layer_outputs(copied, features)
+    return [(one - other).abs().max().item() for one, other in zip(ran, overheard, strict=True)]
+
+
+def deviation_warning(deviation: float) -> str:
+    """What speaks against relying on the equations where their outputs differ so much from the model's; "" if nothing."""
+    if deviation < _TOLERATED_DEVIATION:
+        return ""
+    return (
+        "the model runs a compiled form of its cell, and the equations shown here give outputs that differ by "
+        f"{deviation:.2g}: one of the two was edited, and what is shown is not what ran"
+    )
+
+
 def tracks_of(model: AcousticModel) -> list[Track]:
     """What each layer and direction of `model`, made by `observed`, did in its last run; without padding."""
     return [
@@ -177,7 +205,7 @@ def _track(layer: int, direction: str, cell: ObservedCell) -> Track:
     rules = type(cell).__mro__[2]
     order = 1 if direction == "forward" else -1
     seen = cell.seen[::order]
-    names = cell_gates(rules).names
+    names = (_known_gates(rules) or CellGates()).names
     gates: dict[str, Tensor] = {}
     if names:
         heard = [each for _, each in seen if each is not None]
@@ -188,6 +216,11 @@ def _track(layer: int, direction: str, cell: ObservedCell) -> Track:
             )
         sigmoids = torch.stack(heard)
         blocks = torch.split(sigmoids, cell.hidden_size, dim=-1)
+        if len(blocks) != len(names):
+            raise ConfigError(
+                f"{rules.__name__}: expected {counted(len(names), 'gate')} from torch.sigmoid, found {len(blocks)}; name "
+                "its own in asr/inspection/observe.py"
+            )
         gates = {name: block for name, block in zip(names, blocks, strict=True) if name}
     return Track(layer, direction, rules, tuple(states for states, _ in seen), gates)
 

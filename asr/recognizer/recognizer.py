@@ -206,6 +206,10 @@ class Recognizer:
         """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`."""
         if not audios:
             return []
+        if utterance_ids and len(utterance_ids) != len(audios):
+            raise AudioError(
+                f"transcribe_batch: expected an id for each of {len(audios)} sounds, found {len(utterance_ids)}"
+            )
         signals = [self._signal(audio, sample_rate) for audio in audios]
         files = [str(audio) if isinstance(audio, Path | str) else "" for audio in audios]
         names = [

@@ -77,8 +77,8 @@ class Comparison:
         """Whether chance would show such a difference less than once in 20 times, by both tests."""
         return self.p < SIGNIFICANT
 
-    def sentence(self) -> str:
-        """What the comparison says, in plain words."""
+    def sentence(self, they: str = "they") -> str:
+        """What the comparison says, in plain words, with another word for what it is about."""
         if self.alike:
             return f"{self.first} and {self.second} err alike in every part of this data"
         if self.difference == 0:
@@ -94,12 +94,12 @@ class Comparison:
         size = f"{points} [{low:.{digits}f}, {high:.{digits}f}]"
         if self.is_significant:
             return (
-                f"{better} is better than {other} by {size}; if they were equally good, chance would show this "
+                f"{better} is better than {other} by {size}; if {they} were equally good, chance would show this "
                 f"{_once_in(self.p)}"
             )
         return (
-            f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if they "
-            f"were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen}"
+            f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if "
+            f"{they} were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen}"
         )
 
     @property

@@ -21,7 +21,7 @@ from asr.scoring.report import Result, UtteranceScore, result_of_tally, score_ut
 from asr.scoring.tally import Names, Tally
 from asr.scoring.transcripts import Transcript, ignored
 
-_SPELLING = ("case", "punctuation")
+_SPELLING = ("unicode", "case", "punctuation")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class SystemScores:
         scores: of each utterance, in the order of the references; empty unless they were to be kept.
         groups: results of the groups of utterances that were asked for.
         confusions: words that were confused.
-        errors_of_spelling: how many word errors case and punctuation make, 0 where these were normalised.
+        errors_of_spelling: how many word errors Unicode forms, case and punctuation make, 0 where these were normalised.
     """
 
     name: str
@@ -189,7 +189,7 @@ def _scores(
 
 
 def errors_of_spelling(card: Scorecard) -> tuple[tuple[str, ...], dict[str, tuple[int, int]]]:
-    """Steps that leave case and punctuation out, and for each system how many of its word errors that would take away.
+    """Steps that leave Unicode forms, case and punctuation out, and how many word errors of each system that takes away.
 
     Returns:
         The steps of `card` with those that it lacks behind them, and by system the errors taken away and all errors.

@@ -236,6 +236,8 @@ def matched(plan: Plan, say: Callable[[str], None], *, dry: bool = False) -> Pla
         speeds = _speeds(plan, say)
         first = plan.run(plan.variants[0], plan.seeds[0]).experiment.training.epochs
         epochs = [max(1, round(first * speeds[0] / speed)) for speed in speeds]
+        for variant, speed, number in zip(plan.variants, speeds, epochs, strict=True):
+            say(f"{variant.name}: {1000 * speed:.2f} ms of training for an utterance, so training.epochs={number}")
         pairs = zip(plan.variants[1:], epochs[1:], strict=True)
         adjusted = [replace(variant, adjusted=(f"training.epochs={number}",)) for variant, number in pairs]
         return replace(plan, variants=(plan.variants[0], *adjusted))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 import time
 from dataclasses import dataclass
@@ -106,9 +107,10 @@ def hidden_size_for(experiment: Experiment, num_wanted: int, vocabulary_size: in
 
 
 def seconds_per_utterance(run: Run) -> float:
-    """Seconds that training takes per utterance of `run`, which is prepared: of some updates after the first few.
+    """Seconds that training takes per utterance of `run`, which is prepared: the median of some updates after the first few.
 
-    They are those of the training: of the same model with the same parts frozen, with its heads and its moving average.
+    It is not moved by what else the machine does for a moment, and variants of one seed hear the same batches. The updates
+    are those of the training: of the same model with the same parts frozen, with its heads and its moving average.
 
     Raises:
         AsrError: whatever keeps the training from beginning.
@@ -119,7 +121,8 @@ def seconds_per_utterance(run: Run) -> float:
     model, tokenizer = first_model(run, index)
     updater, _ = training_updater(run, model.to(device), tokenizer, index)
     average = None if decay is None else MovingAverage(model, decay)
-    seconds, utterances, num_updates, epoch = 0.0, 0, 0, 0
+    seconds: list[float] = []
+    num_updates = epoch = 0
     while num_updates < _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
         batches = epoch_batches(
             index, experiment.batches, seed=experiment.seed, epoch=epoch, per_update=run.batches_per_update
@@ -130,13 +133,12 @@ def seconds_per_utterance(run: Run) -> float:
             if average is not None and not result.skipped:
                 average.update()
             if num_updates >= _UPDATES_TO_WARM_UP:
-                seconds += time.perf_counter() - start
-                utterances += result.utterances
+                seconds.append((time.perf_counter() - start) / max(1, result.utterances))
             num_updates += 1
             if num_updates >= _UPDATES_TO_WARM_UP + _UPDATES_TIMED:
                 break
         epoch += 1
-    return seconds / max(1, utterances)
+    return statistics.median(seconds)
 
 
 def peak_memory_bytes(device: torch.device) -> int | None:

@@ -9,6 +9,7 @@ which of them are worth no more than that.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -44,15 +45,25 @@ class Pair:
         """What is to be said of it, in plain words."""
         if self.comparison is None:
             return [f"{self.first} and {self.second} write in different ways, so their errors cannot be compared."]
-        found = [f"{self.comparison.sentence()}."]
+        found = [f"{self.comparison.sentence('these trainings')}."]
         if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < SIGNIFICANT:
             # Where neither test sees a difference, what speaks against the tests is of no use.
             found += [f"But {text}." for text in self.comparison.warnings()]
-        if self.comparison.is_significant and not self.seeds_apart and len(self.seeds) > 1:
-            found.append(
-                f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
-            )
+        if self.comparison.is_significant:
+            found.append(self._of_seeds())
         return found
+
+    def _of_seeds(self) -> str:
+        """What the seeds say: the tests know of other test speech, and nothing of other trainings."""
+        num_seeds = len(self.seeds)
+        if num_seeds == 1:
+            return f"But of {self.first} and {self.second} only one seed was trained: which is better may depend on it."
+        if not self.seeds_apart:
+            return f"But the seeds of {self.first} and {self.second} overlap: which is better may depend on the seed."
+        return (
+            f"All {num_seeds} seeds of one are better than all of the other; where both are equally good, that happens in "
+            f"one of {math.comb(2 * num_seeds, num_seeds) // 2} studies."
+        )
 
 
 def tested_pairs(plan: Plan, scores: Scores) -> Iterator[Pair]:

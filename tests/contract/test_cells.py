@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -185,7 +186,8 @@ def test_cells_differ() -> None:
     outputs = {}
     for cell in CELLS:
         torch.manual_seed(0)
-        outputs[cell] = Encoder(encoder_config(cell=cell), num_features=8).eval()(*ragged_features([9], 8))[0]
+        encoder = shaken(Encoder(encoder_config(cell=cell), num_features=8))  # some start alike
+        outputs[cell] = encoder.eval()(*ragged_features([9], 8))[0]
     alike = {pair for pair in itertools.combinations(CELLS, 2) if torch.allclose(*map(outputs.get, pair), atol=1e-6)}
     assert alike == {(cell, f"{cell}_reference") for cell in KERNELS}
 
@@ -228,6 +230,62 @@ def test_what_runs_is_the_step_of_the_class(cell: str) -> None:
     looped = type("Looped", (rules,), {"step": rules.step})(3, 4)
     looped.load_state_dict(plain.state_dict())
     torch.testing.assert_close(looped.eval()(frames)[0], outputs[0], rtol=1e-5, atol=1e-5)
+
+
+def test_a_step_that_is_edited_is_what_runs(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As somebody does who changes an equation where it stands, or puts a class with another one before it."""
+    rules = equations(cell)
+    frames = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(1))
+    step, plain = rules.step, shaken(rules(3, 4)).eval()
+
+    def halved(
+        self: object, x: Tensor, states: tuple[Tensor, ...], products: tuple[object, ...]
+    ) -> tuple[Tensor, object]:
+        output, states = step(self, x, states, products)
+        return output, tuple(0.5 * each for each in states)
+
+    mixed = type("Mixed", (type("Halving", (), {"step": halved}), rules), {})(3, 4).eval()
+    mixed.load_state_dict(plain.state_dict())
+    expected = mixed(frames)[0]
+    assert not torch.allclose(plain(frames)[0], expected, atol=1e-3)
+    monkeypatch.setattr(rules, "step", halved)
+    edited = rules(3, 4).eval()
+    edited.load_state_dict(plain.state_dict())
+    torch.testing.assert_close(edited(frames)[0], expected)
+    # The same in one, as written by hand.
+    outputs, state = [], None
+    for frame in frames:
+        output, state = edited(frame[None], state)
+        outputs.append(output)
+    torch.testing.assert_close(torch.cat(outputs), expected)
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+@pytest.mark.parametrize(("num_calls", "found"), [(0, 0), (2, 6)])
+def test_a_product_that_is_not_called_once_a_frame_is_told(num_calls: int, found: int, *, with_gradient: bool) -> None:
+    class Wrong(equations("rnn")):  # type: ignore[misc]
+        def step(self, x: Tensor, states: tuple[Tensor, ...], products: tuple[Any, ...]) -> tuple[Tensor, object]:
+            h = x + sum(products[0](states[0]) for _ in range(num_calls))
+            return h, (h,)
+
+    with (
+        torch.set_grad_enabled(with_gradient),
+        pytest.raises(TypeError, match=f"once, found {found} calls .* in 5 frames"),
+    ):
+        Wrong(3, 4)(torch.randn(5, 2, 3))
+
+
+def test_a_norm_that_is_put_on_the_product_is_what_runs() -> None:
+    cell = shaken(equations("ligru")(3, 4)).eval()
+    frames = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(1))
+    before, _ = cell(frames)
+    normed = shaken(equations("ligru")(3, 4)).eval()
+    normed.load_state_dict(cell.state_dict())
+    normed.norms_hh[0] = nn.LayerNorm(8)
+    after, _ = normed(frames)
+    assert not torch.allclose(after, before, atol=1e-3)
+    after.sum().backward()
+    assert normed.norms_hh[0].weight.grad is not None
 
 
 def test_a_cell_never_looks_ahead(cell: str) -> None:

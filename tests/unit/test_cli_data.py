@@ -89,6 +89,15 @@ def _clipped() -> np.ndarray:
         (_sound(_noise(0), "Turn on the light."), "warning", "said twice", "the same samples as u0"),
         (_sound(0.2 + _noise(1, level=1e-5)), "warning", "silent", "peak 0.000"),
         (_sound(_clipped()), "warning", "clipped", "% of samples at full scale"),
+        (_text("\u0130stanbul"), "warning", "capital I", "tokenizer.normalizer.lowercase=false"),
+        (_text("I\u015f\u0131\u011f\u0131 a\u00e7"), "warning", "capital I", "the lower case of I is taken for i"),
+        (
+            lambda folder, lines: lines[1].update(start=0.1, end=0.5),
+            "warning",
+            "key without use",
+            "end, start: sounds are",
+        ),
+        (lambda folder, lines: lines[1].update(duration=9), "warning", "key without use", "duration: it is compared"),
         (_text("[noise] open (uh) the door"), "warning", "in brackets", "[noise], (uh) would be learnt as words"),
         (_text("\u043epen the door"), "warning", "mixed alphabets", "mixes CYRILLIC and LATIN"),
         (_text("open\x07 the door"), "warning", "control character U+0007", ""),
@@ -342,3 +351,17 @@ def test_options_say_how_the_model_hears(
 def test_durations_may_be_off_by_a_twentieth_of_a_second(tmp_path: Path, stated: float, is_wrong: bool) -> None:
     path = _corpus(tmp_path, lambda folder, lines: lines[1].update(seconds=stated))
     assert ("wrong duration" in _found(path)) == is_wrong
+
+
+def test_who_stops_it_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(*arguments: object, **settings: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("asr.corpus.check.check_corpus", stopped)
+    monkeypatch.setattr(sys, "argv", ["asr", "data", "check", str(_corpus(tmp_path))])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "error: stopped\n"

@@ -222,13 +222,20 @@ def test_recognised_words_with_times_need_references_with_times(score: Command) 
         assert "stm" in err
 
 
+def test_another_unicode_form_is_mere_spelling(score: Command) -> None:
+    Path("said.txt").write_text("1 l\u00e9t\u00e9 arrive\n", encoding="utf-8")
+    Path("heard.txt").write_text("1 le\u0301te\u0301 arrive\n", encoding="utf-8")
+    _, out, _ = score(files=("said.txt", "heard.txt"))
+    assert "1 of 1 word errors differ in Unicode form" in out
+
+
 def test_errors_of_mere_spelling_are_counted(score: Command) -> None:
-    line = "1 of 3 word errors differ in case or punctuation only: --normalize "
+    line = "1 of 3 word errors differ in Unicode form, case or punctuation only: --normalize "
     out = score()[1].splitlines()
-    assert f"{line}case,punctuation" in out
-    assert f"{line}case,punctuation" in score("--normalize", "case")[1].splitlines()
-    assert f"{line}fillers-en,case,punctuation" in score("--normalize", "fillers-en")[1].splitlines()
-    assert "differ in case" not in score("--normalize", "punctuation,case")[1]
+    assert f"{line}unicode,case,punctuation" in out
+    assert f"{line}case,unicode,punctuation" in score("--normalize", "case")[1].splitlines()
+    assert f"{line}fillers-en,unicode,case,punctuation" in score("--normalize", "fillers-en")[1].splitlines()
+    assert "differ in" not in score("--normalize", "punctuation,case,unicode")[1]
     Path("other.txt").write_text(REFERENCE.lower(), encoding="utf-8")
     _, out, _ = score(files=("ref.txt", "hyp.txt", "other.txt"))
     assert "hyp: 1 of 3 word errors" in out
@@ -239,9 +246,9 @@ def test_errors_of_mere_spelling_are_counted(score: Command) -> None:
 def test_a_tenth_of_the_errors_is_not_worth_a_hint(score: Command) -> None:
     Path("ref.txt").write_text("u a b c d e f g h i j k\n", encoding="utf-8")
     Path("hyp.txt").write_text("u A x x x x x x x x x k\n", encoding="utf-8")
-    assert "differ in case" not in score()[1]
+    assert "differ in" not in score()[1]
     Path("hyp.txt").write_text("u A x x x x x x x x j k\n", encoding="utf-8")
-    assert "1 of 9 word errors differ in case" in score()[1]
+    assert "1 of 9 word errors differ in" in score()[1]
 
 
 def test_missing_file(score: Command) -> None:

@@ -20,10 +20,10 @@ from asr.audio import encode_frames
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import AudioError, ConfigError, TextError
 from asr.features import LogMelConfig, MfccConfig, StoredConfig
-from asr.inspection import Gates, Subject, gates_of, gradients_of, half_life_frames, saliency_of, subject_of
-from asr.inspection.findings import inspect_saliency
+from asr.inspection import Gates, Subject, gates_of, gradients_of, half_life_frames, observe, saliency_of, subject_of
+from asr.inspection.findings import inspect_gates, inspect_gradients, inspect_saliency
 from asr.inspection.gradients import Gradients, ctc_loss, state_gradient_norms
-from asr.inspection.observe import ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
+from asr.inspection.observe import CellGates, ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
 from asr.inspection.pictures import by_distance, median_by_distance
 from asr.model import CELLS, AcousticModel
 from asr.model.cells import equations, run_cells
@@ -156,19 +156,44 @@ def test_every_cell_names_its_gates() -> None:
         cell_gates(Unknown)
 
 
-def test_a_cell_whose_gates_are_made_otherwise_is_told() -> None:
+@pytest.mark.parametrize(
+    ("num_sigmoids", "message"),
+    [
+        (0, r"Hard: gates are overheard where torch\.sigmoid makes them, and it has none"),
+        (1, "Hard: expected 2 gates.*found 1"),
+    ],
+)
+def test_a_cell_whose_gates_are_made_otherwise_is_told(
+    num_sigmoids: int, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Hard(equations("gru_reference")):  # type: ignore[misc]
         def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
-            return states[0] + products[0](states[0])[:, : self.hidden_size], states
+            u = products[0](states[0])[:, : self.hidden_size]
+            return states[0] + (torch.sigmoid(u) if num_sigmoids else u), states
 
+    with pytest.raises(ConfigError, match="Hard: nothing here knows its gates"):
+        cell_gates(Hard)  # its parent's may have another order
+    monkeypatch.setitem(observe._GATES, Hard, CellGates(("reset", "update"), "update"))
     _, copied, _, _ = overheard("gru_reference", num_layers=1, bidirectional=False)
     (observer,) = copied.encoder.layers[0].directions
     observer.__class__ = type("ObservedHard", (ObservedCell, Hard), {})
     observer(torch.zeros(3, 1, observer.input_size))
-    with pytest.raises(
-        ConfigError, match=r"Hard: gates are overheard where torch\.sigmoid makes them, and it has none"
-    ):
+    with pytest.raises(ConfigError, match=message):
         tracks_of(copied)
+
+
+def test_equations_that_are_not_what_ran_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subject_in(tmp_path)
+    assert inspect_gates(subject, [1]).warning == inspect_gradients(subject, [1], 1).warning == ""
+    rules = equations("gru_reference")
+    step = rules.step
+
+    def edited(self: Any, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
+        return step(self, 2 * x, states, products)
+
+    monkeypatch.setattr(rules, "step", edited)
+    for finding in (inspect_gates(subject, [1]), inspect_gradients(subject, [1], 1)):
+        assert "what is shown is not what ran" in finding.warning
 
 
 def test_the_model_itself_is_left_alone() -> None:

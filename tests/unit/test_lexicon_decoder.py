@@ -115,6 +115,12 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     assert count_words(in_file(tmp_path, "to\tinfinity\nnan\tnan\n"), tokenizer) == {"to": 1, "infinity": 1, "nan": 2}
 
 
+def test_a_line_that_is_no_count_among_counts_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = in_file(tmp_path, "bee\tnumber\ncab\t12\nbad\t3\n")
+    assert count_words(path, letters(27)) == {"bee": 1, "number": 1, "cab": 12, "bad": 3}
+    assert f"{path}:1: no number stands behind the tab, as in 2 other lines" in caplog.text
+
+
 @pytest.mark.parametrize("number", ["0.05", "1,200", "1e-3", "9" * 400])
 def test_a_number_of_times_is_a_whole_one(tmp_path: Path, number: str) -> None:
     path = in_file(tmp_path, f"bad\t3\ncab\t{number}\n")

@@ -66,6 +66,13 @@ def test_a_batch_gives_what_each_gives_alone(recognizer: Recognizer) -> None:
     assert recognizer.transcribe_batch([]) == []
 
 
+def test_a_mistake_in_an_argument_is_one_line(recognizer: Recognizer) -> None:
+    with pytest.raises(AudioError, match="an id for each of 2 sounds, found 1"):
+        recognizer.transcribe_batch([SAMPLES, SAMPLES], ["a"], sample_rate=SAMPLE_RATE)
+    with pytest.raises(AudioError, match="expected a sample rate in hertz, found 16000"):
+        recognizer.transcribe(SAMPLES, sample_rate="16000")  # type: ignore[arg-type]
+
+
 def test_files_of_a_batch_without_ids_are_called_by_their_names(recognizer: Recognizer, tmp_path: Path) -> None:
     paths = [tmp_path / "day 1.wav", tmp_path / "day 2.wav"]
     for path in paths:

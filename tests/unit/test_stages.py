@@ -132,7 +132,9 @@ def test_a_copy_of_a_sound_is_not_measured_on(tmp_path: Path) -> None:
         (tmp_path / "test" / f"copy{number}.wav").write_bytes((tmp_path / "train" / f"train{number}.wav").read_bytes())
         (tmp_path / "test" / f"copy{number}.txt").write_text("a b", encoding="utf-8")
     run = replace(make_run(tmp_path / "run"), recipe=recipe_of_files(tmp_path / "train", (tmp_path / "test",)))
-    with pytest.raises(CorpusError, match=r"'copy[0-3]' \(.*copy[0-3].wav\) is in 'test' and in 'train'"):
+    with pytest.raises(
+        CorpusError, match=r"'copy[0-3]' \(.*copy[0-3].wav\) is in 'test' and in 'train', as '.*': a model"
+    ):
         prepare(run)
 
 

@@ -96,7 +96,16 @@ def test_overlapping_seeds_are_told() -> None:
     assert "overlap" in pair.sentences()[-1]
     apart = paired("test", "greedy", ("a", "b"), (0,), one, other)
     assert apart.seeds_apart
-    assert "overlap" not in " ".join(apart.sentences())
+    assert "only one seed was trained" in apart.sentences()[-1]
+    worse = {0: scores(0.5, 2), 1: scores(0.6, 3), 2: scores(0.55, 4)}
+    three = paired("test", "greedy", ("a", "b"), (0, 1, 2), {**one, 2: scores(0.3, 5)}, worse)
+    assert three.sentences()[-1].endswith("that happens in one of 10 studies.")
+    assert "if these trainings were equally good" in three.sentences()[0]
+
+
+def test_what_is_not_known_to_differ_says_nothing_of_seeds() -> None:
+    pair = paired("test", "greedy", ("a", "b"), (0,), {0: scores(0.1, 0)}, {0: scores(0.1, 1)})
+    assert "seed" not in " ".join(pair.sentences())
 
 
 def test_other_references_are_not_compared() -> None:

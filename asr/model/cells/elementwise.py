@@ -48,11 +48,16 @@ class MinGRU(RecurrentCell):
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
-        """What `step` gives frame by frame, by a parallel scan."""
-        projected = projected.to(self.weight_ih_l0.dtype)
+        """What `step` gives frame by frame, by a parallel scan as long as `step` is as it was."""
+        if not self.agrees(self._scanned):
+            return super().recur(projected, states, product_type)
+        outputs = self._scanned(projected.to(self.weight_ih_l0.dtype), states)
+        return outputs, (outputs[-1],)
+
+    def _scanned(self, projected: Tensor, states: States) -> Tensor:
         x_z, x_n = projected.chunk(2, -1)
         outputs: Tensor = _LinearRecurrence.apply(torch.sigmoid(-x_z), torch.sigmoid(x_z) * _positive(x_n), states[0])
-        return outputs, (outputs[-1],)
+        return outputs
 
 
 def _positive(a: Tensor) -> Tensor:

@@ -139,7 +139,7 @@ class GRUAdaptive(RecurrentCell):
         z_t = sigma(s_z * (W_z x_t + b_z + U_z h_{t-1} + c_z) + q_z)
         n_t, h_t as in `GRUReference`
 
-    V, V' are the rows of `weight_adapt` (4, I), d, d' of `bias_adapt`, which starts where all slopes are 1. An experiment of
+    V, V' are the rows of `weight_adapt` (4, I), d, d' of `bias_adapt`; they start where this is a GRU. An experiment of
     this project, with no paper behind it: in silence, a gate may close for all units at once and at little cost.
 
     Example:
@@ -157,8 +157,7 @@ class GRUAdaptive(RecurrentCell):
 
     def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
         super().__init__(input_size, hidden_size, layer_norm=layer_norm)
-        bound = hidden_size**-0.5
-        self.weight_adapt = nn.Parameter(torch.empty(4, input_size).uniform_(-bound, bound))
+        self.weight_adapt = nn.Parameter(torch.zeros(4, input_size))
         one = torch.tensor(1.0).expm1().log()  # softplus(one) = 1
         self.bias_adapt = nn.Parameter(torch.stack([one, one, 0 * one, 0 * one]))
 

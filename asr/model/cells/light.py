@@ -49,11 +49,14 @@ class LightGRU(RecurrentCell):
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
-        """What `step` gives frame by frame, compiled where that is possible."""
-        if not takes(projected, self.weight_hh_l0, self.product_eps):
+        """What `step` gives frame by frame, compiled where that is possible and `step` is as it was."""
+        if not takes(projected, self.weight_hh_l0, self.product_eps) or not self.agrees(self._compiled):
             return super().recur(projected, states, product_type)
-        outputs = light_gru(projected, self.weight_hh_l0, states[0], self.product_eps, product_type)
+        outputs = self._compiled(projected, states, product_type)
         return outputs, (outputs[-1],)
+
+    def _compiled(self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32) -> Tensor:
+        return light_gru(projected, self.weight_hh_l0, states[0], self.product_eps, product_type)
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
         """One frame."""

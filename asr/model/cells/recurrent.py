@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -17,6 +18,9 @@ from asr.model.norm import normalize
 State = Tensor | tuple[Tensor, ...]
 States = tuple[Tensor, ...]
 Product = Callable[[Tensor], Tensor]
+
+_LOG = logging.getLogger(__name__)
+_TOLERANCE = 0.01  # TF32 has ten bits
 
 
 class RecurrentCell(nn.Module):
@@ -68,6 +72,7 @@ class RecurrentCell(nn.Module):
         self.norm_ih = self.make_input_norm(layer_norm)
         norms = [nn.LayerNorm(blocks * hidden_size) if layer_norm else nn.Identity() for blocks in self.products]
         self.norms_hh = nn.ModuleList(norms)
+        self._is_compiled_right: bool | None = None
 
     def uniform(self, blocks: int, *columns: int) -> nn.Parameter:
         """A learnt tensor of `blocks` times H rows, drawn as torch draws the weights of its cells."""
@@ -122,7 +127,34 @@ class RecurrentCell(nn.Module):
         for x in projected.unbind():
             output, states = self.step(x, states, products)
             outputs.append(output)
+        for product in products:
+            product.finish()
         return torch.stack(outputs), states
+
+    def agrees(self, compiled: Callable[[Tensor, States], Tensor]) -> bool:
+        """Whether `compiled`, given input products and first states, gives the outputs of `step`, which anybody may edit.
+
+        Asked once, with a few random frames; told where it does not. What learns within the recurrent product, which
+        `compiled` knows nothing of, may only differ later.
+        """
+        if torch.compiler.is_exporting():
+            return True
+        if self._is_compiled_right is None:
+            drawn, weight = torch.Generator().manual_seed(0), self.weight_ih_l0
+            frames = torch.randn(3, 2, len(weight), generator=drawn).to(weight)
+            states = tuple(torch.randn(2, self.hidden_size, generator=drawn).to(weight) for _ in range(self.num_states))
+            with torch.no_grad():
+                expected, _ = RecurrentCell.recur(self, frames, states)
+                error = float((compiled(frames, states) - expected).abs().max() / expected.abs().max().clamp(min=1))
+            self._is_compiled_right = not error > _TOLERANCE and not [*self.norms_hh.parameters()]
+            if not self._is_compiled_right:
+                _LOG.warning(
+                    "%s: its step has other equations than its compiled form (states differ by up to %.2g of their size), "
+                    "so it runs as step says, frame by frame and slower",
+                    type(self).__name__,
+                    error,
+                )
+        return self._is_compiled_right
 
     def _states_of(self, state: State | None, projected: Tensor) -> States:
         dtype = self.weight_ih_l0.dtype
@@ -130,7 +162,7 @@ class RecurrentCell(nn.Module):
             return (projected.new_zeros(projected.shape[1], self.hidden_size, dtype=dtype),) * self.num_states
         return tuple(value[0].to(dtype) for value in (state if isinstance(state, tuple) else (state,)))
 
-    def _products(self, num_steps: int, batch: int) -> Iterator[Product]:
+    def _products(self, num_steps: int, batch: int) -> Iterator[_StateProduct]:
         """For each product that a frame needs, a function that is to be called once per frame."""
         if not self.products:
             return
@@ -152,6 +184,7 @@ class _StateProduct:
     def __init__(self, weight: Tensor, bias: Tensor | None, norm: nn.Module, num_steps: int, batch: int) -> None:
         bias = weight.new_zeros(len(weight)) if bias is None else bias
         self._weight, self._norm = weight.detach().t(), norm
+        self._num_steps, self._num_calls = num_steps, 0
         self._seen: list[Tensor] | None = None
         self._offsets: Iterator[Tensor] = itertools.repeat(bias)
         if torch.is_grad_enabled() and (weight.requires_grad or bias.requires_grad):
@@ -159,10 +192,21 @@ class _StateProduct:
             self._offsets = iter(_Offsets.apply(weight, bias, self._seen, num_steps, batch).unbind())
 
     def __call__(self, h: Tensor) -> Tensor:
+        self._num_calls += 1
+        if self._num_calls > self._num_steps:
+            self.finish()
         if self._seen is not None:
             self._seen.append(h.detach())
         product: Tensor = self._norm(torch.addmm(next(self._offsets), h, self._weight))
         return product
+
+    def finish(self) -> None:
+        """Complains of a `step` that is not written as it has to be, which would give wrong gradients."""
+        if self._num_calls != self._num_steps:
+            raise TypeError(
+                f"step must call each product once, found {self._num_calls} calls or more in {self._num_steps} frames: a "
+                "further product with the state needs a number of its own in `products`"
+            )
 
 
 class _Offsets(torch.autograd.Function):
