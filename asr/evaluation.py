@@ -15,7 +15,7 @@ from asr.corpus.places import find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
-from asr.errors import AsrError, CorpusError, ScoringError
+from asr.errors import AsrError, CorpusError, ScoringError, TextError
 from asr.model.acoustic import AcousticConfig
 from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
@@ -235,9 +235,25 @@ def _evaluations(
     with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
         shared_seconds = _recognize_and_score(readers, of_subset, advance)
     subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
+    _tell_of_unspellable(subset, readers[0])
     for reader in readers:
         _tell_of_unwritable(subset, reader)
     return [_evaluation(subset, reader, shared_seconds, 1 + len(first.others)) for reader in readers]
+
+
+def _tell_of_unspellable(subset: Subset, reader: _Reader) -> None:
+    """How many references the model has no tokens for, as where it learnt another language or alphabet."""
+    complaints = []
+    for score in reader.scores:
+        try:
+            reader.recognizer.tokenizer.encode(score.reference)
+        except TextError as error:
+            complaints.append(str(error))
+    if complaints:
+        _LOG.warning(
+            "%s: %d of %d references cannot be spelt with the model's tokens, the first: %s",
+            *(subset.name, len(complaints), len(reader.scores), complaints[0]),
+        )
 
 
 def _tell_of_unwritable(subset: Subset, reader: _Reader) -> None:

@@ -167,6 +167,17 @@ def test_a_subset_is_read_and_encoded_once_for_all_decoders(
         assert (found.system is not None) == for_report
 
 
+def test_references_that_the_model_cannot_spell_are_counted(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    manifest = write_tone_corpus(tmp_path / "test", 4, seed=1)
+    utterances = list(read_manifest(manifest))
+    utterances[1] = replace(utterances[1], text="\u03b1\u03b2")
+    evaluate_subsets(model, [Subset.of_utterances("tones", lambda: iter(utterances))], [GreedyDecoderConfig()])
+    (told,) = [record.getMessage() for record in caplog.records if "cannot be spelt" in record.getMessage()]
+    assert told.startswith("tones: 1 of 4 references cannot be spelt")
+
+
 def test_words_that_the_decoder_cannot_write_are_counted(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
