@@ -30,6 +30,9 @@ from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, S
 from asr.training.terms import AttentionLossConfig
 from asr.training.validation import Validation
 
+CONFIG_FILE = "config.yaml"
+"""The resolved configuration, in a run folder."""
+
 
 class TrainPartConfig(Section):
     """One part to learn from."""
@@ -189,8 +192,10 @@ def config_path(name: str) -> Path:
     return known[stem]
 
 
-def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experiment:
+def load_experiment(config: str | None, overrides: Iterable[str] = (), begun: Path | None = None) -> Experiment:
     """The experiment of a configuration file (see `config_path`) with `key.path=value` overrides; the rest is defaults.
+
+    `begun` is the file of the resolved configuration of a run that may go on after the model it set out from is gone.
 
     Raises:
         ConfigError: a file that cannot be read, an unknown key, a wrong value.
@@ -202,7 +207,7 @@ def load_experiment(config: str | None, overrides: Iterable[str] = ()) -> Experi
     # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
     # that as an override must agree with it, as `pretrained` sees to; of the tokenizer, which the preparation makes, here.
     init = validated(InitConfig, merged(tree, changes)["init"], where="init")
-    tree = merged(tree, settings_of_model(init, changes))
+    tree = merged(tree, settings_of_model(init, changes, begun))
     try:
         return validated(Experiment, merged(tree, changes), where="configuration")
     except ConfigError:
@@ -331,11 +336,13 @@ class RunRequest:
             recipe = find_recipe(self.recipe)
         else:
             recipe = recipe_of_files(self.manifest or Path(), self.test, self.dev)
+        folder = folder or Path("runs") / recipe.name
+        overrides = (*self.overrides, *changes)
         return Run(
-            folder=folder or Path("runs") / recipe.name,
+            folder=folder,
             recipe=recipe,
             root=self.root,
-            experiment=load_experiment(self.config or recipe.config, (*self.overrides, *changes)),
+            experiment=load_experiment(self.config or recipe.config, overrides, begun=folder / CONFIG_FILE),
             mirror=self.mirror,
             preparation=preparation,
         )

@@ -21,7 +21,7 @@ from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
-from asr.experiment import Run, folder_name
+from asr.experiment import CONFIG_FILE, Run, folder_name
 from asr.learner import first_model, training_updater
 from asr.model.acoustic import num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
@@ -177,7 +177,7 @@ def train(run: Run) -> None:
     device = select_device(experiment.device)
     tree = experiment.tree()
     if workers.is_first:
-        write_text(run.folder / "config.yaml", experiment.yaml())
+        write_text(run.folder / CONFIG_FILE, experiment.yaml())
     index = run.train_index
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
     checkpoint = load_checkpoint(last) if last.is_file() else None

@@ -12,12 +12,12 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from asr.config import Section, Tree, merged
+from asr.config import Section, Tree, merged, read_yaml
 from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
-from asr.errors import ConfigError, TextError
+from asr.errors import CheckpointError, ConfigError, TextError
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.model.encoder import EncoderConfig
@@ -136,10 +136,11 @@ def _differences(stated: Tree, found: Tree, prefix: str = "") -> Iterator[str]:
             yield f"{prefix}{key}={json.dumps(value)}"
 
 
-def settings_of_model(config: InitConfig, stated: Tree) -> Tree:
+def settings_of_model(config: InitConfig, stated: Tree, begun: Path | None = None) -> Tree:
     """The sections `features`, `encoder` and `attention` of the model to start from, but for what is of training.
 
-    What the overrides in `stated` say of the section `tokenizer` must be true of its tokens, where these stay.
+    What the overrides in `stated` say of the section `tokenizer` must be true of its tokens, where these stay. If it is
+    gone, `begun`, the configuration of a run that set out from it, knows these sections.
 
     Raises:
         CheckpointError: there is no model.
@@ -147,7 +148,14 @@ def settings_of_model(config: InitConfig, stated: Tree) -> Tree:
     """
     if config.model is None:
         return {}
-    path = find_checkpoint(Path(config.model))
+    try:
+        path = find_checkpoint(Path(config.model))
+    except CheckpointError:
+        known = read_yaml(begun) if begun is not None and begun.is_file() else {}
+        if known.get("init", {}).get("model") != config.model:
+            raise
+        sections = {key: known.get(key) for key in ("features", "encoder", "attention")}
+        return _without_training({key: section for key, section in sections.items() if section is not None})
     model, tokenizer = restore_model(load_checkpoint(path), where=str(path))
     own = {"tokenizer": tokenizer.state()["config"]}
     if config.vocabulary == "model" and merged(own, {key: stated[key] for key in own if key in stated}) != own:

@@ -153,6 +153,21 @@ def test_frozen_parts_keep_their_statistics() -> None:
     assert moved == {name for name in before if not name.startswith("encoder.layers.0.")}
 
 
+def test_a_run_goes_on_after_the_model_it_set_out_from_is_gone(trained: Path, tmp_path: Path) -> None:
+    begun, overrides = (
+        tmp_path / "config.yaml",
+        [f"init.model={trained}", "encoder.dropout=0.3", "augment.spec_augment=null"],
+    )
+    experiment = load_experiment(None, overrides)
+    begun.write_text(experiment.yaml(), encoding="utf-8")
+    trained.unlink()
+    assert load_experiment(None, overrides, begun) == experiment
+    assert load_experiment(None, [*overrides, "encoder.dropout=0.1"], begun).acoustic.encoder.dropout == 0.1
+    for changed, file in ((overrides, None), (overrides, tmp_path / "none.yaml"), ([f"init.model={trained}x"], begun)):
+        with pytest.raises(CheckpointError, match="no such run folder or checkpoint"):
+            load_experiment(None, changed, file)
+
+
 def test_a_model_to_start_from_is_told(trained: Path) -> None:
     assert origin(InitConfig()) == ""
     told = origin(InitConfig(model=str(trained), freeze=("subsampling", "layer1")))
