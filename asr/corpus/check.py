@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
-from asr.corpus.utterance import Utterance, read_folder, record_of_line, utterance_of_record
+from asr.corpus.utterance import Utterance, is_read, read_folder, record_of_line, utterance_of_record
 from asr.errors import AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
@@ -66,6 +66,7 @@ _NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one shou
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
 # Other tools cut recordings by these; here, they would silently go with the whole of the sound.
 _CUTTING = {"start", "begin", "end", "offset"}
+_TABLES = {".csv", ".tsv"}
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -326,10 +327,14 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     """Fill `result` with everything below the manifest or folder at `path`.
 
     Raises:
-        CorpusError: nothing is there.
+        CorpusError: nothing is there, or by its suffix something else.
     """
     if not path.exists():
         raise CorpusError(f"{path}: no such manifest or folder")
+    if path.is_file() and (is_read(path) or path.suffix.lower() in _TABLES):
+        raise CorpusError(
+            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file"
+        )
     if not path.is_dir():
         for utterance_id, lines in repeated_ids(path).items():
             result.note("repeated id", utterance_id, f"lines {', '.join(map(str, lines))}")

@@ -16,6 +16,7 @@ from asr.cli import main
 from asr.cli.data import report_lines
 from asr.corpus import Utterance
 from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, repeated_ids
+from asr.errors import CorpusError
 
 RATE = 8000
 Line = dict[str, Any]
@@ -365,3 +366,11 @@ def test_who_stops_it_is_told_so(
         main()
     assert stop.value.code == 130
     assert capsys.readouterr().err == "error: stopped\n"
+
+
+@pytest.mark.parametrize("name", ["0.wav", "table.csv", "0.txt"])
+def test_what_is_no_manifest_by_its_name_is_one_line(tmp_path: Path, name: str) -> None:
+    _corpus(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(CorpusError, match=f"a JSON object a line, found a .{name[-3:]} file"):
+        _checked(tmp_path / name)
