@@ -97,7 +97,10 @@ def main() -> None:
 
 def _run(arguments: list[str]) -> Any:
     """The exit code of the command; what Ctrl-C stops where nothing is being learnt has no more to say than that."""
-    code = app(args=arguments, prog_name="asr", standalone_mode=False)
+    try:
+        code = app(args=arguments, prog_name="asr", standalone_mode=False)
+    except typer.Abort:  # of some versions of typer
+        code = StoppedByUserError.exit_code
     if code == StoppedByUserError.exit_code:
         _exit("stopped", code)
     return code
