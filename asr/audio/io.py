@@ -8,6 +8,7 @@ read whole (`asr.audio.streams`).
 from __future__ import annotations
 
 import io
+import numbers
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,7 +125,7 @@ def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *,
         raise AudioError(f"{name}: expected samples (N,) of one channel, found shape {samples.shape}")
     if samples.dtype.kind not in "if":
         raise AudioError(f"{name}: expected floats or signed integers, found {samples.dtype}")
-    if not isinstance(found_rate, int | float) or found_rate < 1:
+    if not isinstance(found_rate, numbers.Real) or found_rate < 1:  # numpy's numbers too
         raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate}")
     if len(samples) == 0:
         raise UnusableAudioError(name, "no samples")

@@ -154,8 +154,7 @@ class CorpusCheck:
             self.note("no text left", utterance.id, f"{utterance.text!r} is empty once normalised")
         if notes := _NOTE.findall(utterance.text):
             self.note("in brackets", utterance.id, f"{', '.join(notes)} would be learnt as words that are said")
-        capitals = utterance.text if "ı" in utterance.text else utterance.text.replace("I", "")
-        if any(letter in capitals for letter in "İI"):
+        if "İ" in utterance.text or {"I", "ı"} <= set(utterance.text):
             self.note(
                 "capital I",
                 utterance.id,

@@ -172,7 +172,10 @@ def _observed_cell(cell: nn.Module, rules: type[RecurrentCell]) -> nn.Module:
 
 @torch.no_grad()
 def deviations(model: AcousticModel, copied: AcousticModel, features: Tensor) -> list[float]:
-    """By how much each layer's output in `model` differs at most from that through its equations, in `copied`."""
+    """By how much each layer's output for `features` (B, T, F) differs at most in `model` and through its equations.
+
+    `copied` is the model as `observed` makes it.
+    """
     ran, overheard = layer_outputs(model, features), layer_outputs(copied, features)
     return [(one - other).abs().max().item() for one, other in zip(ran, overheard, strict=True)]
 

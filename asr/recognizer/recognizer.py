@@ -203,7 +203,11 @@ class Recognizer:
     def transcribe_batch(
         self, audios: Sequence[Audio], utterance_ids: Sequence[str] = (), *, sample_rate: int | None = None
     ) -> list[Recognized]:
-        """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`."""
+        """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`.
+
+        Raises:
+            AudioError: ids are given, but not one for each; or as `transcribe`.
+        """
         if not audios:
             return []
         if utterance_ids and len(utterance_ids) != len(audios):

@@ -111,7 +111,7 @@ def expansion(num_blocks: int) -> float:
 
 
 def ends_of_interval(resampled: npt.NDArray[np.floating[Any]], num_blocks: int) -> tuple[float, float]:
-    """The ends of the expanded percentile interval of what came of resamples of so many blocks."""
+    """The ends of the expanded percentile interval of 95 %, given what came of each resample (R,) of so many blocks."""
     beyond = NormalDist().cdf(-_NORMAL_QUANTILE * expansion(num_blocks))
     low, high = np.quantile(resampled, [beyond, 1 - beyond])
     return float(low), float(high)

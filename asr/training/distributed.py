@@ -51,6 +51,10 @@ class Workers:
         """Whether this is the one process that writes files and speaks."""
         return self.rank == 0
 
+    def meet(self) -> None:
+        """Wait until all processes are here."""
+        self.sum(0.0)
+
     def sum(self, *values: float) -> list[float]:
         """The sum of each of `values` over all processes."""
         if self.size == 1:
@@ -125,7 +129,7 @@ def join_workers() -> Iterator[Workers]:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             yield workers
-        workers.sum(0.0)  # all have done what there was to do
+        workers.meet()  # all have done what there was to do
     except RuntimeError as error:
         if not any(lost in str(error) for lost in _LOST):
             raise

@@ -224,7 +224,7 @@ class Trainer:
         return bool(self.workers.sum(stop.is_set())[0])
 
     def _stopped(self) -> StoppedByUserError:
-        self.workers.sum(0.0)  # the first one has saved; torchrun ends all when one ends
+        self.workers.meet()  # the first one has saved; torchrun ends all when one ends
         return StoppedByUserError(
             f"stopped after update {self.progress.update}, everything is saved; the same command continues"
         )
@@ -272,7 +272,8 @@ class Trainer:
             log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {_named(fresh)}")
         if result.split:
             progress.split += 1
-            log.event(progress.update, f"batch halved, it did not fit into memory: {_named(result.split)}")
+            if math.isinf(self.updater.most_seconds):  # else it is no news: the trial before the training has told it
+                log.event(progress.update, f"batch halved, it did not fit into memory: {_named(result.split)}")
         if not result.skipped:
             progress.skipped_in_a_row = 0
             return

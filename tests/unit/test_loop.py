@@ -207,6 +207,27 @@ def test_a_development_part_that_cannot_be_spelt_has_no_loss(
     assert "(8 of 8 cannot be spelt)" in said
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_halved_batches_are_counted_and_told_unless_that_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, is_known: bool
+) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
+    if is_known:
+        trainer.updater.most_seconds = 1e-3
+    else:
+        accumulate = trainer.updater.accumulate
+
+        def halving(batches: list[Batch], number: int) -> object:
+            result = accumulate(batches, number)
+            result.split = ["u1"]
+            return result
+
+        monkeypatch.setattr(trainer.updater, "accumulate", halving)
+    run(trainer, tmp_path)
+    assert trainer.progress.split == trainer.progress.update > 0
+    assert ("batch halved" in capsys.readouterr().out) != is_known
+
+
 def test_a_wish_to_stop_during_validation_is_heard_when_all_is_saved(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
     dev = trainer.data.dev

@@ -66,6 +66,11 @@ def test_a_batch_gives_what_each_gives_alone(recognizer: Recognizer) -> None:
     assert recognizer.transcribe_batch([]) == []
 
 
+def test_a_rate_may_be_one_of_numpys_numbers(recognizer: Recognizer) -> None:
+    found = recognizer.transcribe(SAMPLES, sample_rate=np.int64(SAMPLE_RATE))  # type: ignore[arg-type]
+    assert found.best == recognizer.transcribe(SAMPLES, sample_rate=SAMPLE_RATE).best
+
+
 def test_a_mistake_in_an_argument_is_one_line(recognizer: Recognizer) -> None:
     with pytest.raises(AudioError, match="an id for each of 2 sounds, found 1"):
         recognizer.transcribe_batch([SAMPLES, SAMPLES], ["a"], sample_rate=SAMPLE_RATE)

@@ -132,7 +132,7 @@ class RecurrentCell(nn.Module):
         return torch.stack(outputs), states
 
     def agrees(self, compiled: Callable[[Tensor, States], Tensor]) -> bool:
-        """Whether `compiled`, given input products and first states, gives the outputs of `step`, which anybody may edit.
+        """Whether `compiled`, a function as `recur` that gives outputs alone, gives those of `step`, which anybody may edit.
 
         Asked once, with a few random frames; told where it does not. What learns within the recurrent product, which
         `compiled` knows nothing of, may only differ later.
@@ -146,13 +146,14 @@ class RecurrentCell(nn.Module):
             with torch.no_grad():
                 expected, _ = RecurrentCell.recur(self, frames, states)
                 error = float((compiled(frames, states) - expected).abs().max() / expected.abs().max().clamp(min=1))
-            self._is_compiled_right = not error > _TOLERANCE and not [*self.norms_hh.parameters()]
-            if not self._is_compiled_right:
+            found = f"states differ by up to {error:.2g} of their size" if error > _TOLERANCE else ""
+            if [*self.norms_hh.parameters()]:
+                found = "its recurrent product has a norm that learns"
+            self._is_compiled_right = not found
+            if found:
                 _LOG.warning(
-                    "%s: its step has other equations than its compiled form (states differ by up to %.2g of their size), "
-                    "so it runs as step says, frame by frame and slower",
-                    type(self).__name__,
-                    error,
+                    "%s: its equations are not those of its compiled form (%s), so they run frame by frame, which is slower",
+                    *(type(self).__name__, found),
                 )
         return self._is_compiled_right
 
