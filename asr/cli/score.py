@@ -32,8 +32,8 @@ _Steps = Annotated[
     str | None,
     typer.Option(
         metavar="STEPS",
-        help="Change both sides by steps, in the order given, with commas between: unicode, case, brackets, "
-        "fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
+        help="Change both sides by steps, in the order given, with commas between: unicode, case-tr (ı for I), case, "
+        "brackets, fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
         "Default: none.",
     ),
 ]

@@ -158,8 +158,8 @@ class CorpusCheck:
             self.note(
                 "capital I",
                 utterance.id,
-                "the lower case of I is taken for i and that of İ for i̇, as in most languages but Turkish; write texts in "
-                "lower case and set tokenizer.normalizer.lowercase=false",
+                "the lower case of I is taken for i and that of İ for i̇, as in most languages; in Turkish and Azeri set "
+                "tokenizer.normalizer.dotless_i=true",
             )
         mixed = [word for word in text.split() if len(_alphabets(word)) > 1]
         if mixed:

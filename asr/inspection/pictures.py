@@ -58,8 +58,9 @@ def gate_pictures(subject: Subject, gates: Sequence[Gates]) -> Iterator[Picture]
             "horizons",
             "How long do units remember?",
             "Filled: memory horizon, the time after which the gate's mean leaves half of a state. Outline: the longest "
-            "stretch of this recording over which a unit did keep half. Where the two lie far apart, units hold on to "
-            "something for a while and then erase it at once.",
+            "stretch of this recording over which a unit did keep half; at the left edge the units that did not once do so "
+            "from one frame to the next. Where the two lie far apart, units hold on to something for a while and then erase "
+            "it at once.",
             lambda theme: _horizons(gates, theme),
         )
     for each in gates:
@@ -124,7 +125,7 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
         axis.set_title(medians, loc="right", fontsize=8)
         axis.grid(axis="y")
     for axis in axes[-columns:]:
-        axis.set_xlabel("milliseconds; the last bar: at least the recording")
+        axis.set_xlabel("milliseconds; last bar: the recording or more; outline of the first: not a frame")
     for axis in axes[::columns]:
         axis.set_ylabel("units")
     return figure

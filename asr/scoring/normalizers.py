@@ -11,7 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from asr.errors import ScoringError, did_you_mean
-from asr.text.normalize import collapse_spaces, drop_invisible, lowercase, nfkc, strip_punctuation, unify_apostrophes
+from asr.text.normalize import (
+    collapse_spaces,
+    drop_invisible,
+    lowercase,
+    lowercase_turkic,
+    nfkc,
+    strip_punctuation,
+    unify_apostrophes,
+)
 
 Step = Callable[[str], str]
 
@@ -110,6 +118,7 @@ def _by_character(text: str) -> str:
 
 NORMALIZERS = {
     "unicode": Normalizer(_unicode, "one form for each letter (NFKC), nothing invisible"),
+    "case-tr": Normalizer(lowercase_turkic, "small letters in Turkish and Azeri: ı for I, i for İ"),
     "case": Normalizer(lowercase, "small letters"),
     "brackets": Normalizer(_without_brackets, "no [noise], <unk>, (laughs) and {such}"),
     "fillers-en": Normalizer(_without_fillers, "no uh, um, hm and the like"),

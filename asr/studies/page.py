@@ -222,6 +222,8 @@ def _curves(outcome: Outcome) -> Iterator[str]:
         series = [
             line for number, variant in enumerate(outcome.variants) for line in _variant_curve(variant, number, value)
         ]
+        # The lines of means lie above those of single seeds, or the last variant's seeds would hide the others' means.
+        series.sort(key=lambda line: line.style != "thin")
         picture = chart(series, title=name, x="epoch", y=name, y_log=is_log)
         yield card(name[0].upper() + name[1:], picture and _legend(outcome), picture)
 

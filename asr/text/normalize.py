@@ -41,6 +41,9 @@ class NormalizerConfig(Section):
         description="Unicode form; NFKC also turns ligatures, full-width and styled letters into plain ones",
     )
     lowercase: bool = Field(default=True, description="small letters only")
+    dotless_i: bool = Field(
+        default=False, description="the small letter of I is ı and that of İ is i, as in Turkish and Azeri"
+    )
     strip_punctuation: bool = Field(
         default=True,
         description="punctuation becomes a space, except apostrophes and the like inside words and % & @ #",
@@ -79,7 +82,7 @@ def normalization_steps(config: NormalizerConfig) -> list[Step]:
     steps += unicode_form
     if config.lowercase:
         # Small letters of some capitals are two characters, in an order that the Unicode form has to settle again.
-        steps += [lowercase, *unicode_form]
+        steps += [lowercase_turkic if config.dotless_i else lowercase, *unicode_form]
     if config.strip_punctuation:
         steps.append(strip_punctuation)
     steps.append(collapse_spaces)
@@ -122,6 +125,16 @@ def nfkc(text: str) -> str:
 def lowercase(text: str) -> str:
     """`text` in small letters, by Unicode's rules that hold for all languages."""
     return text.lower()
+
+
+def lowercase_turkic(text: str) -> str:
+    """`text` in small letters, by Unicode's rules for Turkish and Azeri (SpecialCasing.txt, tr and az).
+
+    Example:
+        >>> lowercase_turkic("IŞIK İZMİR")
+        'ışık izmir'
+    """
+    return text.replace("I\u0307", "i").replace("İ", "i").replace("I", "ı").lower()
 
 
 def strip_punctuation(text: str) -> str:

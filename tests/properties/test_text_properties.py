@@ -23,6 +23,7 @@ CONFIGS = st.builds(
     NormalizerConfig,
     unicode=st.sampled_from(["NFC", "NFKC", "none"]),
     lowercase=st.booleans(),
+    dotless_i=st.booleans(),
     strip_punctuation=st.booleans(),
 )
 

@@ -90,7 +90,7 @@ def _clipped() -> np.ndarray:
         (_sound(_noise(0), "Turn on the light."), "warning", "said twice", "the same samples as u0"),
         (_sound(0.2 + _noise(1, level=1e-5)), "warning", "silent", "peak 0.000"),
         (_sound(_clipped()), "warning", "clipped", "% of samples at full scale"),
-        (_text("\u0130stanbul"), "warning", "capital I", "tokenizer.normalizer.lowercase=false"),
+        (_text("\u0130stanbul"), "warning", "capital I", "tokenizer.normalizer.dotless_i=true"),
         (_text("I\u015f\u0131\u011f\u0131 a\u00e7"), "warning", "capital I", "the lower case of I is taken for i"),
         (
             lambda folder, lines: lines[1].update(start=0.1, end=0.5),

@@ -60,6 +60,13 @@ def test_each_setting_switches_its_step(changes: dict[str, object], expected: st
     assert normalize("“Ｎo  One’s”\tﬁne!", config) == expected
 
 
+@pytest.mark.parametrize("unicode", ["NFC", "NFKC", "none"])
+def test_turkish_has_two_letters_i(unicode: str) -> None:
+    config = validated(NormalizerConfig, {"dotless_i": True, "unicode": unicode}, where="test")
+    assert normalize("IŞIK, İZMİR I\u0307zmir ılık iz", config) == "ışık izmir izmir ılık iz"
+    assert normalize("IŞIK", config.model_copy(update={"lowercase": False})) == "IŞIK"
+
+
 def test_steps_are_named_and_make_up_the_whole() -> None:
     text = "  Ｄon’t\u00ad—STOP "
     for step in normalization_steps(NormalizerConfig()):

@@ -16,6 +16,7 @@ from asr.scoring import NORMALIZERS, normalizer
     ("steps", "text", "expected"),
     [
         (["case"], "Ǆ Hello", "ǆ hello"),
+        (["case-tr"], "ISPARTA I\u0307zmir İzmir", "ısparta izmir izmir"),
         (["unicode"], "ﬁne ＡＢ c\u00ado", "fine AB co"),
         (["punctuation"], "“Don’t”, she said: well-known 5%!", "Don't she said well known 5%"),
         (["brackets"], "[noise] yes <unk> (laughs) no {x}", "yes no"),
