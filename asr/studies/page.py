@@ -298,7 +298,8 @@ def _how(outcome: Outcome) -> str:
     return note("; ".join(f"{name} {value}" for name, value in outcome.circumstances.items())) + sentences(
         (
             "Intervals: errors are summed over the seeds utterance by utterance, and whole utterances or speakers drawn; so "
-            "they tell of other speech, not of other seeds, whose spread stands beside.",
+            "they tell of other speech, not of other trainings. Of these the seeds tell, by Student's t on their word error "
+            "rates.",
             "Tests: the paired bootstrap draws the same utterances for both variants. The matched-pairs test takes the "
             "stretches of different seeds for independent, and would alone promise too much; a difference counts where both "
             "see it.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+import statistics
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from asr.studies.markdown import markdown
 from asr.studies.measures import peak_memory_bytes
 from asr.studies.outcome import Outcome, Pooled, RunOutcome, VariantOutcome, _pooled
 from asr.studies.page import COST_HEADS, cost_figures
-from asr.studies.pairs import compared, paired
+from asr.studies.pairs import compared, p_of_means, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -88,19 +90,41 @@ def test_seeds_without_an_error_are_no_surer_than_one() -> None:
     assert (pooled.result.wer_high, pooled.result.cer_high) == (alone.wer_high, alone.cer_high)
 
 
-def test_overlapping_seeds_are_told() -> None:
+def test_what_seeds_say_of_other_trainings() -> None:
     one = {0: scores(0.05, 0), 1: scores(0.4, 1)}
     other = {0: scores(0.3, 2), 1: scores(0.5, 3)}
     pair = paired("test", "greedy", ("a", "b"), (0, 1), one, other)
-    assert not pair.seeds_apart
-    assert "overlap" in pair.sentences()[-1]
-    apart = paired("test", "greedy", ("a", "b"), (0,), one, other)
-    assert apart.seeds_apart
-    assert "only one seed was trained" in apart.sentences()[-1]
+    assert pair.p_seeds is not None
+    assert pair.p_seeds > 0.3
+    assert "may depend on the seed" in pair.sentences()[-1]
+    single = paired("test", "greedy", ("a", "b"), (0,), one, other)
+    assert single.p_seeds is None
+    assert "only one seed was trained" in single.sentences()[-1]
+    better = {0: scores(0.1, 0), 1: scores(0.12, 1), 2: scores(0.11, 5)}
     worse = {0: scores(0.5, 2), 1: scores(0.6, 3), 2: scores(0.55, 4)}
-    three = paired("test", "greedy", ("a", "b"), (0, 1, 2), {**one, 2: scores(0.3, 5)}, worse)
-    assert three.sentences()[-1].endswith("that happens in one of 10 studies.")
+    three = paired("test", "greedy", ("a", "b"), (0, 1, 2), better, worse)
     assert "if these trainings were equally good" in three.sentences()[0]
+    assert three.sentences()[-1] == (
+        "The seeds agree: if other trainings were equally good in the mean, 3 seeds of each would be as far apart in 1 of "
+        "100 studies or fewer (Student's t)."
+    )
+
+
+# Two-sided quantiles of 5 % from the tables of Student's t.
+@pytest.mark.parametrize(
+    ("num_seeds", "t"), [(2, 4.302653), (3, 2.776445), (4, 2.446912), (6, 2.228139), (11, 2.085963)]
+)
+def test_the_chance_of_means_is_student_s(num_seeds: int, t: float) -> None:
+    spread = [float(at % 2) for at in range(num_seeds - num_seeds % 2)] + [0.5] * (num_seeds % 2)
+    apart = t * math.sqrt(2 * statistics.variance(spread) / num_seeds)
+    assert p_of_means(spread, [each + apart for each in spread]) == pytest.approx(0.05, abs=1e-6)
+    assert p_of_means([each + apart for each in spread], spread) == pytest.approx(0.05, abs=1e-6)
+
+
+def test_means_that_are_equal_or_trainings_that_are() -> None:
+    assert p_of_means([1, 3], [3, 1]) == 1
+    assert p_of_means([2, 2], [2, 2]) == 1
+    assert p_of_means([2, 2], [3, 3]) == 0
 
 
 def test_what_is_not_known_to_differ_says_nothing_of_seeds() -> None:
