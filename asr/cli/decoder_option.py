@@ -32,7 +32,7 @@ Words = Annotated[
     Path | None,
     typer.Option(
         help="File of the only words that --decoder lexicon writes, the more readily the more often they stand there: "
-        "a list, any text, or lines of a word, a tab and a number."
+        "a list, any text, or lines of a word, a tab and a number; .gz is unpacked."
     ),
 ]
 

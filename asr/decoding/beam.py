@@ -49,7 +49,9 @@ class LexiconDecoderConfig(BeamDecoderConfig):
     """
 
     kind: Literal["lexicon"] = "lexicon"  # type: ignore[assignment]
-    words: Path = Field(description="file of the words: a list, any text that has them, or WORD<TAB>NUMBER")
+    words: Path = Field(
+        description="file of the words: a list, any text that has them, or WORD<TAB>NUMBER; .gz is unpacked"
+    )
     weight: float = Field(default=0.4, ge=0, description="of the words' log-probabilities beside the frames'; 0: none")
     prior_weight: float = Field(
         default=0.4,

@@ -8,10 +8,12 @@ Eiden 1996, "Language-model look-ahead for large vocabulary speech recognition")
 
 from __future__ import annotations
 
+import gzip
 import logging
 import math
+import zlib
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,7 +97,7 @@ def walk(words: Words, place: int, token: int) -> tuple[int, float]:
 
 
 def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
-    """How often each word stands in the text file `path`, as `tokenizer` normalises them.
+    """How often each word stands in the text file `path`, as `tokenizer` normalises them; one in .gz is unpacked.
 
     A line of the form WORD<TAB>NUMBER stands for so many. Words that the tokenizer cannot spell are told and left out.
 
@@ -105,20 +107,14 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
     counts: Counter[str] = Counter()
     uncounted: list[int] = []
     num_counted = 0
-    try:
-        with path.open(encoding="utf-8-sig") as lines:
-            for line_number, line in enumerate(lines, start=1):
-                text, _, number = line.rstrip().partition("\t")
-                count = _count(number, f"{path}:{line_number}")
-                if count is None and number:
-                    uncounted.append(line_number)
-                num_counted += count is not None
-                for word in tokenizer.normalize(line if count is None else text).split():
-                    counts[word] += 1 if count is None else count
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the words: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: cannot read the words: expected text in UTF-8") from error
+    for line_number, line in enumerate(_lines(path), start=1):
+        text, _, number = line.rstrip().partition("\t")
+        count = _count(number, f"{path}:{line_number}")
+        if count is None and number:
+            uncounted.append(line_number)
+        num_counted += count is not None
+        for word in tokenizer.normalize(line if count is None else text).split():
+            counts[word] += 1 if count is None else count
     if num_counted > len(uncounted) > 0:
         _LOG.warning(
             "%s:%d: no number stands behind the tab, as in %d other lines: taken for a word like these, seen once",
@@ -140,6 +136,19 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
             raise ConfigError(f"{path}: no words are left but {complaint}")
         _LOG.warning("%s: left out: %s", path, complaint)
     return Counter({word: count for word, count in counts.items() if characters.issuperset(word)})
+
+
+def _lines(path: Path) -> Iterator[str]:
+    opened = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8-sig") as lines:
+            yield from lines
+    except (EOFError, zlib.error) as error:
+        raise ConfigError(f"{path}: cannot read the words: the file is cut off or damaged") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the words: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: cannot read the words: expected text in UTF-8") from error
 
 
 def _count(number: str, where: str) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections import Counter
 from pathlib import Path
@@ -113,6 +114,17 @@ def test_counts_come_from_lists_texts_and_tables(tmp_path: Path) -> None:
     assert count_words(in_file(tmp_path, "a bad cab, a cab"), tokenizer) == {"a": 2, "bad": 1, "cab": 2}
     assert count_words(in_file(tmp_path, "cab\t12\nbad\t3\ndab\t0\n"), tokenizer) == {"cab": 12, "bad": 3}
     assert count_words(in_file(tmp_path, "to\tinfinity\nnan\tnan\n"), tokenizer) == {"to": 1, "infinity": 1, "nan": 2}
+
+
+def test_packed_words_are_unpacked(tmp_path: Path) -> None:
+    packed = gzip.compress("\ufeffcab\t12\nbad\n".encode())
+    path = tmp_path / "words.tsv.gz"
+    path.write_bytes(packed)
+    assert count_words(path, letters(27)) == {"cab": 12, "bad": 1}
+    for damaged in (packed[:-9], packed[:12] + b"\xff" * 8 + packed[20:], b"cab", b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ConfigError, match=f"{path}: (cannot read the|no) words"):
+            count_words(path, letters(27))
 
 
 def test_a_line_that_is_no_count_among_counts_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
