@@ -70,7 +70,8 @@ def explain(root: type[Section], key: str = "") -> list[Explanation]:
             )
             raise ConfigError(f"{f'{path}: ' if path else ''}no setting '{step}'{hint}")
         fields = [section.model_fields[step] for section in having]
-        inner = [section for field in fields for section in sections_in(field.annotation)]
+        # Several kinds may share one section.
+        inner = list(dict.fromkeys(section for field in fields for section in sections_in(field.annotation)))
         if not inner and number < len(steps):
             raise ConfigError(f"{key}: {'.'.join(steps[:number])} is a single setting, nothing is below it")
         if not inner:

@@ -19,7 +19,7 @@ def transcribe(
     audio: Annotated[list[Path], typer.Argument(help="Sound files (wav, flac, ogg, opus, mp3) or folders of them.")],
     model: ModelsOrDefault = None,
     format: Annotated[
-        str, typer.Option(help="txt or json: a line per file. ctm: a line per word, with times. srt: subtitles.")
+        str, typer.Option(help="txt or json: a line per file. ctm: a line per word, with times. srt, vtt: subtitles.")
     ] = "txt",
     decoder: Annotated[
         str | None,
@@ -97,8 +97,8 @@ def _check_files(files: list[tuple[Path, str]], format: str) -> None:
     from asr.errors import ConfigError
     from asr.recognizer.writers import recording_id
 
-    if format == "srt" and len(files) > 1:
-        raise ConfigError(f"--format srt: subtitles are of one recording, found {len(files)}; call once for each")
+    if format in ("srt", "vtt") and len(files) > 1:
+        raise ConfigError(f"--format {format}: subtitles are of one recording, found {len(files)}; call once for each")
     if format == "txt":
         return
     seen: dict[str, Path] = {}

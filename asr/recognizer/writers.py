@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from html import escape
 
 from asr.recognizer.recognizer import Recognized
 from asr.recognizer.words import Word
@@ -67,6 +68,23 @@ def as_ctm(recognized: Recognized, seconds_per_frame: float) -> str:
 
 def as_srt(recognized: Recognized, seconds_per_frame: float) -> str:
     """Subtitles (SubRip) of one recording: some words at a time, a new line where the speaker pauses."""
+    return "\n".join(
+        f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
+        for number, (start, end, text) in enumerate(_subtitles(recognized, seconds_per_frame), start=1)
+    )
+
+
+def as_vtt(recognized: Recognized, seconds_per_frame: float) -> str:
+    """Subtitles for the web (WebVTT) of one recording, with the lines of `as_srt`."""
+    lines = (
+        f"{_clock(start, '.')} --> {_clock(end, '.')}\n{escape(text, quote=False)}\n"
+        for start, end, text in _subtitles(recognized, seconds_per_frame)
+    )
+    return "\n".join(["WEBVTT\n", *lines])
+
+
+def _subtitles(recognized: Recognized, seconds_per_frame: float) -> list[tuple[float, float, str]]:
+    """Seconds at which each line of subtitles begins and ends, and its text."""
     lines: list[list[tuple[Word, float, float]]] = []
     for timed in timed_words(recognized, seconds_per_frame):
         before = lines[-1][-1] if lines else None
@@ -74,10 +92,7 @@ def as_srt(recognized: Recognized, seconds_per_frame: float) -> str:
         if is_pause or sum(len(word.text) + 1 for word, _, _ in lines[-1]) + len(timed[0].text) > _SUBTITLE_LETTERS:
             lines.append([])
         lines[-1].append(timed)
-    return "\n".join(
-        f"{number}\n{_clock(line[0][1])} --> {_clock(line[-1][2])}\n{' '.join(word.text for word, _, _ in line)}\n"
-        for number, line in enumerate(lines, start=1)
-    )
+    return [(line[0][1], line[-1][2], " ".join(word.text for word, _, _ in line)) for line in lines]
 
 
 def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[Word, float, float]]:
@@ -88,10 +103,12 @@ def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[
     ]
 
 
-def _clock(seconds: float) -> str:
+def _clock(seconds: float, point: str) -> str:
     minutes, milliseconds = divmod(round(1000 * seconds), 60_000)
     hours, minutes = divmod(minutes, 60)
-    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d},{milliseconds % 1000:03d}"
+    return f"{hours:02d}:{minutes:02d}:{milliseconds // 1000:02d}{point}{milliseconds % 1000:03d}"
 
 
-FORMATS: dict[str, TranscriptWriter] = {"txt": as_text, "json": as_json, "ctm": as_ctm, "srt": as_srt}
+FORMATS: dict[str, TranscriptWriter] = {
+    "txt": as_text, "json": as_json, "ctm": as_ctm, "srt": as_srt, "vtt": as_vtt,
+}  # fmt: skip

@@ -208,6 +208,8 @@ def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry
     for name, option in ((columns.id, "--id-column"), (columns.text, "--text-column")):
         if name not in record:
             known = ", ".join(f"'{each}'" for each in record)
+            if len(record) == 1 and ";" in known:
+                raise ScoringError(f"{where}: expected commas between the columns, or tabs in .tsv, found {known}")
             raise ScoringError(f"{where}: expected a column '{name}', found {known}; name the right one with {option}")
     for name, kinds in ((columns.id, (str, int, float)), (columns.text, (str, int, float, type(None)))):
         value = record[name]

@@ -410,6 +410,7 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
     (folder / "notes").mkdir()
     for options, complaint in (
         ((folder, "--format", "srt"), "found 3; call once"),
+        ((folder, "--format", "vtt"), "found 3; call once"),
         ((folder / "notes",), "no sound file"),
         ((folder / "notes.wav",), "notes.wav: missing"),
     ):

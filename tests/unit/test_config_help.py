@@ -79,3 +79,8 @@ def test_what_is_not_there_is_said(key: str, complaint: str) -> None:
     with pytest.raises(ConfigError) as error:
         explain(Experiment, key)
     assert str(error.value).startswith(complaint)
+
+
+def test_a_section_that_several_kinds_share_is_explained_once() -> None:
+    (explanation,) = explain(Experiment, "tokenizer.normalizer")
+    assert explanation.key == "tokenizer.normalizer"

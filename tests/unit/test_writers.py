@@ -79,3 +79,15 @@ def test_subtitles_break_at_pauses_and_before_lines_get_long() -> None:
     assert " ".join(texts).split() == words
     assert all(len(text) <= 42 for text in texts)
     assert blocks[1].splitlines()[:2] == ["2", "00:00:04,840 --> 00:00:06,480"]
+
+
+def test_subtitles_for_the_web_have_the_lines_of_the_others() -> None:
+    pieces = "at▁a▁<b>&"
+    each = recognized(pieces, [3, 5, 6, *range(100, 100 + len(pieces) - 3)])
+    head, *blocks = FORMATS["vtt"](each, 0.04).split("\n\n")
+    assert head == "WEBVTT"
+    assert blocks == [
+        "00:00:00.120 --> 00:00:00.240\nat",
+        "00:00:04.000 --> 00:00:04.220\na &lt;b&gt;&amp;\n",
+    ]
+    assert FORMATS["vtt"](recognized("▁", [0]), 0.04) == "WEBVTT\n"
