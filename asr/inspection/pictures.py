@@ -125,7 +125,7 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
         axis.set_title(medians, loc="right", fontsize=8)
         axis.grid(axis="y")
     for axis in axes[-columns:]:
-        axis.set_xlabel("milliseconds; last bar: the recording or more; outline of the first: not a frame")
+        axis.set_xlabel("milliseconds; the last bar: at least the recording")
     for axis in axes[::columns]:
         axis.set_ylabel("units")
     return figure
