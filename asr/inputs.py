@@ -27,12 +27,13 @@ def own_files(run: Run, name: str) -> Tree:
     files = {split: path for split, path in paths.items() if not (is_of_training and split.startswith("test:"))}
     # By what is in them: a transcript is corrected, a list of words is edited, and it is tried again.
     read = set()
-    if name == "prepare":
-        read = set(run.recipe.files.values())
-    elif is_of_training and run.experiment.loss.phones is not None:
-        read = {Path(run.experiment.loss.phones.lexicon)}
-    elif name == "evaluate":
-        read = {decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)}
+    if name == "prepare" or run.preparation is not None:
+        # Elsewhere the run's own mark of its preparation tells.
+        read = {path for split, path in run.recipe.files.items() if split in files}
+    if is_of_training and run.experiment.loss.phones is not None:
+        read.add(Path(run.experiment.loss.phones.lexicon))
+    if name == "evaluate":
+        read |= {decoder.words for decoder in run.experiment.decoders if isinstance(decoder, LexiconDecoderConfig)}
     return files | {f"{_CONTENTS}{path.resolve()}": _digest(path) for path in sorted(read)}
 
 

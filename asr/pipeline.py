@@ -208,8 +208,9 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
     code = mark.get("code") if mark is not None and _is_kept(run, name, mark) else _code(run, name)
     write_mark(folder, name, {"inputs": inputs, "code": code, "done": False, "seconds": 0.0})
-    # What comes after this stage was made from its old result.
-    for later in STAGES[STAGES.index(name) + 1 :]:
+    # What comes after this stage was made from its old result. What several runs share gives the same again, since it lies
+    # where its inputs say, and their marks tell what was in the user's files.
+    for later in STAGES[STAGES.index(name) + 1 :] if folder == run.folder else ():
         drop_mark(run.folder, later)
     return True
 

@@ -139,9 +139,10 @@ def average(
     check_outputs({"--out": out}, files)
     checkpoints = [load_checkpoint(file) for file in files]
     first, *others = checkpoints
-    network = restore_model(first, where=str(files[0]))[0].config
+    network, tokenizer = restore_model(first, where=str(files[0]))
     for file, other in zip(files[1:], others, strict=True):
-        if restore_model(other, where=str(file))[0].config != network or other.tokenizer != first.tokenizer:
+        another, its_tokenizer = restore_model(other, where=str(file))
+        if another.config != network.config or its_tokenizer.state() != tokenizer.state():
             raise CheckpointError(
                 f"{file}: another network or vocabulary than that of {files[0]}, so that their weights have no average: "
                 "with one vocabulary, `asr evaluate` and `asr transcribe` ask both by --model A --model B"

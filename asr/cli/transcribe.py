@@ -54,7 +54,7 @@ def transcribe(
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
     decoder = decoder or ("beam" if model and words is None else "lexicon")
     if not model and decoder == "lexicon":
-        words = words or resource(*DEFAULT_MODEL, "words.tsv")
+        words = words or resource(*DEFAULT_MODEL, "words.tsv.gz")
     choice = parse_decoder(decoder, width=width, words=words)
     files: list[tuple[Path, str]] = []
     for path in audio:

@@ -20,6 +20,7 @@ from filelock import FileLock
 from asr.atomic import only_one, write_text
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
+from asr.inputs import in_todays_words
 from asr.learner import load_tokenizer
 from asr.marks import STAGES_FILE, read_marks
 from asr.model.device import select_device
@@ -174,7 +175,10 @@ def slug(name: str) -> str:
 def preparation_folder(folder: Path, run: Run) -> Path:
     """Folder in the study's `folder` with the shards and tokenizer of `run`, which all that prepare alike have in common."""
     inputs = json.dumps(stage_inputs(run, "prepare"), sort_keys=True)
-    return folder / "prepared" / f"{zlib.crc32(inputs.encode()):08x}"
+    named = folder / "prepared" / f"{zlib.crc32(inputs.encode()):08x}"
+    # One that was made before there were as many settings has another name.
+    others = () if named.exists() else sorted(named.parent.glob("*"))
+    return next((each for each in others if is_done(replace(run, preparation=each), "prepare")), named)
 
 
 def prepare_run(run: Run) -> None:
@@ -254,11 +258,9 @@ def _speeds(plan: Plan, say: Callable[[str], None]) -> list[float]:
     """Seconds per utterance of each variant. Measured once, one after the other: a resumed study must find the same."""
     files, jobs = [], []
     for variant in plan.variants:
-        run = plan.run(variant, plan.seeds[0])
-        settings = zlib.crc32(run.experiment.yaml().encode())
-        file = plan.folder / _SPEEDS / f"{variant.slug}-{settings:08x}.json"
+        file = plan.folder / _SPEEDS / f"{variant.slug}.json"
         files.append(file)
-        if not file.is_file():
+        if not _is_timed(file, plan.run(variant, plan.seeds[0])):
             arguments = (plan.request, plan.folder, plan.command(variant, plan.seeds[0]), file)
             output = file.with_suffix(".txt")
             jobs.append(Job(name=f"speed of {variant.name}", work=time_updates, arguments=arguments, output=output))
@@ -267,12 +269,21 @@ def _speeds(plan: Plan, say: Callable[[str], None]) -> list[float]:
     return [float(json.loads(file.read_text(encoding="utf-8"))["seconds_per_utterance"]) for file in files]
 
 
+def _is_timed(file: Path, run: Run) -> bool:
+    """Whether `file` tells how long the updates of `run` took, with its settings."""
+    if not file.is_file():
+        return False
+    now = stage_inputs(run, "train")
+    return in_todays_words(json.loads(file.read_text(encoding="utf-8"))["inputs"], now) == now
+
+
 def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], file: Path, place: Place) -> None:
     """Write to `file` how long training takes per utterance of a prepared run."""
     run = replace(request, overrides=overrides).run(study, place.overrides)
-    seconds = seconds_per_utterance(replace(run, preparation=preparation_folder(study, run)))
+    run = replace(run, preparation=preparation_folder(study, run))
+    found = {"seconds_per_utterance": seconds_per_utterance(run), "inputs": stage_inputs(run, "train")}
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps({"seconds_per_utterance": seconds}))
+    write_text(file, json.dumps(found))
 
 
 def runs_of(studies: Sequence[Path]) -> list[Path]:

@@ -137,6 +137,48 @@ def test_runs_of_another_comparison_are_taken_only_where_they_are_the_same(
     assert len(json.loads(Path("other/comparison.json").read_text(encoding="utf-8"))["variants"][0]["runs"]) == 2
 
 
+def test_what_runs_share_is_made_again_and_they_are_not(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
+    assert command(*words)[0] == 0
+    in_process.clear()
+    shutil.rmtree("study/prepared")
+    code, out, err = command(*words)
+    assert (code, err, in_process) == (0, "", [])
+    assert "prepare: starting" in out
+    assert "2 of 2 runs are done already" in out
+
+
+def test_a_study_outlives_settings_that_were_added_since(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "time")
+    assert command(*words)[0] == 0
+    in_process.clear()
+    # As a version without this setting would have left it.
+    (prepared,) = Path("study/prepared").iterdir()
+    for path in Path("study").rglob("*.json"):
+        if path.name == "stages.json" or path.parent.name == "speeds":
+            path.write_text(re.sub(r'"dotless_i": false,\s*', "", path.read_text("utf-8")), encoding="utf-8")
+    prepared.rename(prepared.with_name("01234567"))
+    code, out, err = command(*words)
+    assert (code, err, in_process) == (0, "", [])
+    assert "prepare: starting" not in out
+    assert "2 of 2 runs are done already" in out
+
+
+def test_runs_that_learnt_other_texts_are_no_part_of_a_comparison(command: Command, in_process: list[str]) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
+    assert command(*words)[0] == 0
+    in_process.clear()
+    manifest = Path("train/train.jsonl")
+    lines = manifest.read_text("utf-8").splitlines(keepends=True)
+    manifest.write_text("".join(lines[:-1]), encoding="utf-8")
+    code, out, _ = command(*words, "--out", "other", "--reuse", "study")
+    assert (code, "runs copied" in out) == (0, False)
+    assert in_process == ["gru-seed0", "lstm-seed0"]
+    code, _, err = command(*words)
+    assert code == 2
+    assert "train.jsonl has been edited since" in err
+
+
 def test_fresh_and_cut_off_counts_nothing_old(
     command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
