@@ -325,8 +325,10 @@ def evaluate(run: Run) -> None:
         for part, index in zip(run.test_parts, indices, strict=True)
     ]
     seconds = sum(index.seconds for index in indices)
-    hypotheses = run.folder / "hypotheses"
-    before = set(hypotheses.glob("*"))
+    hypotheses, results = run.folder / "hypotheses", run.folder / "results.json"
+    before = (
+        {hypotheses_file(each.subset, each.decoder) for each in read_results(results)} if results.is_file() else set()
+    )
     found = evaluate_subsets(
         run.model_file,
         subsets,
@@ -337,9 +339,9 @@ def evaluate(run: Run) -> None:
         for_report=True,
         embed_audio=seconds <= _MOST_EMBEDDED_SECONDS,
     )
-    for path in before - {hypotheses / hypotheses_file(each.result.subset, each.result.decoder) for each in found}:
-        path.unlink()  # of decoders and subsets that are measured no more
-    write_results(run.folder / "results.json", [each.result for each in found])
+    for name in before - {hypotheses_file(each.result.subset, each.result.decoder) for each in found}:
+        (hypotheses / name).unlink(missing_ok=True)  # of decoders and subsets that are measured no more
+    write_results(results, [each.result for each in found])
     write_model_report(run.folder / REPORT_FILE, run.folder, [each.system for each in found if each.system])
     show_results(run)
 

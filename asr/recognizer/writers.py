@@ -92,7 +92,10 @@ def _subtitles(recognized: Recognized, seconds_per_frame: float) -> list[tuple[f
         if is_pause or sum(len(word.text) + 1 for word, _, _ in lines[-1]) + len(timed[0].text) > _SUBTITLE_LETTERS:
             lines.append([])
         lines[-1].append(timed)
-    return [(line[0][1], line[-1][2], " ".join(word.text for word, _, _ in line)) for line in lines]
+    # A word in the last frame may begin where the recording ends, and a line that lasts no time is none.
+    return [
+        (line[0][1], max(line[-1][2], line[0][1] + 0.001), " ".join(word.text for word, _, _ in line)) for line in lines
+    ]
 
 
 def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[Word, float, float]]:

@@ -15,7 +15,7 @@ import csv
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -187,6 +187,7 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
         with path.open(encoding="utf-8-sig", newline="") as file:
             # Strictly: else a mark that is never closed swallows the lines that follow.
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
+            _check_header(rows.fieldnames or (), path)
             for row in rows:
                 where = f"{path}:{rows.line_num}"
                 if None in row or None in row.values():
@@ -203,13 +204,18 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
         ) from error
 
 
+def _check_header(names: Sequence[str], path: Path) -> None:
+    if len(names) == 1 and ";" in names[0]:
+        raise ScoringError(f"{path}:1: expected commas between the columns, or tabs in .tsv, found '{names[0]}'")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ScoringError(f"{path}:1: two columns are called '{twice}'; rename one")
+
+
 def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry:
     """The utterance that the cells of `record` describe, by the names of their columns."""
     for name, option in ((columns.id, "--id-column"), (columns.text, "--text-column")):
         if name not in record:
             known = ", ".join(f"'{each}'" for each in record)
-            if len(record) == 1 and ";" in known:
-                raise ScoringError(f"{where}: expected commas between the columns, or tabs in .tsv, found {known}")
             raise ScoringError(f"{where}: expected a column '{name}', found {known}; name the right one with {option}")
     for name, kinds in ((columns.id, (str, int, float)), (columns.text, (str, int, float, type(None)))):
         value = record[name]
@@ -319,13 +325,15 @@ def write_transcripts(path: Path, texts: Mapping[str, str]) -> None:
     """Writes `texts`, by utterance id, to `path`, in the form that its suffix names, so that `read_transcripts` reads them.
 
     Raises:
-        ScoringError: a form that is not written, or an id with white space in a form that cannot hold it.
+        ScoringError: a form that is not written, or an id or a text that it cannot hold.
     """
     check_writable(path)
     kind = _form_of(path, None)
     for name in texts:
         if kind != "jsonl" and (not name or name.split() != [name] or set(name) & set("()")):
             raise ScoringError(f"{path}: the form '{kind}' cannot hold the id '{name}'; write .jsonl")
+        if kind == "trn" and "{" in texts[name]:
+            raise ScoringError(f"{path}: in 'trn' braces are alternatives, and '{name}' has one; write .jsonl")
     write_text(path, "".join(f"{_WRITERS[kind](name, text)}\n" for name, text in texts.items()))
 
 

@@ -79,7 +79,7 @@ def _without_brackets(text: str) -> str:
 
 
 def _without_fillers(text: str) -> str:
-    return " ".join(word for word in text.split() if word.lower().strip(".,?!") not in _FILLERS)
+    return " ".join(word for word in text.split() if strip_punctuation(word).strip().lower() not in _FILLERS)
 
 
 def _numbers_in_words(text: str) -> str:
@@ -97,7 +97,9 @@ def _number_in_words(match: re.Match[str]) -> str:
     if ordinal and not fraction:
         spoken = num2words(int(digits), to="ordinal")
     else:
-        spoken = num2words(digits + (fraction or "")) + (f" {ordinal}" if ordinal else "")
+        # Digit by digit: as a number, a fraction would lose its zeros at the end.
+        behind = ["point", *(num2words(int(digit)) for digit in fraction[1:])] if fraction else []
+        spoken = " ".join([num2words(int(digits)), *behind, *filter(None, [ordinal])])
     return str(spoken).replace("-", " ").replace(",", "").replace(" and ", " ")
 
 

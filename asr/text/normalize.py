@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from asr.config import Section
 from asr.errors import TextError
@@ -48,6 +48,12 @@ class NormalizerConfig(Section):
         default=True,
         description="punctuation becomes a space, except apostrophes and the like inside words and % & @ #",
     )
+
+    @model_validator(mode="after")
+    def _check_case(self) -> NormalizerConfig:
+        if self.dotless_i and not self.lowercase:
+            raise ValueError("dotless_i says what capitals become, and with lowercase=false they stay")
+        return self
 
 
 def normalize(text: str, config: NormalizerConfig) -> str:

@@ -93,7 +93,12 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.trn", b"{ a / b } (x)\n", "t.trn:1: alternatives in braces"),
         ("t.stm", b"r 1 s 0 1 yes { a / @ }\n", "t.stm:1: alternatives in braces"),
         ("t.jsonl", b'{"id": "a", "text": "\\uD83D no"}\n', "t.jsonl:1: half of a surrogate pair"),
-        ("t.csv", b"id;text\na;b\n", "t.csv:2: expected commas between the columns, or tabs in .tsv, found 'id;text'"),
+        ("t.csv", b"id,text,text\na,b,c\n", "t.csv:1: two columns are called 'text'; rename one"),
+        (
+            "t.csv",
+            b"id;text\na;b, c\n",
+            "t.csv:1: expected commas between the columns, or tabs in .tsv, found 'id;text'",
+        ),
         ("t.jsonl", b"{}\n", "t.jsonl:1: expected a column 'id', found"),
         ("t.jsonl", b"[1]\n", "t.jsonl:1: expected a JSON object, found list"),
         ("t.jsonl", b"{\n", "t.jsonl:1: not JSON"),

@@ -64,7 +64,8 @@ def test_each_setting_switches_its_step(changes: dict[str, object], expected: st
 def test_turkish_has_two_letters_i(unicode: str) -> None:
     config = validated(NormalizerConfig, {"dotless_i": True, "unicode": unicode}, where="test")
     assert normalize("IŞIK, İZMİR I\u0307zmir ılık iz", config) == "ışık izmir izmir ılık iz"
-    assert normalize("IŞIK", config.model_copy(update={"lowercase": False})) == "IŞIK"
+    with pytest.raises(ConfigError, match="dotless_i says what capitals become"):
+        validated(NormalizerConfig, {"dotless_i": True, "lowercase": False}, where="test")
 
 
 def test_steps_are_named_and_make_up_the_whole() -> None:

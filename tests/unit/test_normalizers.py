@@ -21,6 +21,14 @@ from asr.scoring import NORMALIZERS, normalizer
         (["punctuation"], "“Don’t”, she said: well-known 5%!", "Don't she said well known 5%"),
         (["brackets"], "[noise] yes <unk> (laughs) no {x}", "yes no"),
         (["fillers-en"], "uh Yes, um hm umbrella", "Yes, umbrella"),
+        (["fillers-en"], "a cat — uh; “um” (er) dog uh:", "a cat — dog"),
+        (
+            ["numbers-en"],
+            "1.10 and 10.0 or 12345678901234567.5 or 3.5th",
+            "one point one zero and ten point zero or twelve quadrillion three hundred forty five trillion six hundred "
+            "seventy eight billion nine hundred one million "
+            "two hundred thirty four thousand five hundred sixty seven point five or three point five th",
+        ),
         (
             ["numbers-en"],
             "1,200 and 21st, 3.5 or 1999",

@@ -193,6 +193,13 @@ def test_an_id_that_a_form_cannot_hold_is_refused(tmp_path: Path, name: str) -> 
     assert read_transcripts(tmp_path / "out.jsonl")[name].text == "text"
 
 
+def test_a_text_that_would_be_read_as_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ScoringError, match=r"braces are alternatives, and 'u' has one; write \.jsonl"):
+        write_transcripts(tmp_path / "out.trn", {"u": "hello {x}"})
+    write_transcripts(tmp_path / "out.txt", {"u": "hello {x}"})
+    assert read_transcripts(tmp_path / "out.txt")["u"].text == "hello {x}"
+
+
 def test_nothing_is_a_weight_too(rover: Run) -> None:
     files = {"a.ctm": "r 1 0 1 on 0.5\n", "b.ctm": "r 1 0 1 on 0.5\n", "c.ctm": "r 1 0 1 in 0.6\n"}
     for alpha, word in (("0.5", "on"), ("0", "in")):

@@ -27,7 +27,7 @@ from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.pipeline import run_stages
 from asr.recipe import recipe_of_files
-from asr.scoring import write_results
+from asr.scoring import read_results, write_results
 from asr.stages import _try_largest_batch, average, evaluate, prepare, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -286,11 +286,15 @@ def test_epochs_are_averaged_unless_that_is_clearly_worse(
     assert ("kept the average" if is_average else "kept that") in capsys.readouterr().out
 
 
-def test_what_decoders_of_before_heard_does_not_stay(trained: Run) -> None:
-    (trained.folder / "hypotheses").mkdir()
-    (trained.folder / "hypotheses" / "test-beam.tsv").touch()
+def test_what_decoders_of_before_heard_does_not_stay_and_what_others_wrote_does(trained: Run) -> None:
     evaluate(trained)
-    assert [path.name for path in (trained.folder / "hypotheses").iterdir()] == ["test-greedy.tsv"]
+    hypotheses, results = trained.folder / "hypotheses", trained.folder / "results.json"
+    (greedy,) = read_results(results)
+    write_results(results, [greedy, replace(greedy, decoder="beam")])
+    for name in ("test-beam.tsv", "mine-greedy.tsv"):
+        (hypotheses / name).touch()
+    evaluate(trained)
+    assert sorted(path.name for path in hypotheses.iterdir()) == ["mine-greedy.tsv", "test-greedy.tsv"]
 
 
 @pytest.fixture
