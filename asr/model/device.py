@@ -59,7 +59,7 @@ def select_dtype(precision: Precision, device: torch.device) -> torch.dtype:
     """The number format of the encoder: on a GPU bfloat16 where it is fast, else float16; float32 on a CPU.
 
     Raises:
-        ConfigError: float16 was asked for on a CPU, where training with it needs loss scaling that torch lacks.
+        ConfigError: float16 was asked for on a CPU, which is slow with it and has bfloat16 for what it is good for.
     """
     if precision == "auto":
         if device.type != "cuda":

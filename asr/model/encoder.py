@@ -222,7 +222,8 @@ class RecurrentLayer(nn.Module):
             outputs[1] = _in_reverse(outputs[1], reversal)
         output: Tensor = self.dropout(torch.cat(outputs, dim=-1))
         if self.highway is not None:
-            return torch.lerp(hidden, output.to(hidden.dtype), torch.sigmoid(self.highway(normed)).to(hidden.dtype))
+            # In the output's precision, as a residual connection has it: half of it would be rounded at each layer.
+            return torch.lerp(hidden.to(output.dtype), output, torch.sigmoid(self.highway(normed)).to(output.dtype))
         return hidden + output if self.residual else output
 
     def _states(self, batch: int) -> list[State | None]:

@@ -21,7 +21,7 @@ class SubsamplingConfig(Section):
 
     kind: Literal["conv2d"] = "conv2d"
     factor: Literal[1, 2, 4, 8] = Field(default=4, description="feature frames per encoder frame")
-    channels: int = Field(default=32, ge=1, description="channels of each convolution")
+    channels: int = Field(default=32, ge=1, description="channels of each convolution; with factor 1 there is none")
 
 
 class TimeSubsamplingConfig(Section):

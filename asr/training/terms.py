@@ -245,7 +245,8 @@ class BottleneckPrice:
 
     def __call__(self, material: Material) -> Tensor:
         """The divergence in nats, summed over frames; what is annealed is its gradient, not what is reported."""
-        divergence = material.divergence.sum()
+        unsaid = material.impossible.to(material.divergence.device, non_blocking=True)
+        divergence = material.divergence.masked_fill(unsaid, 0.0).sum()
         share = 1.0 if material.update >= self.annealing_updates else material.update / self.annealing_updates
         return torch.lerp(divergence.detach(), divergence, share)
 

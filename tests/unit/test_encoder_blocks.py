@@ -170,6 +170,15 @@ def test_price_is_that_of_all_utterances_per_token() -> None:
     assert result.terms["bottleneck"] == pytest.approx(float(divergence.detach().sum()) / num_tokens, rel=1e-4)
 
 
+def test_what_ctc_cannot_say_pays_no_price() -> None:
+    updater, batch = priced(0), make_batch()
+    impossible = make_batch(tuple(100 * text for text in batch.texts))
+    result = updater.accumulate([impossible], 0)
+    assert len(result.impossible) == len(batch)
+    assert result.terms["bottleneck"] == 0
+    assert all(weight.grad is None or not weight.grad.any() for weight in updater.model.encoder.parameters())
+
+
 def test_a_resumed_training_ends_the_same_with_noise(tmp_path: Path) -> None:
     config = TrainingConfig(epochs=2, checkpoint_every_updates=1)
     whole = make_trainer(tmp_path / "whole", updater=priced(6), config=config)

@@ -52,8 +52,9 @@ class SelfAttention(nn.Module):
         normed = normalize(self.norm, hidden, stream.mask)
         # (S, B, 3D) -> query, key and value, each (B, heads, S, D / heads)
         query, key, value = self.input(normed).unflatten(-1, (3, self.heads, -1)).permute(2, 1, 3, 0, 4)
-        # Of frames, not of pairs of them: those of a long recording do not fit into memory. What looks back needs none,
-        # since padding comes last. Where an utterance has no frame, one is seen nevertheless: the mean of nothing is nan.
+        # Of frames, not of pairs of them: those of a long recording do not fit into memory (in training on a CPU, torch's
+        # dropout makes pairs of them nevertheless). What looks back needs none, since padding comes last. Where an
+        # utterance has no frame, one is seen nevertheless: the mean of nothing is nan.
         seen = None if self.is_causal else stream.mask.T[:, None, None, :].clone()
         if seen is not None:
             seen[..., 0] = True
