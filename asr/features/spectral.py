@@ -18,7 +18,7 @@ from asr.features.frames import FrameConfig
 from asr.lengths import frames_of_samples, valid_mask
 
 # Added to mel power before the logarithm: above the quantisation noise of 16-bit audio, below speech of usual level. It
-# does not follow the level: of a recording at -40 dB, two thirds of the values lie below.
+# does not follow the level: of a very quiet recording most values lie below.
 _POWER_FLOOR = 1e-6
 
 

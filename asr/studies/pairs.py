@@ -131,6 +131,8 @@ def paired(
 def p_of_means(first: Sequence[float], second: Sequence[float]) -> float:
     """How often the means of two times n trainings lie as far apart as these, where all are of one normal distribution.
 
+    0 where the trainings of either side agree exactly and the sides do not: of a spread that is not seen, nothing is known.
+
     Student's t for 2 (n - 1) degrees of freedom, n of at least 2, whose probability is a finite sum: Abramowitz and Stegun
     1964, 26.7.4. Why trainings are taken for draws: Colas et al. 2018, "How many random seeds?".
 
@@ -141,11 +143,12 @@ def p_of_means(first: Sequence[float], second: Sequence[float]) -> float:
     num = len(first)
     apart, freedom = abs(mean(first) - mean(second)), 2 * (num - 1)
     spread = variance(first) + variance(second)
-    # cos and sin of the angle whose tangent is t / sqrt(freedom)
-    adjacent, opposite = math.sqrt(freedom * spread / num), apart
-    if opposite == 0:
+    if apart == 0:
         return 1.0
-    cosine, sine = adjacent / math.hypot(adjacent, opposite), opposite / math.hypot(adjacent, opposite)
+    # cos and sin of the angle whose tangent is t / sqrt(freedom)
+    adjacent = math.sqrt(freedom * spread / num)
+    longest = math.hypot(adjacent, apart)
+    cosine, sine = adjacent / longest, apart / longest
     term, total = 1.0, 0.0
     for step in range(num - 1):
         total += term

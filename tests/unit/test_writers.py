@@ -91,3 +91,10 @@ def test_subtitles_for_the_web_have_the_lines_of_the_others() -> None:
         "00:00:04.000 --> 00:00:04.220\na &lt;b&gt;&amp;\n",
     ]
     assert FORMATS["vtt"](recognized("▁", [0]), 0.04) == "WEBVTT\n"
+
+
+def test_a_word_in_the_last_frame_is_shown_for_a_moment() -> None:
+    """Its frame may begin where the recording ends."""
+    each = replace(recognized("a", [25]), seconds=1.0)
+    assert FORMATS["vtt"](each, 0.04).split("\n\n")[-1] == "00:00:01.000 --> 00:00:01.001\na\n"
+    assert "00:00:01,000 --> 00:00:01,001" in FORMATS["srt"](each, 0.04)
