@@ -30,7 +30,7 @@ _LOST = ("Connection closed by peer", "Connection reset by peer")
 _LONGEST_WAIT = timedelta(days=7)
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Workers:
     """The processes that train together; what is here does nothing in a process that trains alone.
 
@@ -38,7 +38,7 @@ class Workers:
         rank: number of this process, from 0.
         size: number of processes.
         local_rank: number of this process on its machine: which GPU is its own.
-        numbers: the group that carries numbers between CPUs, None when alone.
+        numbers: the group that carries numbers between CPUs; None when alone, and when they have parted.
     """
 
     rank: int = 0
@@ -136,5 +136,9 @@ def join_workers() -> Iterator[Workers]:
         raise TrainingError(
             f"process {dist.get_rank()} stops, since another one has: see what that one said"
         ) from error
+    # Gloo's threads may not have let go of the last sum yet, which aborts a process that ends meanwhile
+    # (https://github.com/pytorch/pytorch/issues/190489). They end with their group, once nothing refers to it any more.
+    workers.numbers = None
+    del numbers
     # Not after an error: NCCL would wait here for processes that wait for this one's gradients, and nobody would be told.
     dist.destroy_process_group()

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 import torch.distributed as dist
@@ -55,3 +59,24 @@ def test_an_error_does_not_wait_for_processes_that_wait_for_this_one(
     with pytest.raises(ConfigError, match="mistake"), join_workers():
         raise ConfigError("a mistake")
     assert backends == ["cpu:gloo,cuda:nccl"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads are counted in /proc")
+def test_the_threads_that_carry_numbers_end_before_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that still held a tensor when the interpreter ended aborted a process that had done all its work."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launched = {"TORCHELASTIC_RUN_ID": "one", "RANK": 0, "WORLD_SIZE": 1, "LOCAL_RANK": 0, "MASTER_PORT": port}
+    for name, value in {**launched, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with join_workers() as workers:
+        assert num_gloo_threads() > 0
+    assert workers.is_first  # whoever ran the stages still has them
+    assert num_gloo_threads() == 0
+
+
+def num_gloo_threads() -> int:
+    names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+    return names.count("pt_gloo_runloop")
