@@ -138,7 +138,7 @@ class Experiment(Section):
                 f"loss.intermediate_ctc.layers={list(intermediate.layers)} must lie below the last of "
                 f"{self.encoder.num_layers} layers, which has its own loss"
             )
-        of_sound = {name: getattr(self.augment, name) for name in ("gain", "reverberation", "noise")}
+        of_sound = {name: getattr(self.augment, name) for name in ("silence", "gain", "reverberation", "noise")}
         if isinstance(self.features, StoredConfig) and any(of_sound.values()):
             given = ", ".join(f"augment.{name}" for name, value in of_sound.items() if value)
             raise ValueError(f"{given} would change sound, but features.kind=stored has none: set to null")

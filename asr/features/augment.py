@@ -45,6 +45,19 @@ class SpeedConfig(Section):
     )
 
 
+class SilenceConfig(_RangeConfig):
+    """Silence before and behind an utterance, up to faint noise, as recordings have it and corpora cut it away.
+
+    Where features are normalised over the utterance, silence shifts all of them: a model that never heard any fails.
+    """
+
+    probability: float = Field(default=0.3, ge=0, le=1, description="chance of silence before, and again behind")
+    low_seconds: float = Field(default=0.0, ge=0, le=10, description="shortest silence on one side")
+    high_seconds: float = Field(default=2.0, ge=0, le=10, description="longest silence on one side")
+    low_db: float = Field(default=20.0, description="least distance of its noise below the utterance")
+    high_db: float = Field(default=100.0, description="greatest distance; at 100, nothing of 16-bit sound is left")
+
+
 class GainConfig(_RangeConfig):
     """A change of level, drawn for each utterance."""
 
@@ -103,6 +116,7 @@ class AugmentConfig(Section):
     """What is done to training speech; null switches one off."""
 
     speed: SpeedConfig | None = None
+    silence: SilenceConfig | None = None
     gain: GainConfig | None = None
     reverberation: ReverberationConfig | None = None
     noise: NoiseConfig | None = None
@@ -127,6 +141,8 @@ class Augmenter:
     def _sound(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         if self.config.speed is not None:
             waveforms, num_samples = self._change_speed(self.config.speed, waveforms, num_samples)
+        if self.config.silence is not None:
+            waveforms, num_samples = self._add_silence(self.config.silence, waveforms, num_samples)
         if self.config.reverberation is not None:
             waveforms = self._reverberate(self.config.reverberation, waveforms, num_samples)
         if self.config.noise is not None:
@@ -185,6 +201,31 @@ class Augmenter:
                 rows[member] = row[: int(lengths[member])]
         return nn.utils.rnn.pad_sequence(rows, batch_first=True), lengths
 
+    def _add_silence(self, config: SilenceConfig, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
+        batch, device = len(waveforms), waveforms.device
+        chosen = torch.rand(batch, 2, generator=self.generator) < config.probability
+        seconds = self._uniform(2 * batch, config.low_seconds, config.high_seconds).view(batch, 2)
+        below_db = self._uniform(batch, config.low_db, config.high_db)
+        slope = self._uniform(batch, 0.0, 1.0)
+        noise_seed = int(torch.randint(2**62, (), generator=self.generator))
+        sides = (chosen * seconds * self.sample_rate).long()
+        rows = [
+            nn.functional.pad(row[:length], side)
+            for row, length, side in zip(waveforms, num_samples.tolist(), sides.tolist(), strict=True)
+        ]
+        padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        before, speech, lengths = (
+            each.to(device, non_blocking=True) for each in (sides[:, 0], num_samples, num_samples + sides.sum(1))
+        )
+        size = padded.shape[1]
+        is_silent = valid_mask(lengths, size) & ~(valid_mask(before + speech, size) & ~valid_mask(before, size))
+        noise = _noise(noise_seed, slope.to(device, non_blocking=True), size)
+        noise = noise / torch.linalg.vector_norm(noise, dim=1, keepdim=True) * size**0.5
+        level = (
+            torch.linalg.vector_norm(padded, dim=1) / speech**0.5 * 10 ** (-below_db.to(device, non_blocking=True) / 20)
+        )
+        return padded + level[:, None] * noise * is_silent, num_samples + sides.sum(1)
+
     def _reverberate(self, config: ReverberationConfig, waveforms: Tensor, num_samples: Tensor) -> Tensor:
         chosen = torch.rand(len(waveforms), generator=self.generator) < config.probability
         seconds = self._uniform(len(waveforms), config.low_seconds, config.high_seconds)
@@ -216,11 +257,7 @@ class Augmenter:
         rows = noisy.nonzero()[:, 0].to(waveforms.device, non_blocking=True)
         if len(rows) == 0:
             return waveforms
-        generator = torch.Generator(waveforms.device).manual_seed(noise_seed)
-        # A Fourier transform of a length with a large prime factor takes several times longer.
-        length = -(-waveforms.shape[1] // _FAST_MULTIPLE) * _FAST_MULTIPLE
-        noise = torch.randn(len(rows), length, generator=generator, device=waveforms.device)
-        noise = _coloured(noise, slope.to(waveforms.device, non_blocking=True)[rows])[:, : waveforms.shape[1]]
+        noise = _noise(noise_seed, slope.to(waveforms.device, non_blocking=True)[rows], waveforms.shape[1])
         noise = noise * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[rows], waveforms.shape[1])
         loudness = torch.linalg.vector_norm(waveforms[rows], dim=1)
         noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
@@ -259,6 +296,15 @@ def _between(values: Tensor, places: Tensor) -> Tensor:
         return values.gather(1, rows[..., None].expand(-1, -1, values.shape[2]))
 
     return at(below) * (1 - share) + at((below + 1).clamp(max=values.shape[1] - 1)) * share
+
+
+def _noise(seed: int, slope: Tensor, size: int) -> Tensor:
+    """Noise (B, `size`) of the given `slope` (B,), as `_coloured` has it, on the device of `slope`."""
+    generator = torch.Generator(slope.device).manual_seed(seed)
+    # A Fourier transform of a length with a large prime factor takes several times longer.
+    length = -(-size // _FAST_MULTIPLE) * _FAST_MULTIPLE
+    noise = torch.randn(len(slope), length, generator=generator, device=slope.device)
+    return _coloured(noise, slope)[:, :size]
 
 
 def _coloured(noise: Tensor, slope: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from asr.lengths import valid_mask
 LENGTHS = [4000, 1, 2999, 80, 1601]
 ALL = {
     "speed": {"factors": [0.9, 1.1, 1.5]},
+    "silence": {"probability": 1.0, "high_seconds": 0.1},
     "gain": {"low_db": -20, "high_db": 10},
     "reverberation": {"probability": 1.0},
     "noise": {"probability": 1.0},
@@ -97,6 +98,39 @@ def test_silence_stays_silent(kind: str) -> None:
     )
     assert waveforms.abs().max() == 0
     assert num_samples.min() >= 1
+
+
+# Silence
+
+
+def test_silence_stands_around_speech_that_stays_what_it_was() -> None:
+    waveforms, num_samples = ragged_batch(LENGTHS, extra=70)
+    config = only(silence={"probability": 1.0, "low_seconds": 0.05, "high_seconds": 0.1, "low_db": 30, "high_db": 30})
+    together, lengths = Augmenter(config, 3).waveforms(waveforms, num_samples)
+    sides = []
+    for row, length, before, size in zip(together, lengths.tolist(), waveforms, LENGTHS, strict=True):
+        # Where it begins: speech is 30 dB louder than what stands before it.
+        (start,) = [at for at in range(800, 1601) if torch.equal(row[at : at + size], before[:size])]
+        behind = length - start - size
+        assert 800 <= behind <= 1600
+        sides += [start, behind]
+        around = torch.cat([row[:start], row[start + size : length]])
+        level_db = 10 * torch.log10(before[:size].square().mean() / around.square().mean())
+        assert level_db.item() == pytest.approx(30, abs=4)
+    assert len(set(sides)) > 5, "each side of each utterance has a draw of its own"
+
+
+def test_as_many_sides_are_silent_as_asked_for() -> None:
+    waveforms, num_samples = torch.ones(600, 10), torch.full((600,), 10)
+    config = only(
+        silence={"probability": 0.25, "low_seconds": 0.01, "high_seconds": 0.01, "low_db": 200, "high_db": 200}
+    )
+    together, lengths = Augmenter(config, 1).waveforms(waveforms, num_samples)
+    assert set(lengths.tolist()) == {10, 170, 330}
+    begins_late = together[:, 0] < 0.5
+    assert begins_late.float().mean().item() == pytest.approx(0.25, abs=0.06)
+    ends_early = lengths - 10 - 160 * begins_late == 160
+    assert ends_early.float().mean().item() == pytest.approx(0.25, abs=0.06)
 
 
 # Speed

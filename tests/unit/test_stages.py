@@ -220,6 +220,10 @@ def test_every_setting_of_an_update_is_heeded(common: list[str], setting: str) -
     ("overrides", "message"),
     [
         (["features.n_mels=20"], "augment.spec_augment.frequency_width=27 may hide all 20 features"),
+        (
+            ["features.kind=stored", "augment.silence={}", "augment.spec_augment=null"],
+            "augment.silence would change sound",
+        ),
         (["features.kind=stored", "augment.gain={}", "augment.spec_augment=null"], "augment.gain would change sound"),
         (["features.kind=mfcc", "augment.warp={}", "augment.spec_augment=null"], "augment.warp moves mel bands"),
         (["features.deltas=1", "augment.warp={}"], "augment.warp moves mel bands"),
