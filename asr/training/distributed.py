@@ -55,6 +55,16 @@ class Workers:
         """Wait until all processes are here."""
         self.sum(0.0)
 
+    def part(self) -> None:
+        """Give up the group that carries numbers, whose threads end with it.
+
+        They may not have let go of the last sum yet, and one that does so while the interpreter ends aborts the process
+        (https://github.com/pytorch/pytorch/issues/190489).
+        """
+        if self.numbers is not None:
+            dist.destroy_process_group(self.numbers)
+            self.numbers = None
+
     def sum(self, *values: float) -> list[float]:
         """The sum of each of `values` over all processes."""
         if self.size == 1:
@@ -121,9 +131,9 @@ def join_workers() -> Iterator[Workers]:
         torch.cuda.set_device(local_rank)
     # Both, because device=cpu may be asked for where there is a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
+    workers = Workers(dist.get_rank(), dist.get_world_size(), local_rank)
     try:
-        numbers = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
-        workers = Workers(dist.get_rank(), dist.get_world_size(), local_rank, numbers)
+        workers.numbers = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         with contextlib.ExitStack() as stack:
             if not workers.is_first:
                 nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123
@@ -136,9 +146,7 @@ def join_workers() -> Iterator[Workers]:
         raise TrainingError(
             f"process {dist.get_rank()} stops, since another one has: see what that one said"
         ) from error
-    # Gloo's threads may not have let go of the last sum yet, which aborts a process that ends meanwhile
-    # (https://github.com/pytorch/pytorch/issues/190489). They end with their group, once nothing refers to it any more.
-    workers.numbers = None
-    del numbers
+    finally:
+        workers.part()
     # Not after an error: NCCL would wait here for processes that wait for this one's gradients, and nobody would be told.
     dist.destroy_process_group()
