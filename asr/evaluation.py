@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from asr.corpus.batches import Batch, BatchesConfig, Unusable, batches_of_utterances, sequential_batches
-from asr.corpus.places import find_place, title
+from asr.corpus.places import as_file_name, find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
@@ -285,7 +285,7 @@ def _known_to_be_part(subset: Subset, unusable: Sequence[str], num_heard: int) -
 
 def hypotheses_file(subset: str, decoder: str) -> str:
     """Name of the file with what `decoder` heard in each utterance of `subset`."""
-    return f"{subset.replace(':', '-')}-{decoder}.tsv"
+    return f"{as_file_name(subset)}-{decoder}.tsv"
 
 
 def _recognize_and_score(

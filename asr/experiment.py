@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from asr.config import Section, Tree, dump_yaml, merged, overrides_tree, read_yaml, validated
 from asr.corpus.batches import BatchesConfig
-from asr.corpus.places import Place
+from asr.corpus.places import Place, as_file_name
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index
 from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
 from asr.errors import ConfigError, did_you_mean
@@ -218,7 +218,7 @@ def load_experiment(config: str | None, overrides: Iterable[str] = (), begun: Pa
 
 def folder_name(part: Part) -> str:
     """Name of the folder with the shards of `part`."""
-    return part.name.replace(":", "-")
+    return as_file_name(part.name)
 
 
 @dataclass(frozen=True, kw_only=True)

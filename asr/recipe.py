@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from asr.corpus.apart import contents_of
 from asr.corpus.download import Download, obtain
-from asr.corpus.places import Place, find_place, title
+from asr.corpus.places import Place, as_file_name, find_place, title
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
@@ -195,10 +196,13 @@ def load_recipe(path: Path) -> Recipe:
     """
     if not path.is_file():
         raise CorpusError(f"{path}: no such recipe file")
-    spec = importlib.util.spec_from_file_location(f"asr_recipe_{path.stem}", path)
+    # By its path, too: two may have one file name.
+    name = f"asr_recipe_{path.stem}_{zlib.crc32(os.fsencode(path.resolve())):08x}"
+    spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise CorpusError(f"{path}: not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look there
     try:
         spec.loader.exec_module(module)
     except AsrError:
@@ -261,7 +265,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
 def _sounds(utterances: Iterable[Utterance]) -> dict[str, str]:
     """What tells the sound of each id from others: its file, or the contents where several files are of one size."""
-    path_of = {each.id: each.audio.resolve() for each in utterances if isinstance(each.audio, Path)}
+    path_of = {each.id: Path(os.path.realpath(each.audio)) for each in utterances if isinstance(each.audio, Path)}
     readable = [path for path in set(path_of.values()) if os.access(path, os.R_OK) and path.is_file()]
     of_size: defaultdict[int, list[Path]] = defaultdict(list)
     for path in readable:
@@ -273,7 +277,7 @@ def _sounds(utterances: Iterable[Utterance]) -> dict[str, str]:
 
 def _test_name(name: str) -> str:
     """`name`, or another where that is the name of the part to learn from or to choose by, or would name a recipe's part."""
-    name = name.replace(":", "-")
+    name = as_file_name(name)
     return f"test-{name}" if name in ("train", "dev") else name
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -16,7 +16,7 @@ from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequenti
 from asr.corpus.check import watch_rates
 from asr.corpus.places import Place
 from asr.corpus.shard_reader import read_shard, shard_utterances
-from asr.corpus.shards import ShardIndex, write_shards
+from asr.corpus.shards import ShardIndex, source_of, write_shards
 from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError
@@ -87,9 +87,12 @@ def prepare(run: Run) -> None:
             by_contents=bool(files) and not (part.split == "dev" and files["dev"] == files["train"]),
         )
 
+    def read(part: Part) -> Iterator[Utterance]:
+        return checked(part, part.read(roots[part.recipe.name]))
+
     for part in parts:
         if part.shards is None:
-            index = _prepare_part(run, part, checked(part, part.read(roots[part.recipe.name])))
+            index = _prepare_part(run, part, partial(read, part))
         else:
             index = ShardIndex.load(part.shards)
             _read_ready(run, part, index, checked(part, shard_utterances(index)))
@@ -149,14 +152,17 @@ def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
     return parts
 
 
-def _prepare_part(run: Run, part: Part, utterances: Iterator[Utterance]) -> ShardIndex:
-    """The index of the shards of `part`, newly written of `utterances` unless they are there."""
+def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]]) -> ShardIndex:
+    """The index of the shards of `part`, newly written of the utterances that `read` gives unless they are there."""
     folder = run.own_shards(part)
-    if (folder / "index.json").is_file():
-        # Finished before this stage was cut off: only what is checked across parts is looked at again.
-        deque(utterances, maxlen=0)
-        return ShardIndex.load(folder)
     sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
+    if (folder / "index.json").is_file():
+        # Finished before this stage was cut off. The corpus may have been mended since, or have been on its way.
+        index = ShardIndex.load(folder)
+        source = source_of(read(), sample_rate=sample_rate, num_features=num_stored, config=run.experiment.shards)
+        if index.source == source:
+            return index
+    utterances = read()
     with progress_bar(f"shards of {part.name}", None) as advance:
         return write_shards(
             utterances if num_stored else watch_rates(utterances, sample_rate, part.name, run.experiment.init.model),

@@ -262,6 +262,8 @@ def _check_samples(waveform: Waveform, name: str) -> None:
 # libsndfile's log of what it found in the header, for WAV, AIFF and AU; W64 and RF64 say it their own way.
 _CUT_CHUNK = re.compile(r"^\s*(?:data|SSND|Data Size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
 _CUT_FILE = re.compile(r"^\s*(?:riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE)
+# Of one channel, in the header of a SPHERE file; libsndfile goes by the size of the file.
+_SPHERE_SAMPLES = re.compile(rb"^sample_count -i (\d+)", re.MULTILINE)
 # Behind a WAV's sound; tags that are no chunk are smaller.
 _TOLERATED_BYTES = 1024
 # Programs that write WAV into a pipe cannot go back to fill in the size and leave a huge number there.
@@ -276,6 +278,12 @@ def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) 
         return
     if file.format in {"FLAC", "MP3", "MPEG"}:
         return  # these state a count of samples, which is compared with what could be read
+    if file.format == "NIST":
+        stated = _SPHERE_SAMPLES.search(_head(source))
+        if stated is not None and file.frames < int(stated[1]):
+            detail = f"{file.frames} of {int(stated[1])} samples are there"
+            raise UnusableAudioError(name, "truncated or damaged", detail)
+        return
     pattern = _CUT_FILE if file.format in {"W64", "RF64"} else _CUT_CHUNK
     for stated, found in pattern.findall(file.extra_info):
         if int(found) < int(stated) < _STREAM_BYTES:
@@ -285,6 +293,15 @@ def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) 
         if behind > _TOLERATED_BYTES:
             detail = f"the header states {size} bytes of sound, and {behind} more lie behind them; write the file anew"
             raise UnusableAudioError(name, "header of another size", detail)
+
+
+def _head(source: Path | bytes) -> bytes:
+    """The first bytes of `source`."""
+    length = 1 << 12
+    if isinstance(source, bytes):
+        return source[:length]
+    with source.open("rb") as stream:
+        return stream.read(length)
 
 
 def _tail(source: Path | bytes) -> bytes:

@@ -114,4 +114,4 @@ def _sphinx_matrix(file: BinaryIO, num_features: int, name: str) -> Frames:
         raise UnusableAudioError(
             name, "other shape", f"{stated[order]} values do not divide into {num_features} a frame"
         )
-    return np.frombuffer(data, f"{order}f4", offset=4).reshape(-1, num_features)
+    return np.frombuffer(data, f"{order}f4", offset=4).reshape(-1, num_features).astype(np.float32)

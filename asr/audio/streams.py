@@ -109,12 +109,14 @@ def _mp3_streams(data: bytes) -> list[bytes]:
     One that states too few or none is given a first frame that does. One that states too many is cut, and stays as it is.
     """
     frames = list(_mp3_frames(data))
+    if not frames:  # such as of layer II
+        return []
     stated = [_frames_stated(data, start) for start in frames]
     bounds = [0, *(number for number in range(1, len(frames)) if stated[number] is not None), len(frames)]
     streams = []
     for begin, end in pairwise(bounds):
         stop = frames[end] if end < len(frames) else len(data)
-        number = stated[begin] if frames else None
+        number = stated[begin]
         sounding = frames[begin + (number is not None) : end]
         # Some programs count the first frame, too.
         if number is not None and len(sounding) <= number + 1:

@@ -76,11 +76,12 @@ def tune(
 
 
 def _print_best(search: Search) -> None:
+    from asr.studies.compare import OUTPUT_FILE
     from asr.studies.tune import BEST_FILE, best_trial, ended_trials, shown
 
     best = best_trial(search)
     if best is None:
-        raise TrainingError(f"no trial came to its end; what they said: {search.folder / 'trials'}/*/output.txt")
+        raise TrainingError(f"no trial came to its end; what they said: {search.folder / 'trials'}/*/{OUTPUT_FILE}")
     found = shown(best.value or 0.0, search.metric)
     print(f"best of {len(ended_trials(search))} trials: {best.user_attrs['folder']}, dev {found}")
     print(" ".join(best.user_attrs["overrides"]))

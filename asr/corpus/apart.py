@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -60,9 +62,11 @@ class Apart:
         elif file is None or not of_user:
             yield corpus, utterance.id
         if file is not None:
-            yield "", str(file.resolve())
-            if by_contents and file.is_file():
-                yield "contents", contents_of(file)
+            yield "", os.path.realpath(file)
+            # What cannot be read, whoever writes the shards counts and names.
+            with contextlib.suppress(OSError):
+                if by_contents and file.is_file():
+                    yield "contents", contents_of(file)
 
 
 def contents_of(file: Path) -> str:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from asr.audio import audio_info, read_frames, read_signal
 from asr.config import Section
-from asr.corpus.ahead import map_ahead
+from asr.corpus.ahead import map_ahead, read_ahead
 from asr.corpus.shard_reader import StoredUtterance, read_shard
 from asr.corpus.shards import ShardIndex
 from asr.corpus.tar_writer import Shard
@@ -364,6 +364,9 @@ def _decoded(
         batch = _decode(samples, sample_rate, num_features, unusable)
         return None if batch is None else replace(batch, repeated=repeated)
 
+    if config.num_workers > 0:
+        # A window is read as a whole, whenever the one before is used up: that must not be when its batches are wanted.
+        batches = read_ahead(batches, config.prefetch)
     found = map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
     return (batch for batch in found if batch is not None)
 

@@ -9,9 +9,11 @@ import http.client
 import logging
 import lzma
 import os
+import platform
 import re
 import shutil
 import ssl
+import sys
 import tarfile
 import time
 import urllib.error
@@ -279,6 +281,11 @@ def extract(archive: Path, folder: Path) -> None:
     Raises:
         CorpusError: damaged, neither tar nor zip, a member that would land outside `folder`, or no room on the disk.
     """
+    if sys.version_info < (3, 11, 4) and not zipfile.is_zipfile(archive):
+        raise CorpusError(
+            f"{archive}: Python 3.11.4 or newer unpacks it safely, this is {platform.python_version()}: unpack it into "
+            f"{folder} by hand, and name the corpus by --root"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if zipfile.is_zipfile(archive):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -73,10 +73,15 @@ class Journal:
     def __init__(self, folder: Path, settings: str) -> None:
         self._folder = folder
         self._path = folder / _NAME
-        self._hash = hashlib.sha256(f"{__version__} {settings}".encode())
+        self._hash = _hash(settings)
         self._num_read = 0
         self._speakers: set[str] = set()
         self._left_out: list[LeftOut] = []
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the settings and of all utterances so far."""
+        return self._hash.hexdigest()
 
     def resume(self, utterances: Iterator[Utterance]) -> tuple[list[Entry], list[Utterance]]:
         """The entries of the shards that `utterances` would give again, and the utterances read too far.
@@ -126,7 +131,7 @@ class Journal:
         entry = Entry(
             shard=shard,
             num_read=self._num_read,
-            fingerprint=self._hash.hexdigest(),
+            fingerprint=self.fingerprint,
             speakers=tuple(sorted(self._speakers)),
             left_out=tuple(self._left_out),
         )
@@ -139,6 +144,18 @@ class Journal:
     def remove(self) -> None:
         """Removes the file: the shards are finished, or none is worth keeping."""
         self._path.unlink(missing_ok=True)
+
+
+def fingerprint_of(utterances: Iterable[Utterance], settings: str) -> str:
+    """What `Journal.fingerprint` is behind all `utterances`."""
+    sums = _hash(settings)
+    for utterance in utterances:
+        sums.update(fingerprint(utterance))
+    return sums.hexdigest()
+
+
+def _hash(settings: str) -> hashlib._Hash:
+    return hashlib.sha256(f"{__version__} {settings}".encode())
 
 
 class Totals:

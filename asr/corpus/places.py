@@ -89,6 +89,16 @@ def title(folder: Place) -> str:
     return str(re.findall(r"[\w.-]+", folder.partition("?")[0].partition(_NAME)[0])[-1])
 
 
+def as_file_name(name: str) -> str:
+    """`name`, of a part or a subset, as the name of one file or folder.
+
+    Example:
+        >>> as_file_name("librispeech:test-clean"), as_file_name("recipes/mine.py:train")
+        ('librispeech-test-clean', 'recipes-mine.py-train')
+    """
+    return re.sub(r"[:/\\]", "-", name)
+
+
 def open_place(place: Place, size: int | None = None) -> IO[bytes]:
     """The file at `place`, to be read from its start.
 

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 from asr.atomic import write_text
 from asr.config import Section
 from asr.corpus.ahead import map_ahead
-from asr.corpus.journal import Journal, Progress, Totals, left_out
+from asr.corpus.journal import Journal, Progress, Totals, fingerprint_of, left_out
 from asr.corpus.packing import UnusableUtterance, fingerprint, pack_utterance
 from asr.corpus.places import Place, inside, open_place
 from asr.corpus.tar_writer import PackedUtterance, Shard, ShardWriter
@@ -61,6 +61,7 @@ class ShardIndex(Section):
         num_speakers: different speakers named, 0 when none is.
         skipped: ids of utterances that are not in the shards, by reason.
         shards: in the order in which they were written.
+        source: fingerprint of what they were made of and how, "" where that was not recorded.
     """
 
     folder: Place = Field(exclude=True)
@@ -71,6 +72,7 @@ class ShardIndex(Section):
     num_speakers: int
     skipped: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...] = Field(min_length=1)
+    source: str = ""
 
     @property
     def num_utterances(self) -> int:
@@ -210,7 +212,9 @@ def combined_index(parts: Mapping[Place, float]) -> ShardIndex:
         for reason, ids in index.skipped.items():
             skipped[reason] = skipped.get(reason, ()) + ids
     num_speakers = sum(index.num_speakers for index in indices)
-    return first.model_copy(update={"shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers})
+    return first.model_copy(
+        update={"shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers, "source": ""}
+    )
 
 
 def write_shards(
@@ -241,7 +245,7 @@ def write_shards(
             unusable audio, or no room on the disk.
         AudioError: `config.codec` cannot hold `sample_rate`.
     """
-    settings = f"{sample_rate} {num_features} {config.codec} {config.megabytes} cut by hashes"
+    settings = _settings(sample_rate, num_features, config)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         journal = Journal(folder, settings)
@@ -266,12 +270,23 @@ def write_shards(
             num_speakers=len(totals.speakers - {""}),
             skipped={reason: tuple(ids) for reason, ids in sorted(totals.skipped.items())},
             shards=tuple(writer.shards),
+            source=journal.fingerprint,
         )
         write_text(folder / _INDEX, index.model_dump_json())
         journal.remove()
     except OSError as error:
         raise CorpusError(f"{error.filename or folder}: cannot write shards: {error.strerror or error}") from error
     return index
+
+
+def source_of(utterances: Iterable[Utterance], *, sample_rate: int, config: ShardsConfig, num_features: int = 0) -> str:
+    """What `ShardIndex.source` is of shards that `write_shards` makes of `utterances`, whose sound is not read."""
+    return fingerprint_of(utterances, _settings(sample_rate, num_features, config))
+
+
+def _settings(sample_rate: int, num_features: int, config: ShardsConfig) -> str:
+    """All that decides the bytes of shards, but for the utterances."""
+    return f"{sample_rate} {num_features} {config.codec} {config.megabytes} cut by hashes"
 
 
 def _packed_ahead(

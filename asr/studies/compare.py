@@ -33,7 +33,8 @@ MATCHES = {"parameters": "encoder.hidden_size", "time": "training.epochs"}
 """What variants can be made equal in, and the setting by which they are."""
 
 MEASURES_FILE = "measures.json"
-OUTPUT_FILE = "output.txt"
+# No .txt: a folder of sounds with their texts may hold the study, too.
+OUTPUT_FILE = "output.log"
 # Of `asr model info` too: what a model of letters has, about.
 ASSUMED_VOCABULARY = 32
 _LONGEST_NAME = 80

@@ -208,8 +208,11 @@ class Trainer:
         batches = self.data.epoch(progress.epoch, progress.batches // self.workers.size)
         with progress_bar(f"epoch {progress.epoch + 1}/{self.config.epochs}", self.data.num_utterances) as advance:
             advance(progress.utterances)
-            while group := list(islice(batches, self.config.accumulate)):
-                self._run_update(group, log, advance)
+            while True:
+                start = time.perf_counter()  # waiting for batches is time, too
+                if not (group := list(islice(batches, self.config.accumulate))):
+                    break
+                self._run_update(group, log, advance, start)
                 if self._is_to_stop(stop):
                     self._save_last(log)
                     raise self._stopped()
@@ -229,8 +232,8 @@ class Trainer:
             f"stopped after update {self.progress.update}, everything is saved; the same command continues"
         )
 
-    def _run_update(self, group: list[Batch], log: RunLog | SilentLog, advance: Advance) -> None:
-        progress, start = self.progress, time.perf_counter()
+    def _run_update(self, group: list[Batch], log: RunLog | SilentLog, advance: Advance, start: float) -> None:
+        progress = self.progress
         done = (progress.epoch + progress.utterances / max(1, self.data.num_utterances)) / self.config.epochs
         lr = learning_rate(
             self.optimizer_config, self.schedule, update=progress.update, progress=done, reductions=progress.reductions

@@ -136,9 +136,9 @@ class Updater:
         """
         split: list[str] = []
         self.statistics.begin()
-        while len(largest := max(batches, key=_padded_length)) > 1 and self._seconds(largest) > self.most_seconds:
-            split += largest.ids
-            batches = _halved(batches, largest)
+        while too_long := [each for each in batches if len(each) > 1 and self._seconds(each) > self.most_seconds]:
+            split += too_long[0].ids
+            batches = _halved(batches, too_long[0])
         while True:
             try:
                 result = self._accumulate(batches, number)

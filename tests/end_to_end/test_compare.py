@@ -247,7 +247,7 @@ def test_runs_that_fail_are_named_and_the_others_count(command: Command) -> None
     assert "1 of 2 runs failed, such as lr=1e30-seed0: " in err
     assert "lr=1e-2" in out
     assert "no finite gradient" in Path("study/comparison.html").read_text(encoding="utf-8")
-    assert "updates in a row" in Path("study/runs/lr=1e30-seed0/output.txt").read_text(encoding="utf-8")
+    assert "updates in a row" in Path("study/runs/lr=1e30-seed0/output.log").read_text(encoding="utf-8")
 
 
 def test_a_dry_run_lists_and_does_nothing(command: Command) -> None:

@@ -173,7 +173,7 @@ def test_a_trial_that_breaks_has_failed_and_the_search_goes_on(
     found = search(num_trials=2)
     search_all(found, 1)
     assert states(found) == ["fail", "complete"]
-    output = found.folder / "trials" / "0000" / "output.txt"
+    output = found.folder / "trials" / "0000" / "output.log"
     assert f"failed: RuntimeError: a kernel does not fit; the traceback is in {output}\n" in capsys.readouterr().out
     assert "Traceback" in output.read_text(encoding="utf-8")
 

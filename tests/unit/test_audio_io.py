@@ -86,6 +86,18 @@ def test_files_longer_than_a_block_are_read_whole(monkeypatch: pytest.MonkeyPatc
         np.testing.assert_allclose(read_audio(encoded(sine()[:length]), RATE), sine()[:length], atol=1 / 32768)
 
 
+@pytest.mark.parametrize("share", [0.5, 0.97])
+def test_a_cut_sphere_file_is_refused(share: float, tmp_path: Path) -> None:
+    """libsndfile takes the size of the file for what there is, whatever the header counts."""
+    path = tmp_path / "clip.sph"
+    path.write_bytes(whole := encoded(sine(), RATE, "NIST"))
+    np.testing.assert_allclose(read_audio(path, RATE), sine(), atol=1 / 32768)
+    path.write_bytes(whole[: int(share * len(whole))])
+    for source in (path, path.read_bytes()):
+        with pytest.raises(UnusableAudioError, match=rf"truncated or damaged: \d+ of {len(sine())} samples"):
+            read_audio(source, RATE)
+
+
 def test_info_states_the_header() -> None:
     info = audio_info(encoded(np.zeros((300, 2)), 8000, "FLAC"))
     assert (info.sample_rate, info.num_samples, info.num_channels) == (8000, 300, 2)
@@ -204,6 +216,15 @@ def test_mp3_that_does_not_state_its_length_is_read_whole(rate: int, channels: i
         assert 3 * rate <= len(waveform) < 3 * rate + 5 * samples_per_frame
         assert np.abs(waveform[: round((silent - 0.05) * rate)]).max() < 0.01
         assert np.abs(waveform[round((silent + 0.1) * rate) : 3 * rate]).max() > 0.4
+
+
+def test_what_holds_no_frame_of_layer_iii_is_left_to_libsndfile() -> None:
+    """It also opens layer II, of which the search for streams knows nothing."""
+    silent = b"\xff\xfd\x44\xc0" + bytes(188)  # 64 kbit/s, 48 kHz, one channel: 1152 samples
+    assert audio_info(50 * silent).subtype == "MPEG_LAYER_II"
+    waveform = read_audio(50 * silent, 48000)
+    assert len(waveform) >= 49 * 1152
+    assert not waveform.any()
 
 
 @pytest.mark.parametrize(("rate", "channels", "mode"), MP3_KINDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -14,7 +15,7 @@ import torch
 
 from asr.audio import encode_audio, read_audio
 from asr.corpus import batches as batches_module
-from asr.corpus.ahead import map_ahead
+from asr.corpus.ahead import map_ahead, read_ahead
 from asr.corpus.batches import (
     BatchesConfig,
     _Length,
@@ -250,6 +251,37 @@ def test_working_ahead_keeps_order_bounds_and_errors(num_threads: int) -> None:
         assert len(taken) <= number + 1 + 4
     with pytest.raises(CorpusError, match="twenty"):
         next(results)
+
+
+@pytest.mark.parametrize("num_ahead", [0, 1, 4])
+def test_reading_ahead_keeps_order_bounds_and_errors(num_ahead: int) -> None:
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+        raise CorpusError("twenty")
+
+    read = read_ahead(items(), num_ahead)
+    for number in range(20):
+        assert next(read) == number
+        assert len(taken) <= number + 2 + num_ahead
+    with pytest.raises(CorpusError, match="twenty"):
+        next(read)
+
+
+def test_the_next_is_read_while_one_is_in_use() -> None:
+    is_read = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield 0
+        is_read.set()
+        yield 1
+
+    assert next(read := read_ahead(items(), 1)) == 0
+    assert is_read.wait(30)
+    assert list(read) == [1]
 
 
 def weighted(index: ShardIndex, *weights: float) -> ShardIndex:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -75,6 +76,20 @@ def cut_off(trainer: Trainer, folder: Path) -> Checkpoint:
     with pytest.raises(RuntimeError, match="power failure"):
         run(trainer, folder)
     return load_checkpoint(folder / "checkpoints" / "last.pt")
+
+
+def test_waiting_for_batches_is_part_of_the_time(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
+    batches = trainer.data.epoch
+
+    def slow(number: int, skip: int) -> Iterator[Batch]:
+        for batch in batches(number, skip):
+            time.sleep(0.2)
+            yield batch
+
+    object.__setattr__(trainer.data, "epoch", slow)
+    run(trainer, tmp_path)
+    assert trainer.progress.wall_seconds >= 0.2 * trainer.progress.update > 0
 
 
 def test_best_epochs_are_kept_and_others_removed(tmp_path: Path) -> None:

@@ -54,6 +54,27 @@ def test_broken_recipe_file_is_one_clear_error(tmp_path: Path, code: str, messag
         load_recipe(path)
 
 
+def test_recipe_files_may_hold_dataclasses_and_share_a_name(tmp_path: Path) -> None:
+    code = """
+from __future__ import annotations
+import pickle
+from dataclasses import dataclass
+from asr.recipe import Recipe
+
+@dataclass
+class Line:
+    text: str
+
+assert pickle.loads(pickle.dumps(Line("{title}"))).text == "{title}"
+RECIPE = Recipe(name="mine", title="{title}", hours=0, speakers=0, licence="", source="",
+                read=lambda root, split: iter(()), imitate=lambda root: None, config="")
+"""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "mine.py").write_text(code.replace("{title}", name), encoding="utf-8")
+    assert [load_recipe(tmp_path / name / "mine.py").title for name in ("one", "two", "one")] == ["one", "two", "one"]
+
+
 def test_missing_recipe_file(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such recipe file"):
         find_recipe(str(tmp_path / "none.py"))

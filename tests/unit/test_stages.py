@@ -18,15 +18,17 @@ from tones import TINY, write_tone_corpus
 
 from asr import stages
 from asr.audio import encode_audio
+from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
+from asr.evaluation import hypotheses_file
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.learner import load_tokenizer, make_updater
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.pipeline import run_stages
-from asr.recipe import recipe_of_files
+from asr.recipe import find_recipe, recipe_of_files
 from asr.scoring import read_results, write_results
 from asr.stages import _try_largest_batch, average, evaluate, prepare, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
@@ -119,6 +121,78 @@ def test_few_utterances_to_choose_epochs_by_are_told(
     prepare(replace(make_run(tmp_path / "run", "splits.test=[]", f"features.sample_rate={RATE}"), recipe=recipe))
     found = re.findall(r"note: epochs are chosen by (.*) where .*--dev", capsys.readouterr().out)
     assert found == [said] * bool(said)
+
+
+@pytest.mark.parametrize("name", ["loop.wav", "x" * 300 + ".wav"])
+def test_sound_that_the_system_refuses_is_left_out(name: str, tmp_path: Path) -> None:
+    (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
+    for number in range(4):
+        (tmp_path / f"u{number}.wav").write_bytes(
+            encode_audio(np.full(RATE // 2, 0.1 + number / 100, np.float32), RATE, "wav")
+        )
+    names = [*(f"u{number}.wav" for number in range(4)), name]
+    lines = [json.dumps({"id": f"{number}", "audio": each, "text": "a b"}) for number, each in enumerate(names)]
+    (tmp_path / "all.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    recipe = recipe_of_files(tmp_path / "all.jsonl", ())
+    options = ["splits.test=[]", f"features.sample_rate={RATE}", "shards.max_skipped_share=0.9"]
+    run = replace(make_run(tmp_path / "run", *options), recipe=recipe)
+    prepare(run)
+    skipped = [ShardIndex.load(run.own_shards(part)).skipped for part in (*run.train_parts, run.dev_part)]
+    assert [ids for each in skipped for ids in each.values()] == [("4",)]
+
+
+def test_a_part_that_a_recipe_names_by_its_path_stays_in_the_run_folder(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path / "mine.py", "a b")
+    run = replace(
+        make_run(
+            tmp_path / "run", f"splits.train=[{path}:train]", f"splits.dev={path}:dev", "splits.test=[]", root=tmp_path
+        ),
+        recipe=find_recipe("fsdd"),
+    )
+    prepare(run)
+    folders = [run.own_shards(part) for part in (*run.train_parts, run.dev_part)]
+    assert len(set(folders)) == 2
+    assert {folder.parent for folder in folders} == {tmp_path / "run" / "shards"}
+    assert "/" not in hypotheses_file(run.train_parts[0].name, "greedy")
+
+
+def test_a_corpus_mended_before_its_preparation_was_through_is_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_recipe(tmp_path / "mine.py", "helo")
+    names = ["splits.train=[{0}:train]", "splits.dev={0}:missing", "splits.test=[]"]
+    overrides = [name.format(path) for name in names]
+    with pytest.raises(CorpusError, match="no such split"):
+        prepare(replace(make_run(tmp_path / "run", *overrides, root=tmp_path), recipe=find_recipe("fsdd")))
+    write_recipe(path, "hello")
+    overrides[1] = f"splits.dev={path}:dev"
+    run = replace(make_run(tmp_path / "run", *overrides, root=tmp_path), recipe=find_recipe("fsdd"))
+    prepare(run)
+    assert {each.text for each in shard_utterances(run.train_index)} == {"hello"}
+
+
+def write_recipe(path: Path, text: str) -> Path:
+    path.write_text(
+        f"""
+import numpy as np
+from asr.audio import encode_audio
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+from asr.recipe import Recipe, Splits
+
+def read(root, split):
+    if split == "missing":
+        raise CorpusError("no such split")
+    for number in range(3):
+        sound = encode_audio(np.full(8000, 0.1 + number / 10, np.float32), 16000, "wav")
+        yield Utterance(id=f"{{split}}{{number}}", audio=sound, text={text!r})
+
+RECIPE = Recipe(name="mine", title="", hours=0, speakers=0, licence="", source="", read=read,
+                imitate=lambda root: None, config="", splits=Splits(train=("train",), dev="dev", test=()))
+""",
+        encoding="utf-8",
+    )
+    return path
 
 
 def test_a_copy_of_a_sound_is_not_measured_on(tmp_path: Path) -> None:

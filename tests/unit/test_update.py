@@ -347,6 +347,13 @@ def test_batches_are_halved_before_they_are_tried_where_that_is_asked_for() -> N
     assert halving.accumulate([batch], 0).loss == pytest.approx(expected.loss), "single utterances stay as they are"
 
 
+def test_batches_are_halved_also_beside_a_single_longer_utterance() -> None:
+    halving = make_updater()
+    long, batch = make_batch(("a",), 9000), make_batch()
+    halving.most_seconds = 0.6 * batch.waveforms.numel() / halving.sample_rate
+    assert halving.accumulate([long, batch], 0).split == list(batch.ids)
+
+
 def test_an_utterance_that_does_not_fit_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     updater = make_updater()
     limit_memory(updater, monkeypatch, 0)

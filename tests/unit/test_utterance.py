@@ -89,6 +89,7 @@ def test_line_separators_inside_a_text_do_not_end_the_line(tmp_path: Path) -> No
         ('{"id": "b\\ud800", "audio": "b.wav", "text": "x"}', "not valid Unicode"),
         ('{"id": "b", "audio": "", "text": "x"}', "'audio' of 'b' is not a path"),
         ('{"id": "b", "audio": "b\\u0000.wav", "text": "x"}', "'audio' of 'b' is not a path"),
+        ('{"id": "b", "audio": "b\\ud800.wav", "text": "x"}', "'audio' of 'b' is not a path"),
         ('{"id": "b", "audio": "b.wav", "text": " "}', "'b' has no text"),
         ('{"id": "b", "audio": "b.wav", "text": "\\udfff"}', "not valid Unicode"),
         ('{"id": "b", "audio": "b.wav", "text": "x", "speaker": "\\udfff"}', "not valid Unicode"),
