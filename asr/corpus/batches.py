@@ -3,9 +3,9 @@
     shards (permuted) -> samples, still compressed -> shuffle buffer -> window, sorted by length -> batches (shuffled)
     -> threads decode them, a few ahead, in order
 
-All that decides which utterance comes when happens in the caller's thread on compressed samples. The threads only
-decode, so their number changes speed and nothing else, and passing over the first batches of an epoch, to resume in
-its middle, costs no decoding. Memory is bounded by buffer and window, however large the corpus is.
+All that decides which utterance comes when happens in one thread on compressed samples. The others only decode, so their
+number changes speed and nothing else, and passing over the first batches of an epoch, to resume in its middle, costs no
+decoding. Memory is bounded by buffer and windows, however large the corpus is.
 """
 
 from __future__ import annotations
@@ -360,14 +360,12 @@ def _decoded(
     """`batches` with their audio decoded and padded, a few ahead of the caller, in order."""
 
     def decode(item: tuple[list[StoredUtterance], bool]) -> Batch | None:
-        samples, repeated = item
-        batch = _decode(samples, sample_rate, num_features, unusable)
-        return None if batch is None else replace(batch, repeated=repeated)
+        batch = _decode(item[0], sample_rate, num_features, unusable)
+        return None if batch is None else replace(batch, repeated=item[1])
 
-    if config.num_workers > 0:
-        # A window is read as a whole, whenever the one before is used up: that must not be when its batches are wanted.
-        batches = read_ahead(batches, config.prefetch)
-    found = map_ahead(decode, batches, num_threads=config.num_workers, num_ahead=config.prefetch)
+    # A window is read as a whole when the one before is used up: its batches should be there when they are wanted.
+    drawn = read_ahead(batches, config.prefetch) if config.num_workers else batches
+    found = map_ahead(decode, drawn, num_threads=config.num_workers, num_ahead=config.prefetch)
     return (batch for batch in found if batch is not None)
 
 
@@ -388,16 +386,15 @@ def _decode(
             good.append(sample)
     if not good:
         return None
-    samples = good
     lengths = [len(signal) for signal in decoded]
-    sources = [sample.utterance.audio for sample in samples]
+    sources = [sample.utterance.audio for sample in good]
     waveforms = nn.utils.rnn.pad_sequence(decoded, batch_first=True)
     return Batch(
-        ids=tuple(sample.utterance.id for sample in samples),
-        texts=tuple(sample.utterance.text for sample in samples),
-        speakers=tuple(sample.utterance.speaker for sample in samples),
+        ids=tuple(sample.utterance.id for sample in good),
+        texts=tuple(sample.utterance.text for sample in good),
+        speakers=tuple(sample.utterance.speaker for sample in good),
         waveforms=waveforms,
         num_samples=torch.tensor(lengths, dtype=torch.int64),
         audio=tuple(source if isinstance(source, Path) else None for source in sources),
-        metadata=tuple(sample.utterance.metadata for sample in samples),
+        metadata=tuple(sample.utterance.metadata for sample in good),
     )

@@ -139,7 +139,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     utterance_id = _text(record, "id", where)
     check_id(utterance_id, where=where)
     audio, text = _text(record, "audio", where), _text(record, "text", where)
-    if not audio or "\0" in audio or not _is_name(audio):
+    if not audio or "\0" in audio or not _is_unicode(audio, "surrogateescape"):
         raise CorpusError(f"{where}: 'audio' of '{utterance_id}' is not a path: {audio!r}")
     check_text(text, where=f"{where}: '{utterance_id}'")
     speaker = record.pop("speaker", None)
@@ -198,18 +198,9 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _is_unicode(text: str) -> bool:
+def _is_unicode(text: str, errors: str = "strict") -> bool:
     try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_name(path: str) -> bool:
-    """Whether a file system could have such a `path`; lone surrogates but for those that stand for bytes it has not."""
-    try:
-        os.fsencode(path)
+        text.encode("utf-8", errors)
     except UnicodeEncodeError:
         return False
     return True
