@@ -22,6 +22,8 @@ from asr.recognizer.ensemble import Ensemble, average_probabilities
 from asr.recognizer.words import Word, words_of
 from asr.text.tokenizer import Tokenizer
 
+_NO_MEMORY = "can't allocate memory"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recognized:
@@ -142,12 +144,15 @@ class Recognizer:
         """
         try:
             return self._encode(batch)
-        except torch.OutOfMemoryError as error:
+        except (MemoryError, RuntimeError) as error:
+            # On a CPU torch raises what it raises for anything else.
+            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
+                raise
             seconds = float(batch.num_samples.max()) / self.sample_rate
             found = f"'{batch.ids[0]}'" + (f" and {len(batch) - 1} others" if len(batch) > 1 else "")
             raise AudioError(
                 f"{found}, up to {seconds:.0f} s long, do not fit into the memory of {self.device}: cut long recordings "
-                "into pieces, or take the CPU (--device cpu)"
+                f"into pieces{'' if self.device.type == 'cpu' else ', or take the CPU (--device cpu)'}"
             ) from error
 
     def _encode(self, batch: Batch) -> Encoded:

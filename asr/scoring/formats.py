@@ -133,8 +133,9 @@ def _numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def _read_lines(path: Path, columns: Columns) -> Iterator[_Entry]:
     for where, line in _numbered_lines(path):
-        utterance_id, *text = line.split(maxsplit=1)
-        yield _Entry(utterance_id, Transcript(text=text[0].strip() if text else ""), where)
+        # Where there is a tab, as `asr transcribe` writes it, the id may hold spaces: it is the path of a file there.
+        utterance_id, *text = line.lstrip().split("\t" if "\t" in line.lstrip() else None, maxsplit=1)
+        yield _Entry(utterance_id.strip(), Transcript(text=text[0].strip() if text else ""), where)
 
 
 def _read_trn(path: Path, columns: Columns) -> Iterator[_Entry]:

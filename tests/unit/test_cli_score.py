@@ -181,7 +181,7 @@ def test_files_to_write_are_looked_at_before_the_work(score: Command, option: st
     before = Path("ref.txt").read_bytes()
     assert "this file is read too, and would be overwritten" in score(option, "./ref.txt")[2]
     assert Path("ref.txt").read_bytes() == before
-    for name in ("clip.flac", "model.pt", "config.yaml", "stages.json"):
+    for name in ("clip.flac", "model.pt", "config.yaml", "stages.json", "heard.txt", "heard.ctm"):
         Path(name).write_text("kept")
         assert "another kind of file is there and would be overwritten" in score(option, name)[2]
         assert Path(name).read_text() == "kept"

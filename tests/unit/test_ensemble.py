@@ -172,14 +172,37 @@ def test_a_model_with_itself_says_what_it_says_alone(tmp_path: Path) -> None:
     assert twice.best.score == pytest.approx(alone.best.score, abs=1e-4)
 
 
-def test_audio_that_does_not_fit_into_memory_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.0 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_audio_that_does_not_fit_into_memory_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     recognizer = Recognizer.load(write_model(tmp_path / "model.pt"), device="cpu")
 
     def full(*_: object) -> None:
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 30.0 GiB")
+        raise error
 
     monkeypatch.setattr(recognizer.model, "encode", full)
     corpus = write_tone_corpus(tmp_path / "test", 1, seed=1)
     (batch,) = batches_of_utterances(read_manifest(corpus), 8000, BatchesConfig())
-    with pytest.raises(AudioError, match=rf"'{batch.ids[0]}'.*memory of cpu.*--device cpu"):
+    with pytest.raises(AudioError, match=rf"'{batch.ids[0]}'.*memory of cpu.*into pieces$"):
+        recognizer.encode(batch)
+
+
+def test_other_errors_of_a_model_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recognizer = Recognizer.load(write_model(tmp_path / "model.pt"), device="cpu")
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("shapes do not agree")
+
+    monkeypatch.setattr(recognizer.model, "encode", broken)
+    corpus = write_tone_corpus(tmp_path / "test", 1, seed=1)
+    (batch,) = batches_of_utterances(read_manifest(corpus), 8000, BatchesConfig())
+    with pytest.raises(RuntimeError, match="shapes do not agree"):
         recognizer.encode(batch)

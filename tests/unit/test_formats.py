@@ -27,6 +27,14 @@ def test_all_forms_hold_the_same(tmp_path: Path, name: str) -> None:
     assert {key: transcript.text for key, transcript in found.items()} == TEXTS
 
 
+def test_lines_with_a_tab_may_have_spaces_in_their_ids(tmp_path: Path) -> None:
+    """So `asr transcribe` writes them: the path of the file, a tab, the text, which may be empty."""
+    path = tmp_path / "heard.txt"
+    path.write_text("iv/01 talk.opus\thello there\niv/02 talk.opus\t\n", encoding="utf-8")
+    found = {key: transcript.text for key, transcript in read_transcripts(path).items()}
+    assert found == {"iv/01 talk.opus": "hello there", "iv/02 talk.opus": ""}
+
+
 def test_a_folder_holds_the_texts_that_stand_beside_its_sounds(tmp_path: Path) -> None:
     (tmp_path / "ann").mkdir()
     for name in ("ann/1.wav", "2.FLAC", "silent.wav"):
