@@ -61,10 +61,11 @@ def spread(values: Sequence[float]) -> dict[str, float]:
 
 
 def command() -> str:
-    """The command line as one would type it at the root of the repository."""
+    """The command line as one would type it at the root of the repository, ROOT for where a corpus lies."""
     script = Path(sys.argv[0]).resolve()
     name = script.relative_to(ROOT) if script.is_relative_to(ROOT) else Path(script.name)
-    return shlex.join(["python", str(name), *sys.argv[1:]])
+    options = ["ROOT" if Path(each).is_absolute() and Path(each).is_dir() else each for each in sys.argv[1:]]
+    return shlex.join(["python", str(name), *options])
 
 
 def commit() -> str:
