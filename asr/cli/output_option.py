@@ -9,8 +9,7 @@ from pathlib import Path
 from asr.errors import ConfigError
 
 # What users and runs keep under such names is never what an option writes, but for --out, which may be there to do so.
-_SOUND = {".flac", ".mp3", ".ogg", ".opus", ".wav"}
-_KEPT = _SOUND | {".ctm", ".gz", ".jsonl", ".pt", ".stm", ".tar", ".trn", ".txt", ".yaml", ".yml"}
+_KEPT = set(".ctm .flac .gz .jsonl .mp3 .ogg .opus .pt .stm .tar .trn .txt .wav .yaml .yml".split())
 _OF_A_RUN = {"stages.json", "tokenizer.json"}
 
 

@@ -48,7 +48,7 @@ class SpeedConfig(Section):
 class SilenceConfig(_RangeConfig):
     """Silence before and behind an utterance, up to faint noise, as recordings have it and corpora cut it away.
 
-    Where features are normalised over the utterance, silence shifts all of them: a model that never heard any fails.
+    Where features are normalised over the utterance, silence shifts all of them, and costs a model that heard none words.
     """
 
     probability: float = Field(default=0.3, ge=0, le=1, description="chance of silence before, and again behind")
@@ -209,13 +209,14 @@ class Augmenter:
         slope = self._uniform(batch, 0.0, 1.0)
         noise_seed = int(torch.randint(2**62, (), generator=self.generator))
         sides = (chosen * seconds * self.sample_rate).long()
+        new_lengths = num_samples + sides.sum(1)
         rows = [
             nn.functional.pad(row[:length], side)
             for row, length, side in zip(waveforms, num_samples.tolist(), sides.tolist(), strict=True)
         ]
         padded = nn.utils.rnn.pad_sequence(rows, batch_first=True)
         before, speech, lengths = (
-            each.to(device, non_blocking=True) for each in (sides[:, 0], num_samples, num_samples + sides.sum(1))
+            each.to(device, non_blocking=True) for each in (sides[:, 0], num_samples, new_lengths)
         )
         size = padded.shape[1]
         is_silent = valid_mask(lengths, size) & ~(valid_mask(before + speech, size) & ~valid_mask(before, size))
@@ -224,7 +225,7 @@ class Augmenter:
         level = (
             torch.linalg.vector_norm(padded, dim=1) / speech**0.5 * 10 ** (-below_db.to(device, non_blocking=True) / 20)
         )
-        return padded + level[:, None] * noise * is_silent, num_samples + sides.sum(1)
+        return padded + level[:, None] * noise * is_silent, new_lengths
 
     def _reverberate(self, config: ReverberationConfig, waveforms: Tensor, num_samples: Tensor) -> Tensor:
         chosen = torch.rand(len(waveforms), generator=self.generator) < config.probability

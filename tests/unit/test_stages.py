@@ -156,9 +156,7 @@ def test_a_part_that_a_recipe_names_by_its_path_stays_in_the_run_folder(tmp_path
     assert "/" not in hypotheses_file(run.train_parts[0].name, "greedy")
 
 
-def test_a_corpus_mended_before_its_preparation_was_through_is_read_again(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_corpus_mended_before_its_preparation_was_through_is_read_again(tmp_path: Path) -> None:
     path = write_recipe(tmp_path / "mine.py", "helo")
     names = ["splits.train=[{0}:train]", "splits.dev={0}:missing", "splits.test=[]"]
     overrides = [name.format(path) for name in names]
