@@ -152,25 +152,41 @@ def overrides_tree(overrides: Iterable[str]) -> Tree:
     return result
 
 
-def merged(base: Tree, changes: Tree) -> Tree:
-    """`base` with the values of `changes`; a section whose `kind` changes is replaced, not mixed.
+def merged(base: Tree, changes: Tree, within: Iterable[type[Section]] = ()) -> Tree:
+    """`base` with the values of `changes`; where a section's `kind` changes, little of its settings stays.
+
+    `within` are the sections that the trees may be. Of a section that becomes another kind, what both kinds have with the
+    same default stays; where the defaults differ, as those of learning rates do, so does what a value means, and it falls
+    back to the new kind's. Without `within` nothing stays.
 
     Example:
         >>> merged({"tokenizer": {"kind": "bpe", "size": 100}}, {"tokenizer": {"kind": "characters"}})
         {'tokenizer': {'kind': 'characters'}}
     """
+    known = tuple(within)
     result = _copy(base)
     for key, value in changes.items():
         old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict) and not _of_other_kind(old, value):
-            result[key] = merged(old, value)
+        if isinstance(old, dict) and isinstance(value, dict):
+            fields = [section.model_fields[key] for section in known if key in section.model_fields]
+            inner = [member for field in fields for member in sections_in(field.annotation)]
+            result[key] = merged(_kept(old, value, inner), value, inner)
         else:
             result[key] = _copy(value) if isinstance(value, dict) else value
     return result
 
 
-def _of_other_kind(old: Tree, new: Tree) -> bool:
-    return "kind" in old and "kind" in new and old["kind"] != new["kind"]
+def _kept(old: Tree, new: Tree, known: list[type[Section]]) -> Tree:
+    """What of the section `old` stays when `new` is laid over it; `known` are the kinds of it that there are."""
+    if "kind" not in old or "kind" not in new or old["kind"] == new["kind"]:
+        return old
+    kinds = {_kind_of(section): section.model_fields for section in known}
+    before, after = kinds.get(str(old["kind"]), {}), kinds.get(str(new["kind"]), {})
+    return {
+        key: value
+        for key, value in old.items()
+        if key != "kind" and key in before and key in after and before[key].get_default() == after[key].get_default()
+    }
 
 
 def _copy(tree: Tree) -> Tree:

@@ -203,13 +203,13 @@ def load_experiment(config: str | None, overrides: Iterable[str] = (), begun: Pa
     tree, changes = Experiment().tree(), overrides_tree(overrides)
     path = None if config is None else config_path(config)
     if path is not None:
-        tree = merged(tree, read_yaml(path))
+        tree = merged(tree, read_yaml(path), [Experiment])
     # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
     # that as an override must agree with it, as `pretrained` sees to; of the tokenizer, which the preparation makes, here.
-    init = validated(InitConfig, merged(tree, changes)["init"], where="init")
-    tree = merged(tree, settings_of_model(init, changes, begun))
+    init = validated(InitConfig, merged(tree, changes, [Experiment])["init"], where="init")
+    tree = merged(tree, settings_of_model(init, changes, begun), [Experiment])
     try:
-        return validated(Experiment, merged(tree, changes), where="configuration")
+        return validated(Experiment, merged(tree, changes, [Experiment]), where="configuration")
     except ConfigError:
         if path is not None:
             validated(Experiment, tree, where=str(path))  # a mistake that stands in the file is named as the file's

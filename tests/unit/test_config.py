@@ -11,6 +11,12 @@ from pydantic import Field, ValidationError, model_validator
 
 from asr.config import Section, dump_yaml, merged, overrides_tree, parse_yaml, read_yaml, sections_in, validated
 from asr.errors import AsrError, ConfigError, did_you_mean
+from asr.experiment import load_experiment
+from asr.features.spectral import MfccConfig
+from asr.features.stored import StoredConfig
+from asr.text.normalize import NormalizerConfig
+from asr.text.tokenizer import BpeTokenizerConfig
+from asr.training.optimizer import PlateauConfig, SgdConfig
 
 
 class Small(Section):
@@ -262,6 +268,33 @@ def test_overrides_reach_every_depth() -> None:
     assert load("choice.names=[no, 1e3x]").choice == Small(names=("no", "1e3x"))
     assert load("optional={}").optional == Inner()
     assert load("optional.depth=3", "optional=null").optional is None
+
+
+@pytest.mark.parametrize(
+    ("in_file", "stated", "section"),
+    [
+        # What both kinds have stays, down to sections within.
+        ("features: {high_hz: 6000, n_mels: 40}", ["features.kind=mfcc"], MfccConfig(high_hz=6000, n_mels=40)),
+        ("features: {normalization: none}", ["features.kind=stored"], StoredConfig(normalization="none")),
+        (
+            "tokenizer: {normalizer: {dotless_i: true}}",
+            ["tokenizer.kind=bpe", "tokenizer.size=99"],
+            BpeTokenizerConfig(normalizer=NormalizerConfig(dotless_i=True), size=99),
+        ),
+        ("schedule: {warmup_updates: 7, final_share: 0}", ["schedule.kind=plateau"], PlateauConfig(warmup_updates=7)),
+        # A learning rate is of its optimizer: the other has another default.
+        ("optimizer: {lr: 0.001, l1: 0.5}", ["optimizer.kind=sgd"], SgdConfig(l1=0.5)),
+        ("optimizer: {lr: 0.001}", ["optimizer.kind=sgd", "optimizer.lr=0.3"], SgdConfig(lr=0.3)),
+    ],
+)
+def test_another_kind_keeps_what_means_the_same_in_both(
+    in_file: str, stated: list[str], section: Section, tmp_path: Path
+) -> None:
+    config = tmp_path / "some.yaml"
+    # Masks as wide as usual hide all cepstra.
+    config.write_text(f"{in_file}\naugment: {{spec_augment: null}}\n")
+    experiment = load_experiment(str(config), stated)
+    assert getattr(experiment, stated[0].partition(".")[0]) == section
 
 
 def test_kind_may_stand_before_or_behind_what_belongs_to_it() -> None:
