@@ -14,8 +14,11 @@ from asr.errors import ConfigError
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` to `path` in UTF-8: under a temporary name, flushed to the disk, then renamed."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write `text` to `path` in UTF-8: under a temporary name, flushed to the disk, then renamed.
+
+    Bytes of a file's name that are no UTF-8 become escapes such as JSON has.
+    """
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import numbers
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,7 +94,7 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
     Channels are averaged; another rate is converted with soxr (quality HQ).
 
     Args:
-        source: a sound file, or the bytes of one.
+        source: a sound file, a pipe that one comes out of, or the bytes of one.
         sample_rate: the rate of the result.
         name: what to call it in errors; the path by default.
 
@@ -102,6 +103,8 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
             that are NaN, infinite or far beyond full scale.
     """
     name = _name(source, name)
+    if isinstance(source, Path) and source.is_fifo():
+        source = source.read_bytes()
     with _opened(source, name) as file:
         if streams := streams_within(source, file.format):
             return _joined(streams, sample_rate, name)
@@ -199,6 +202,8 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
             raise UnusableAudioError(name, "missing", detail) from error
         if source.is_dir():
             raise UnusableAudioError(name, "not audio", "it is a directory; name the sound files in it")
+        if not os.access(source, os.R_OK):
+            raise UnusableAudioError(name, "not readable", "permission denied")
     else:
         size = len(source)
     if size == 0:

@@ -83,7 +83,9 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
         yield f"{'sample rates' if len(result.sample_rates) > 1 else 'sample rate'}: {rates}"
         rate = result.advised_rate()
         if rate is not None:
-            yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it"
+            few = result.num_below(rate)
+            rest = f"; leave out the {counted(few, 'file')} below" if few else ""
+            yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it{rest}"
     yield f"{counted(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
     counts: Counter[str] = Counter()
     for finding in findings:

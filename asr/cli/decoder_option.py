@@ -37,13 +37,17 @@ Words = Annotated[
 ]
 
 
-def parse_decoders(names: str, *, width: int | None = None, words: Path | None = None) -> list[DecoderConfig]:
+def parse_decoders(
+    names: str, *, width: int | None = None, words: Path | None = None, num_best: int = 1
+) -> list[DecoderConfig]:
     """The decoders called `names` (with commas between), searches with `width` beams, the lexicon's those in `words`.
 
     Raises:
         ConfigError: an unknown name, or one that stands twice; `words` without the lexicon decoder or the other way round;
-            a width for greedy alone.
+            a width or several best texts for greedy alone; more best texts than beams.
     """
+    from pydantic import ValidationError
+
     from asr.decoding import (
         AttentionDecoderConfig,
         BeamDecoderConfig,
@@ -53,8 +57,8 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
     )
 
     # CTC's searches have their own width where none is asked for.
-    given: dict[str, Any] = {} if width is None else {"width": width}
-    wide = {"width": width or _WIDTH}
+    given: dict[str, Any] = ({} if width is None else {"width": width}) | {"num_best": num_best}
+    wide = {"width": width or _WIDTH, "num_best": num_best}
     known: dict[str, Callable[[], DecoderConfig]] = {
         "greedy": GreedyDecoderConfig,
         "beam": partial(BeamDecoderConfig, **given),
@@ -74,16 +78,25 @@ def parse_decoders(names: str, *, width: int | None = None, words: Path | None =
         raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")
     if wanted == ["greedy"] and width is not None:
         raise ConfigError(f"--width {width}: greedy keeps no beams; say --decoder beam")
-    return [known[name]() for name in wanted]
+    if wanted == ["greedy"] and num_best > 1:
+        raise ConfigError(f"--num-best {num_best}: greedy finds one text; say --decoder beam")
+    try:
+        return [known[name]() for name in wanted]
+    except ValidationError as error:
+        raise ConfigError(
+            f"--num-best {num_best}: expected at most --width, the beams that are kept (16, of lexicon 128)"
+        ) from error
 
 
-def parse_decoder(name: str, *, width: int | None = None, words: Path | None = None) -> DecoderConfig:
+def parse_decoder(
+    name: str, *, width: int | None = None, words: Path | None = None, num_best: int = 1
+) -> DecoderConfig:
     """The one decoder called `name`, as of `parse_decoders`.
 
     Raises:
         ConfigError: also for several.
     """
-    choice, *others = parse_decoders(name, width=width, words=words)
+    choice, *others = parse_decoders(name, width=width, words=words, num_best=num_best)
     if others:
         raise ConfigError(f"--decoder {name}: transcribing takes one decoder")
     return choice

@@ -106,9 +106,11 @@ def _write_and_print(results: list[Result], json_file: Path | None) -> None:
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
 
-    if json_file is not None:
-        write_results(json_file, results)
-    get_console().print(results_table(results))
+    try:
+        if json_file is not None:
+            write_results(json_file, results)
+    finally:  # what cannot be written must not cost what was computed
+        get_console().print(results_table(results))
 
 
 def _check_models(models: list[Path]) -> None:

@@ -84,10 +84,6 @@ def main() -> None:
         if debug:
             raise
         _exit(str(error), error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output, such as `head`, has seen enough.
-        sys.stderr.close()
-        sys.exit(0)
     except OSError as error:
         if debug:
             raise
@@ -101,6 +97,9 @@ def _run(arguments: list[str]) -> Any:
         code = app(args=arguments, prog_name="asr", standalone_mode=False)
     except typer.Abort:  # of some versions of typer
         code = StoppedByUserError.exit_code
+    except SystemExit as ended:
+        # typer makes a failure of it, but where the reader of our output, such as `head`, has seen enough, nothing failed.
+        code = 0 if isinstance(ended.__context__, BrokenPipeError) else ended.code
     if code == StoppedByUserError.exit_code:
         _exit("stopped", code)
     return code

@@ -120,7 +120,7 @@ def score(
         by=by or (),
         keep_scores=per_utterance is not None or report is not None,
     )
-    _print(card, confusions, _write(card, json_file, csv_file, per_utterance, report))
+    _write_and_print(card, confusions, files)
     _fail_above(limit, f"--fail-above {fail_above}", card)
 
 
@@ -157,23 +157,26 @@ def _fail_above(limit: float | None, option: str, card: Scorecard) -> None:
         raise typer.Exit(1)
 
 
-def _write(
-    card: Scorecard, json_file: Path | None, csv_file: Path | None, per_utterance: Path | None, report: Path | None
-) -> list[Path]:
-    """Writes what was asked for, and tells which files these are."""
+def _write_and_print(card: Scorecard, num_confusions: int, files: dict[str, Path | None]) -> None:
+    """Writes what was asked for, and prints the tables also where that fails, which must not cost what was computed."""
     from asr.report import write_scorecard_report
     from asr.scoring import write_hypotheses, write_scorecard
     from asr.scoring.scorecard import write_table
 
-    if json_file is not None:
-        write_scorecard(json_file, card)
-    if csv_file is not None:
-        write_table(csv_file, card)
-    if per_utterance is not None:
-        write_hypotheses(per_utterance, card.systems[0].scores)
-    if report is not None:
-        write_scorecard_report(report, card)
-    return [path for path in (json_file, csv_file, per_utterance, report) if path is not None]
+    writers = {
+        "--json": lambda path: write_scorecard(path, card),
+        "--csv": lambda path: write_table(path, card),
+        "--per-utterance": lambda path: write_hypotheses(path, card.systems[0].scores),
+        "--report": lambda path: write_scorecard_report(path, card),
+    }
+    wanted = {option: path for option, path in files.items() if path is not None}
+    try:
+        for option, path in wanted.items():
+            writers[option](path)
+    finally:
+        _print(card, num_confusions)
+    for path in wanted.values():
+        print(f"wrote {path}")
 
 
 def _rate(text: str | None) -> float | None:
@@ -220,7 +223,7 @@ def _left_out(system: str, num_extra: int, num_missing: int) -> Iterator[str]:
         yield f"{system}: {counted(num_missing, 'utterance')} without a hypothesis, recognised as nothing"
 
 
-def _print(card: Scorecard, num_confusions: int, written: list[Path]) -> None:
+def _print(card: Scorecard, num_confusions: int) -> None:
     from asr.scoring import confusions_table, groups_tables, results_table
     from asr.terminal import get_console
 
@@ -247,8 +250,6 @@ def _print(card: Scorecard, num_confusions: int, written: list[Path]) -> None:
         print(f"\n{comparison.sentence()}")
         for warning in comparison.warnings():
             print(f"warning: {warning}")
-    for path in written:
-        print(f"wrote {path}")
 
 
 def _print_errors_of_spelling(card: Scorecard) -> None:

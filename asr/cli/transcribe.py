@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 
 
 def transcribe(
-    audio: Annotated[list[Path], typer.Argument(help="Sound files (wav, flac, ogg, opus, mp3) or folders of them.")],
+    audio: Annotated[
+        list[Path],
+        # What cannot be read is named at its place, and the others are still transcribed.
+        typer.Argument(
+            help="Sound files (wav, flac, ogg, opus, mp3), folders of them, or - for what comes in.", readable=False
+        ),
+    ],
     model: ModelsOrDefault = None,
     format: Annotated[
         str, typer.Option(help="txt or json: a line per file. ctm: a line per word, with times. srt, vtt: subtitles.")
@@ -30,6 +36,9 @@ def transcribe(
     ] = None,
     width: Width = None,
     words: Words = None,
+    num_best: Annotated[
+        int, typer.Option(min=1, help="So many different readings of each file, at most; --format json holds them.")
+    ] = 1,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
@@ -44,6 +53,7 @@ def transcribe(
     - `asr transcribe talk.mp3 --format srt > talk.srt`
     - `asr transcribe order.wav --model runs/mine --decoder lexicon --words words.txt`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
+    - `ffmpeg -i talk.mkv -f wav - | asr transcribe - --format vtt > talk.vtt`
     """
     from asr.corpus.utterance import file_id, sound_files
     from asr.errors import ConfigError, did_you_mean
@@ -55,15 +65,26 @@ def transcribe(
     decoder = decoder or ("beam" if model and words is None else "lexicon")
     if not model and decoder == "lexicon":
         words = words or resource(*DEFAULT_MODEL, "words.tsv.gz")
-    choice = parse_decoder(decoder, width=width, words=words)
+    choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
     files: list[tuple[Path, str]] = []
-    for path in audio:
+    for path in map(_named, audio):
         folder, found = (path, sound_files(path)) if path.is_dir() else (path.parent, [path])
         files += [(file, file_id(file, folder)) for file in found]
-    _check_files(files, format)
+    _check_files(files, format, num_best)
     model = model or [default_model()]
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     _print_all(files, recognizer, format)
+
+
+def _named(audio: Path) -> Path:
+    """The file that `audio` names; `-` is what comes in."""
+    from asr.errors import ConfigError
+
+    if str(audio) != "-":
+        return audio
+    if sys.stdin.isatty():
+        raise ConfigError("-: nothing comes in; expected a sound file behind a pipe or `<`")
+    return Path("/dev/stdin")
 
 
 def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: str) -> None:
@@ -76,7 +97,9 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
     from asr.recognizer import FORMATS
 
     failures = 0
+    said = False
     for path, name in files:
+        said = said or _says_of_rate(path, recognizer)
         try:
             recognized = recognizer.transcribe(path, name)
         except AudioError as error:
@@ -92,11 +115,34 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
 
 
-def _check_files(files: list[tuple[Path, str]], format: str) -> None:
-    """Complains of several files where `format` holds one, and of two that `asr score` would take for one."""
+def _says_of_rate(path: Path, recognizer: Recognizer) -> bool:
+    """Whether the sound file lacks what the model listens to, which is said."""
+    from asr.audio import UnusableAudioError, audio_info
+
+    highest_hz = recognizer.model.config.highest_hz
+    if not highest_hz or not path.is_file():
+        return False
+    try:
+        rate = audio_info(path).sample_rate
+    except UnusableAudioError:  # said by what reads its samples
+        return False
+    if rate >= 2 * highest_hz:
+        return False
+    print(
+        f"warning: {path} has {rate} Hz, and so nothing above {rate // 2} Hz, where the model listens up to {highest_hz:g}: "
+        "expect more errors than of a model that has learnt from such sound (said once)",
+        file=sys.stderr,
+    )
+    return True
+
+
+def _check_files(files: list[tuple[Path, str]], format: str, num_best: int) -> None:
+    """Complains of several files or readings where `format` holds one, and of files that `asr score` would take for one."""
     from asr.errors import ConfigError
     from asr.recognizer.writers import recording_id
 
+    if num_best > 1 and format != "json":
+        raise ConfigError(f"--num-best {num_best}: --format {format} holds one reading of each file; say --format json")
     if format in ("srt", "vtt") and len(files) > 1:
         raise ConfigError(f"--format {format}: subtitles are of one recording, found {len(files)}; call once for each")
     if format == "txt":

@@ -60,6 +60,7 @@ _SILENT_PEAK = 1e-3  # -60 dB: below the noise of any microphone
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
+_FEW = 0.05
 _USUAL_RATE = 16000
 _NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
@@ -233,17 +234,21 @@ class CorpusCheck:
                 yield Finding(_SEVERITIES[kind], shown, self._in_utterances[character], ids)
 
     def advised_rate(self) -> int | None:
-        """The sample rate that all files can fill, where a model that hears another one would be a mistake; else None.
+        """The sample rate that all files but few can fill, where a model that hears another would be a mistake; else None.
 
         Above the rates of the files lies silence, of which a model learns which corpus it hears, not what is said.
         """
         if not self.sample_rates:
             return None
-        lowest = min(self.sample_rates)
-        is_mixed = len(self.sample_rates) > 1
-        if (self.sample_rate or lowest + 1) <= lowest or not (is_mixed or lowest < _USUAL_RATE):
+        few = _FEW * self.sample_rates.total()
+        lowest = next(rate for rate in sorted(self.sample_rates) if self.num_below(rate + 1) > few)
+        if (self.sample_rate or lowest + 1) <= lowest or (len(self.sample_rates) == 1 and lowest >= _USUAL_RATE):
             return None
         return min(lowest, _USUAL_RATE)
+
+    def num_below(self, sample_rate: int) -> int:
+        """How many files have a lower rate than `sample_rate`."""
+        return sum(count for rate, count in self.sample_rates.items() if rate < sample_rate)
 
     def summary(self) -> dict[str, object]:
         """Sizes of the corpus, for JSON."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,8 @@ ROOT = 0
 AHEAD, ENDED = range(2)
 _NAMED_AT_MOST = 3
 _MOST_DIGITS = 15  # of a count: no text is longer, and logarithms of it are finite
+# Other tables than those with a tab: a word, a number and whatever else; or the number first, as `uniq -c` has it.
+_LIKE_A_COUNT = re.compile(r"\s*(?:\S+\s+[0-9]+(?:\s.*)?|[0-9]+\s+\S+\s*)", re.DOTALL)
 _LOG = logging.getLogger(__name__)
 
 
@@ -106,19 +109,27 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
     """
     counts: Counter[str] = Counter()
     uncounted: list[int] = []
-    num_counted = 0
+    num_counted = num_like_counts = num_lines = 0
     for line_number, line in enumerate(_lines(path), start=1):
         text, _, number = line.rstrip().partition("\t")
         count = _count(number, f"{path}:{line_number}")
         if count is None and number:
             uncounted.append(line_number)
         num_counted += count is not None
+        num_lines += 1
+        num_like_counts += count is None and _LIKE_A_COUNT.fullmatch(line) is not None
         for word in tokenizer.normalize(line if count is None else text).split():
             counts[word] += 1 if count is None else count
     if num_counted > len(uncounted) > 0:
         _LOG.warning(
             "%s:%d: no number stands behind the tab, as in %d other lines: taken for a word like these, seen once",
             *(path, uncounted[0], num_counted),
+        )
+    if num_like_counts > num_lines / 2:
+        _LOG.warning(
+            "%s: %d of %d lines are a word and a number, but not WORD<TAB>NUMBER: the numbers are taken for words, and "
+            "every word for one that was seen once",
+            *(path, num_like_counts, num_lines),
         )
     counts = +counts  # without those that stand there no times
     if not counts:

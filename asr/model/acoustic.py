@@ -30,6 +30,11 @@ class AcousticConfig(Section):
         """Values per frame where the input is stored frames, 0 where it is audio."""
         return self.features.num_features if isinstance(self.features, StoredConfig) else 0
 
+    @property
+    def highest_hz(self) -> float:
+        """Up to where it listens, 0 where the input is stored frames."""
+        return 0.0 if isinstance(self.features, StoredConfig) else self.features.nyquist_hz
+
 
 class Augmentation(Protocol):
     """What training may do to a batch on its way through the model."""

@@ -227,7 +227,7 @@ def write_scorecard(path: Path, card: Scorecard) -> None:
         ],
     }
     encoder = json.JSONEncoder(indent=2, ensure_ascii=False, allow_nan=False, default=list)
-    write_parts(path, (part.encode("utf-8") for part in chain(encoder.iterencode(record), "\n")))
+    write_parts(path, (part.encode("utf-8", "backslashreplace") for part in chain(encoder.iterencode(record), "\n")))
 
 
 def _group(group: GroupResult) -> dict[str, object]:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import resource
 import shutil
+import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -69,6 +72,16 @@ def test_misuse_of_the_command_line_is_one_line(asr: Callable[..., Outcome], wor
     (line,) = outcome.err.splitlines()
     assert line.startswith(f"error: {told}")
     assert line.endswith(" --help` tells more)")
+
+
+def test_who_has_seen_enough_of_the_output_makes_no_failure() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run(
+        [sys.executable, "-m", "asr.cli", "recipes"], stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, b"")
 
 
 def test_no_command_is_help(asr: Callable[..., Outcome]) -> None:
@@ -181,6 +194,67 @@ def test_odd_but_usable_audio_is_transcribed(
 def test_audio_that_is_no_file(asr: Callable[..., Outcome], trained: Path, tmp_path: Path, kind: str) -> None:
     path = tmp_path if kind == "directory" else tmp_path / "missing.wav"
     assert_one_clear_line(asr("transcribe", path, "--model", trained / "run"), str(path))
+
+
+def test_a_file_without_permission_costs_no_other(
+    asr: Callable[..., Outcome], trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locked, free = tmp_path / "a.wav", tmp_path / "b.wav"
+    for path in (locked, free):
+        path.write_bytes(sound())
+    may = os.access  # as for any user but root
+    monkeypatch.setattr(os, "access", lambda path, mode, **rest: Path(path) != locked and may(path, mode, **rest))
+    outcome = asr("transcribe", locked, free, "--model", trained / "run")
+    assert outcome.out.startswith(f"{free}\t")
+    assert_one_clear_line(outcome, f"{locked}: not readable: permission denied", "1 of 2 files")
+
+
+def test_a_pipe_is_heard_like_the_file_that_goes_through_it(
+    asr: Callable[..., Outcome], trained: Path, tmp_path: Path
+) -> None:
+    file, pipe = trained / "test" / "t000.flac", tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(file.read_bytes()))
+    writer.start()
+    expected, found = (asr("transcribe", each, "--model", trained / "run") for each in (file, pipe))
+    writer.join()
+    assert found == (0, expected.out.replace(str(file), str(pipe)), expected.err)
+
+
+def test_standard_input_is_heard(trained: Path) -> None:
+    file = trained / "test" / "t000.flac"
+    command = [sys.executable, "-m", "asr.cli", "transcribe", "--model", trained / "run", "--format", "json"]
+    ended = [
+        subprocess.run([*command, name], input=file.read_bytes(), capture_output=True, check=True)
+        for name in ("-", file)
+    ]
+    through, direct = (json.loads(each.stdout) for each in ended)
+    assert through["id"] == "stdin"
+    assert through | {"id": "", "audio": ""} == direct | {"id": "", "audio": ""}
+
+
+def test_sound_that_lacks_what_the_model_listens_to_is_told_once(
+    asr: Callable[..., Outcome], trained: Path, tmp_path: Path
+) -> None:
+    rates = {"a.wav": 8000, "b.wav": 6000, "c.wav": 5000, "d.wav": 44100}
+    for name, rate in rates.items():
+        (tmp_path / name).write_bytes(sound(rate))
+    outcome = asr("transcribe", tmp_path, "--model", trained / "run")
+    (told,) = outcome.err.splitlines()
+    assert told.startswith(f"warning: {tmp_path / 'b.wav'} has 6000 Hz, and so nothing above 3000 Hz, ")
+    assert asr("transcribe", tmp_path / "a.wav", tmp_path / "d.wav", "--model", trained / "run").err == ""
+
+
+def test_other_readings_stand_in_json(asr: Callable[..., Outcome], trained: Path) -> None:
+    command = ["transcribe", trained / "test" / "t000.flac", "--model", trained / "run", "--num-best", "3"]
+    record = json.loads(asr(*command, "--format", "json").out)
+    texts = [record["text"], *(each["text"] for each in record["alternatives"])]
+    assert len(set(texts)) == 3
+    assert_one_clear_line(asr(*command), "--num-best 3: --format txt holds one reading")
+    assert_one_clear_line(
+        asr(*command, "--format", "json", "--decoder", "greedy"), "--num-best 3: greedy finds one text"
+    )
+    assert_one_clear_line(asr(*command, "--format", "json", "--width", "2"), "--num-best 3: expected at most --width")
 
 
 def edit(lines: list[str], number: int, **changes: object) -> list[str]:

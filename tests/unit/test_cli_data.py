@@ -254,6 +254,16 @@ def test_a_rate_is_advised_where_files_are_below_or_differ(
     )
 
 
+def test_a_few_files_of_a_low_rate_do_not_decide_for_all() -> None:
+    result = CorpusCheck()
+    for number, rate in enumerate((8000, *[44100] * 20)):
+        sound = Sound(sample_rate=rate, num_samples=rate, digest=bytes([number]), peak=0.5)
+        result.add(Utterance(id=f"u{number}", audio=Path("x"), text="yes"), sound)
+    (advice,) = [line for line in report_lines(Path("m"), result, []) if "features.sample_rate" in line]
+    assert advice.startswith("train with features.sample_rate=16000: ")
+    assert advice.endswith("; leave out the 1 file below")
+
+
 def test_one_is_not_many() -> None:
     result = CorpusCheck()
     result.add(Utterance(id="u", audio=Path("x"), text="a"), Sound(sample_rate=16000, num_samples=9, peak=0.5))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -79,6 +80,31 @@ def test_files_are_written_before_anything_is_printed(score: Command, monkeypatc
     with pytest.raises(ZeroDivisionError):
         score("--json", "results.json")
     assert Path("results.json").exists()
+
+
+def test_what_cannot_be_written_costs_no_table(score: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "results.json")
+
+    monkeypatch.setattr("asr.scoring.write_scorecard", full)
+    code, out, err = score("--json", "results.json")
+    assert (code, err) == (2, "error: results.json: No space left on device\n")
+    assert "WER %" in out
+    assert "wrote" not in out
+
+
+def test_names_that_are_no_utf8_are_escaped_in_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ref.txt").write_text("a yes\n", encoding="utf-8")
+    name = os.fsdecode(b"h\xff")
+    (tmp_path / f"{name}.txt").write_text("a no\n", encoding="utf-8")
+    files = ["--json", "o.json", "--csv", "o.csv", "--report", "o.html", "--per-utterance", "o.tsv"]
+    subprocess.run(
+        [sys.executable, "-m", "asr.cli", "score", "ref.txt", f"{name}.txt", *files], check=True, capture_output=True
+    )
+    assert json.loads(Path("o.json").read_text(encoding="utf-8"))["systems"][0]["decoder"] == name
+    assert "h\\udcff" in Path("o.csv").read_text(encoding="utf-8")
+    assert "h\\udcff" in Path("o.html").read_text(encoding="utf-8")
 
 
 def test_normalized(score: Command) -> None:

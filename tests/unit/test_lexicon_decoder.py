@@ -133,6 +133,19 @@ def test_a_line_that_is_no_count_among_counts_is_told(tmp_path: Path, caplog: py
     assert f"{path}:1: no number stands behind the tab, as in 2 other lines" in caplog.text
 
 
+@pytest.mark.parametrize("table", ["cab 12\nbad 3\n", "cab\t12\tx\nbad\t3\ty\n", "     12 cab\n      3 bad\n"])
+def test_a_table_of_another_form_is_told(table: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = in_file(tmp_path, table)
+    counts = count_words(path, letters(27))
+    assert counts["cab"] == counts["bad"] == 1
+    assert f"{path}: 2 of 2 lines are a word and a number, but not WORD<TAB>NUMBER" in caplog.text
+
+
+def test_a_text_that_has_numbers_is_no_table(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    count_words(in_file(tmp_path, "bad cab 12\ncab 12\nabba\na 12 b\ncab\t3\n"), letters(27))
+    assert "are a word and a number" not in caplog.text
+
+
 @pytest.mark.parametrize("number", ["0.05", "1,200", "1e-3", "9" * 400])
 def test_a_number_of_times_is_a_whole_one(tmp_path: Path, number: str) -> None:
     path = in_file(tmp_path, f"bad\t3\ncab\t{number}\n")
