@@ -155,6 +155,18 @@ class Experiment(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_views(self) -> Experiment:
+        of_features = (self.augment.spec_augment, self.augment.warp)
+        attention = self.encoder.self_attention
+        inside = (self.encoder.dropout, attention and attention.dropout, self.encoder.bottleneck)
+        if self.loss.consistency is not None and not any((*of_features, *inside)):
+            raise ValueError(
+                "loss.consistency compares two views of each utterance, and here nothing makes them differ: set "
+                "augment.spec_augment={} or encoder.dropout=0.1, or leave it out"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_init(self) -> Experiment:
         if self.init.vocabulary == "new" and self.init.model is None:
             raise ValueError(

@@ -300,12 +300,22 @@ def test_every_setting_of_an_update_is_heeded(common: list[str], setting: str) -
         (["features.kind=mfcc", "augment.warp={}", "augment.spec_augment=null"], "augment.warp moves mel bands"),
         (["features.deltas=1", "augment.warp={}"], "augment.warp moves mel bands"),
         (["decoders=[{kind: greedy}, {kind: greedy}]"], "decoders: each kind may stand once"),
+        (
+            ["loss.consistency={}", "augment.spec_augment=null", "encoder.dropout=0"],
+            "loss.consistency compares two views of each utterance, and here nothing makes them differ",
+        ),
         (["loss.intermediate_ctc={layers: [3]}"], "must lie below the last of 3 layers"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_experiment(None, overrides)
+
+
+@pytest.mark.parametrize("what", ["augment.spec_augment={}", "augment.warp={}", "encoder.dropout=0.1"])
+def test_whatever_makes_two_views_differ_is_enough(what: str) -> None:
+    nothing = ["loss.consistency={}", "augment.spec_augment=null", "encoder.dropout=0"]
+    assert load_experiment(None, [*nothing, what]).loss.consistency is not None
 
 
 def test_own_test_sets_go_with_own_training_sound() -> None:
