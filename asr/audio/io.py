@@ -7,6 +7,7 @@ read whole (`asr.audio.streams`).
 
 from __future__ import annotations
 
+import contextlib
 import io
 import numbers
 import os
@@ -103,8 +104,9 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
             that are NaN, infinite or far beyond full scale.
     """
     name = _name(source, name)
-    if isinstance(source, Path) and source.is_fifo():
-        source = source.read_bytes()
+    with contextlib.suppress(OSError):  # told when it is opened
+        if isinstance(source, Path) and source.is_fifo():
+            source = source.read_bytes()
     with _opened(source, name) as file:
         if streams := streams_within(source, file.format):
             return _joined(streams, sample_rate, name)

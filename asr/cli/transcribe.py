@@ -120,11 +120,11 @@ def _says_of_rate(path: Path, recognizer: Recognizer) -> bool:
     from asr.audio import UnusableAudioError, audio_info
 
     highest_hz = recognizer.model.config.highest_hz
-    if not highest_hz or not path.is_file():
-        return False
     try:
+        if not highest_hz or not path.is_file():
+            return False
         rate = audio_info(path).sample_rate
-    except UnusableAudioError:  # said by what reads its samples
+    except (UnusableAudioError, OSError):  # said by what reads its samples
         return False
     if rate >= 2 * highest_hz:
         return False
