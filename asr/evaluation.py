@@ -10,7 +10,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from asr.corpus.batches import Batch, BatchesConfig, Unusable, batches_of_utterances, sequential_batches
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import Batch, Unusable, batches_of_utterances, sequential_batches
 from asr.corpus.places import as_file_name, find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import Field, field_validator, model_validator
 
 from asr.config import Section, Tree, dump_yaml, merged, overrides_tree, read_yaml, validated
-from asr.corpus.batches import BatchesConfig
+from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.places import Place, as_file_name
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index
 from asr.decoding import BeamDecoderConfig, DecoderConfig, GreedyDecoderConfig
@@ -151,6 +151,16 @@ class Experiment(Section):
             raise ValueError(
                 f"augment.spec_augment.frequency_width={mask.frequency_width} may hide all {num_features} features of a "
                 "frame; choose a smaller width"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _check_patience(self) -> Experiment:
+        patience = self.training.patience
+        if self.schedule.kind == "plateau" and patience is not None and patience < self.schedule.patience + 2:
+            raise ValueError(
+                f"training.patience={patience} ends the training before schedule.patience={self.schedule.patience} lets the "
+                f"rate fall and that can help: set training.patience={self.schedule.patience + 2} or more"
             )
         return self
 

@@ -21,7 +21,7 @@ from asr.corpus.utterance import Utterance
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
-from asr.experiment import CONFIG_FILE, Run, folder_name
+from asr.experiment import CONFIG_FILE, Experiment, Run, folder_name
 from asr.learner import first_model, training_updater
 from asr.model.acoustic import num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
@@ -208,6 +208,7 @@ def train(run: Run) -> None:
         + (origin(experiment.init) if is_new else f", from update {trainer.progress.update}"),
         flush=True,
     )
+    _note_warm_up(experiment, num_updates)
     if device.type == "cuda" and (is_new or workers.size > 1):
         _try_largest_batch(run, trainer.updater, index)
     if not workers.is_first:
@@ -216,6 +217,18 @@ def train(run: Run) -> None:
     with RunLog(run.folder, resume_at_update=trainer.progress.update, finished_epochs=trainer.progress.epoch) as log:
         trainer.run(log)
     plot_training(run.folder)
+
+
+def _note_warm_up(experiment: Experiment, num_updates: int) -> None:
+    """Say it when the learning rate hardly gets to where it was set; an epoch has `num_updates`."""
+    warm_up, num_updates = experiment.schedule.warmup_updates, experiment.training.epochs * num_updates
+    if warm_up > num_updates / 2:
+        print(
+            f"  note: the learning rate rises for {warm_up} updates, and there are {num_updates}, so that "
+            f"it hardly gets to {experiment.optimizer.lr:g} (optimizer.lr); schedule.warmup_updates={num_updates // 10}, "
+            "lower batches.seconds or more training.epochs would help",
+            flush=True,
+        )
 
 
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:

@@ -32,7 +32,8 @@ import torch
 from record import record
 from torch import Tensor
 
-from asr.corpus.batches import Batch, BatchesConfig, batches_of_utterances
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import Batch, batches_of_utterances
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.experiment import load_experiment
 from asr.learner import make_updater

@@ -25,7 +25,8 @@ import numpy as np
 from record import record, take_no_options
 
 from asr.audio import encode_audio
-from asr.corpus.batches import BatchesConfig, epoch_batches
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import epoch_batches
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 

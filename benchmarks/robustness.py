@@ -16,7 +16,8 @@ from typing import Any
 
 from record import record
 
-from asr.corpus.batches import Batch, BatchesConfig, Unusable
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import Batch, Unusable
 from asr.decoding import GreedyDecoderConfig
 from asr.evaluation import Subset, evaluate_subsets, open_subsets
 from asr.features import AugmentConfig, Augmenter

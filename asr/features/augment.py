@@ -161,16 +161,19 @@ class Augmenter:
         if config is None:
             return features
         batch, max_frames, num_features = features.shape
-        keep = torch.ones(batch, max_frames, num_features, dtype=torch.bool)
+        # Apart: together they would be as large as the features, and a GPU waits for a copy of what is not pinned.
+        bands = torch.ones(batch, 1, num_features, dtype=torch.bool)
+        times = torch.ones(batch, max_frames, 1, dtype=torch.bool)
         for _ in range(config.num_frequency_masks):
             whole = torch.full((batch,), num_features)
             limit = whole.clamp(max=config.frequency_width)
-            keep &= ~self._interval(whole, limit, num_features)[:, None, :]
+            bands &= ~self._interval(whole, limit, num_features)[:, None, :]
         for _ in range(config.num_time_masks):
             frames = num_frames.cpu()
             limit = (frames * config.time_share).long().clamp(max=config.time_width)
-            keep &= ~self._interval(frames, limit, max_frames)[:, :, None]
-        return features * keep.to(features.device, non_blocking=True)
+            times &= ~self._interval(frames, limit, max_frames)[:, :, None]
+        keep = bands.to(features.device, non_blocking=True) & times.to(features.device, non_blocking=True)
+        return features * keep
 
     def _uniform(self, count: int, low: float, high: float) -> Tensor:
         return low + (high - low) * torch.rand(count, generator=self.generator)
@@ -244,7 +247,9 @@ class Augmenter:
         response = nn.functional.pad(tails, (1, 0), value=1.0).to(waveforms.device, non_blocking=True)
         at_device = rows.to(waveforms.device, non_blocking=True)
         dry = waveforms[at_device]
-        wet = audio_functional.fftconvolve(dry, response)[:, : dry.shape[1]]
+        # The transform is as long as the result, and of a length with large prime factors it takes several times as long.
+        filled = nn.functional.pad(dry, (0, -(dry.shape[1] + length) % _FAST_MULTIPLE))
+        wet = audio_functional.fftconvolve(filled, response)[:, : dry.shape[1]]
         # As loud as before, and nothing behind the end, where padding has to stay zero.
         wet = wet * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[at_device], wet.shape[1])
         before, after = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (dry, wet))

@@ -93,7 +93,8 @@ class SpeakerHead(_Head):
         if self.adversarial:
             # Forward this is the mean, backward its negative.
             mean = 2 * mean.detach() - mean
-        numbers = torch.tensor([self.numbers.get(speaker, -1) for speaker in material.speakers], device=hidden.device)
+        numbers = torch.tensor([self.numbers.get(speaker, -1) for speaker in material.speakers])
+        numbers = numbers.to(hidden.device, non_blocking=True)
         return nn.functional.cross_entropy(self.output(mean).float(), numbers, ignore_index=-1, reduction="sum")
 
 

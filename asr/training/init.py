@@ -13,7 +13,8 @@ from pydantic import Field
 from torch import nn
 
 from asr.config import Section, Tree, merged, read_yaml
-from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import epoch_batches, sequential_batches
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
@@ -84,7 +85,8 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
 
     Raises:
         CheckpointError: there is no model.
-        ConfigError: the model has other features or another encoder than `acoustic`, but for layers on top.
+        ConfigError: the model has other features or another encoder than `acoustic`, but for layers on top; or what is to be
+            frozen is not the model's.
     """
     path = find_checkpoint(Path(config.model or ""))
     model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
@@ -106,6 +108,13 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     fresh = AcousticModel(acoustic, tokenizer.size)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(left_behind)}
     fresh.load_state_dict(weights, strict=False)
+    for name, part in model_parts(fresh).items():
+        drawn = {id(parameter) for key, parameter in fresh.named_parameters() if key not in weights}
+        if name in config.freeze and any(id(parameter) in drawn for parameter in part.parameters()):
+            raise ConfigError(
+                f"init.freeze: '{name}' does not come from init.model={config.model}, but begins at random, and would stay "
+                "so: leave it out"
+            )
     return fresh, tokenizer
 
 

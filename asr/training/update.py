@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import nn
 
-from asr.corpus.batches import Batch, BatchesConfig
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import Batch
 from asr.errors import TrainingError
 from asr.features.augment import AugmentConfig, Augmenter
 from asr.model.acoustic import AcousticModel
@@ -36,7 +37,7 @@ class UpdateResult:
     """What one update did.
 
     Attributes:
-        loss: CTC loss in nats per token at the top of the model; utterances that CTC cannot say count as if without loss.
+        loss: CTC loss in nats per token at the top of the model, of the utterances that CTC can say.
         gradient_norm: before clipping; not finite when the update was left out.
         clipped_to: what share of it clipping has left.
         seconds: audio in the update, of all processes, as are utterances and impossible.
@@ -171,7 +172,7 @@ class Updater:
         )
         num_tokens = max(1.0, workers.sum(own_tokens)[0])
         names = [term.name for term in self.objective.terms]
-        total = torch.zeros(1 + len(names), device=self.device)
+        total, unsaid_tokens = torch.zeros(1 + len(names), device=self.device), 0
         for position, (batch, target) in enumerate(zip(batches, targets, strict=True)):
             is_last = position == len(batches) - 1
             with contextlib.nullcontext() if is_last else workers.local_only(self.losses):
@@ -186,9 +187,13 @@ class Updater:
                 result.utterances += len(batch)
                 impossible = losses.impossible[: len(batch)].nonzero()[:, 0].tolist()
                 result.impossible += [batch.ids[index] for index in impossible]
-        result.seconds, utterances, num_impossible, result.loss, *values = workers.sum(
-            result.seconds, result.utterances, len(result.impossible), *total.tolist()
+                unsaid_tokens += target.num_counted(losses.impossible)
+        result.seconds, utterances, num_impossible, unsaid, *values = workers.sum(
+            result.seconds, result.utterances, len(result.impossible), unsaid_tokens, *total.tolist()
         )
+        # Gradients are divided by all tokens, since how many cannot be said is known too late for them.
+        share = num_tokens / max(1.0, num_tokens - unsaid)
+        result.loss, *values = (share * value for value in values)
         result.terms = dict(zip(names, values, strict=True))
         result.utterances = int(utterances)
         if num_impossible:

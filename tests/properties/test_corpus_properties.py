@@ -16,7 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asr.audio import encode_audio
-from asr.corpus.batches import BatchesConfig, _Length, _windows, epoch_batches, num_epoch_batches
+from asr.corpus.batch_order import BatchesConfig, Length, windows
+from asr.corpus.batches import epoch_batches, num_epoch_batches
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.tar_writer import escaped_key
@@ -188,14 +189,14 @@ short_and_long = st.lists(
 
 
 @given(short_and_long, st.integers(2, 5), st.integers(1, 20))
-def test_a_window_is_filled_whatever_the_one_before_left(lengths: list[int], windows: int, most: int) -> None:
+def test_a_window_is_filled_whatever_the_one_before_left(lengths: list[int], num_windows: int, most: int) -> None:
     """What is left over is at most a batch: the rest of each window is new, by its sound or by its number."""
-    config = BatchesConfig(seconds=100, max_utterances=most, window_batches=windows)
-    found = list(_windows(map(_Length, lengths), config, 1))
+    config = BatchesConfig(seconds=100, max_utterances=most, window_batches=num_windows)
+    found = list(windows(map(Length, lengths), config, 1))
     assert sorted(each.num_samples for window in found for batch in window for each in batch) == sorted(lengths)
     # An utterance that is longer than a window fills one, not several.
-    sound = sum(min(length, 100 * windows) for length in lengths)
-    assert len(found) - 1 <= (sound / 100 + len(lengths) / most) / (windows - 1)
+    sound = sum(min(length, 100 * num_windows) for length in lengths)
+    assert len(found) - 1 <= (sound / 100 + len(lengths) / most) / (num_windows - 1)
 
 
 @given(st.integers(0, 2), configs, epochs, st.integers(0, 3), st.integers(0, 5))

@@ -17,7 +17,7 @@ from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
 from torch import Tensor
 
 from asr.cli import main
-from asr.corpus.batches import BatchesConfig
+from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig, LexiconDecoderConfig

@@ -15,7 +15,8 @@ from tones import TONES_HZ, write_tone_corpus
 from torch import Tensor
 
 from asr.cli import main
-from asr.corpus.batches import BatchesConfig, batches_of_utterances
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import batches_of_utterances
 from asr.corpus.utterance import read_manifest
 from asr.decoding import GreedyDecoderConfig, JointDecoderConfig
 from asr.errors import AudioError, ConfigError

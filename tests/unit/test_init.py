@@ -10,7 +10,7 @@ import torch
 from ragged import encoder_config, shaken
 
 from asr.audio import encode_audio
-from asr.corpus.batches import BatchesConfig
+from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CheckpointError, ConfigError, TextError
@@ -141,6 +141,17 @@ def test_frozen_parts_do_not_learn() -> None:
     moved = {name for name, value in model.state_dict().items() if not torch.equal(value, before[name])}
     assert moved
     assert not any(name.startswith(("encoder.subsampling", "encoder.layers.0")) for name in moved)
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [({"vocabulary": "new", "freeze": ["head"]}, "head"), ({"freeze": ["layer1", "layer3"]}, "layer3")],
+)
+def test_what_begins_at_random_is_not_frozen(trained: Path, settings: dict[str, object], part: str) -> None:
+    deeper = CONFIG.model_copy(update={"encoder": CONFIG.encoder.model_copy(update={"num_layers": 3})})
+    with pytest.raises(ConfigError, match=f"^init.freeze: '{part}' does not come from init.model={trained}"):
+        start(trained, acoustic=deeper, **settings)
+    start(trained, acoustic=deeper, freeze=["subsampling", "layer1", "head"])
 
 
 def test_frozen_parts_keep_their_statistics() -> None:

@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from asr.audio import encode_audio
 from asr.cli import main
 from asr.corpus import places
-from asr.corpus.batches import BatchesConfig, epoch_batches, sequential_batches
+from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.batches import epoch_batches, sequential_batches
 from asr.corpus.places import find_place, inside, open_place, title
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards

@@ -30,7 +30,7 @@ from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.pipeline import run_stages
 from asr.recipe import find_recipe, recipe_of_files
 from asr.scoring import read_results, write_results
-from asr.stages import _try_largest_batch, average, evaluate, prepare, show_results
+from asr.stages import _note_warm_up, _try_largest_batch, average, evaluate, prepare, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 RATE = 8000
@@ -304,12 +304,26 @@ def test_every_setting_of_an_update_is_heeded(common: list[str], setting: str) -
             ["loss.consistency={}", "augment.spec_augment=null", "encoder.dropout=0"],
             "loss.consistency compares two views of each utterance, and here nothing makes them differ",
         ),
+        (
+            ["schedule.kind=plateau", "training.patience=3"],
+            "training.patience=3 ends the training before schedule.patience=2 lets the rate fall and that can help: set "
+            "training.patience=4 or more",
+        ),
         (["loss.intermediate_ctc={layers: [3]}"], "must lie below the last of 3 layers"),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(message)):
         load_experiment(None, overrides)
+
+
+@pytest.mark.parametrize(("epochs", "told"), [(5, True), (30, False)])
+def test_a_warm_up_that_is_most_of_the_training_is_told(
+    epochs: int, told: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _note_warm_up(load_experiment(None, [f"training.epochs={epochs}"]), 10)
+    note = "note: the learning rate rises for 100 updates, and there are 50, so that it hardly gets to 0.002"
+    assert (note in capsys.readouterr().out) == told
 
 
 @pytest.mark.parametrize("what", ["augment.spec_augment={}", "augment.warp={}", "encoder.dropout=0.1"])

@@ -1,0 +1,187 @@
+"""Which utterances make a batch, and in which order batches come: random in an epoch of training, never with much padding.
+
+Utterances are known by their lengths alone, so that batches can also be counted without reading a shard.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import Protocol, TypeVar
+
+from pydantic import Field
+
+from asr.config import Section
+from asr.corpus.shards import ShardIndex
+from asr.corpus.tar_writer import Shard
+
+# An epoch is sorted by length in so many parts at least: where a small corpus is sorted as a whole, the same utterances meet
+# in every epoch.
+_LEAST_WINDOWS = 2
+
+
+class BatchesConfig(Section):
+    """How utterances become batches."""
+
+    seconds: float = Field(120.0, gt=0, description="audio in a batch, padding included")
+    max_utterances: int = Field(64, ge=1, description="most utterances in a batch")
+    shuffle_buffer: int = Field(
+        4096,
+        ge=1,
+        description="compressed utterances from which the next one is drawn; 1 keeps the order of the shards",
+    )
+    window_batches: int = Field(
+        16, ge=1, description="batches' worth of utterances that are sorted by length together; more means less padding"
+    )
+    sorted_first_epoch: bool = Field(
+        False,
+        description="the first epoch goes from short to long utterances, as far as the shuffle buffer sees (SortaGrad, "
+        "Amodei et al. 2016)",
+    )
+    num_workers: int = Field(2, ge=0, description="threads that decode; they change speed, not order; 0: none")
+    prefetch: int = Field(8, ge=0, description="batches decoded ahead of the one in use")
+
+
+class _HasLength(Protocol):
+    @property
+    def num_samples(self) -> int: ...
+
+
+AnySample = TypeVar("AnySample", bound=_HasLength)
+AnyItem = TypeVar("AnyItem")
+
+
+@dataclass(frozen=True, slots=True)
+class Length:
+    """All of a sample that decides its place."""
+
+    num_samples: int
+
+
+class Order:
+    """The random numbers of one epoch; text seeds `random.Random` by SHA-512, the same everywhere."""
+
+    def __init__(self, seed: int, epoch: int) -> None:
+        self.name = f"order of seed {seed}, epoch {epoch}"
+        self.is_first = epoch == 0
+        self.random = random.Random(self.name)
+
+    def shards(self, index: ShardIndex) -> list[Shard]:
+        """The shards of `index`, permuted: each draws its place by its name, so that those of other shards do not matter."""
+        return sorted(index.shards, key=lambda shard: random.Random(f"{self.name}, place of {shard.name}").random())
+
+    def copies(self, shard: Shard) -> Iterator[int]:
+        """How often each utterance of `shard` comes: its weight, rounded up or down at random so that the mean is right."""
+        drawn = random.Random(f"{self.name}, {shard.name}")
+        return (int(shard.weight + drawn.random()) for _ in shard.num_samples)
+
+
+def shuffled_batches(
+    samples: Iterable[AnySample], config: BatchesConfig, index: ShardIndex, order: Order, per_update: int
+) -> Iterator[list[AnySample]]:
+    """`samples` in batches, shuffled through the buffer, sorted within windows, and shuffled again by groups of batches.
+
+    They are those of `index`, as often as `order` says.
+    """
+    sample_rate = index.sample_rate
+    # So that a window has as many groups as it would have batches.
+    most = min(config.window_batches * per_update, _num_batches(index, config) // _LEAST_WINDOWS)
+    config = config.model_copy(update={"window_batches": max(1, most)})
+    if order.is_first and config.sorted_first_epoch:
+        for window in windows(_shortest_first(samples, config.shuffle_buffer), config, sample_rate):
+            yield from window
+        return
+    left: list[list[AnySample]] = []
+    for window in windows(_shuffled(samples, config.shuffle_buffer, order.random), config, sample_rate):
+        batches = left + window
+        # Drawn: were the longest left over, they would be so again and again, and make up the end of the epoch.
+        if len(batches) % per_update:
+            order.random.shuffle(batches)
+        whole = len(batches) - len(batches) % per_update
+        batches, left = sorted(batches[:whole], key=lambda batch: batch[-1].num_samples), batches[whole:]
+        groups = [batches[start : start + per_update] for start in range(0, whole, per_update)]
+        order.random.shuffle(groups)
+        yield from chain.from_iterable(groups)
+    yield from left
+
+
+def _num_batches(index: ShardIndex, config: BatchesConfig) -> int:
+    """About how many batches an epoch has at least."""
+    num_utterances = sum(shard.weight * len(shard.num_samples) for shard in index.shards)
+    num_samples = sum(shard.weight * sum(shard.num_samples) for shard in index.shards)
+    return int(max(num_utterances / config.max_utterances, num_samples / (config.seconds * index.sample_rate)))
+
+
+def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> Iterator[AnyItem]:
+    """`items`, each drawn at random from the `size` that are at hand."""
+    buffer: list[AnyItem] = []
+    for item in items:
+        if len(buffer) < size:
+            buffer.append(item)
+            continue
+        drawn = generator.randrange(size)
+        yield buffer[drawn]
+        buffer[drawn] = item
+    generator.shuffle(buffer)
+    yield from buffer
+
+
+def _shortest_first(samples: Iterable[AnySample], size: int) -> Iterator[AnySample]:
+    """`samples`, each time the shortest of the `size` that are at hand."""
+    heap: list[tuple[int, int, AnySample]] = []
+    for number, sample in enumerate(samples):
+        heapq.heappush(heap, (sample.num_samples, number, sample))
+        if len(heap) > size:
+            yield heapq.heappop(heap)[2]
+    while heap:
+        yield heapq.heappop(heap)[2]
+
+
+def windows(samples: Iterable[AnySample], config: BatchesConfig, sample_rate: int) -> Iterator[list[list[AnySample]]]:
+    """`samples` as lists of batches; each list comes from one window, sorted from short to long.
+
+    The last batch of a window is what was left over; it goes into the next window, so that only the end of an epoch
+    leaves a batch that could have been fuller. An utterance that none fits beside does not go on: it would fill the next
+    window, too.
+    """
+    limit = int(config.seconds * sample_rate)
+    window: list[AnySample] = []
+    total = 0
+    for sample in samples:
+        window.append(sample)
+        total += sample.num_samples
+        if total < limit * config.window_batches and len(window) < config.max_utterances * config.window_batches:
+            continue
+        *batches, window = _cut(window, limit, config.max_utterances)
+        if len(window) == 1 and 2 * window[0].num_samples > limit:
+            batches, window = [*batches, window], []
+        total = sum(left.num_samples for left in window)
+        if batches:
+            yield batches
+    if window:
+        yield _cut(window, limit, config.max_utterances)
+
+
+def _cut(samples: list[AnySample], limit: int, max_utterances: int) -> list[list[AnySample]]:
+    """`samples` sorted by length and cut where a batch would exceed `limit` samples with its padding.
+
+    An utterance that is longer than `limit` makes a batch of its own.
+    """
+    batches: list[list[AnySample]] = [[]]
+    for sample in sorted(samples, key=lambda sample: sample.num_samples):
+        batch = batches[-1]
+        if batch and ((len(batch) + 1) * sample.num_samples > limit or len(batch) == max_utterances):
+            batches.append([sample])
+        else:
+            batch.append(sample)
+    return batches
+
+
+def of_rank(batches: Iterable[AnyItem], rank: int, world_size: int) -> Iterator[tuple[AnyItem, bool]]:
+    """Every `world_size`-th of `batches`, from `rank` on, and whether it is repeated to fill the last group up."""
+    stream = iter(batches)
+    while group := list(islice(stream, world_size)):
+        yield group[rank % len(group)], rank >= len(group)
