@@ -374,7 +374,8 @@ def show_results(run: Run) -> None:
     results = read_results(run.folder / "results.json")
     if not results:
         print(
-            f"nothing was measured, for lack of a part to measure on: see --test and splits.test\n{run.folder}",
+            "nothing was measured, for lack of a part to measure on (--test, splits.test); "
+            f"`asr evaluate --model {run.folder} --data TEST` does so on any\n{run.folder}",
             flush=True,
         )
         return

@@ -179,7 +179,8 @@ def _why_no_index(folder: Place) -> str:
     if isinstance(folder, Path):
         if not folder.is_dir():
             return f"{folder}: no such folder"
-        names = sorted(path.parent.name for path in folder.glob(f"*/{_INDEX}"))
+        found = (*folder.glob(f"*/{_INDEX}"), *folder.glob(f"shards/*/{_INDEX}"))  # the second of a run folder
+        names = sorted(str(path.parent.relative_to(folder)) for path in found)
         if names:
             return f"{folder}: no shards here, but in its folders: {', '.join(names)}"
     return f"{inside(folder, _INDEX)}: no such file; these shards were never finished, prepare them again"

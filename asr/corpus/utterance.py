@@ -124,7 +124,9 @@ def record_of_line(line: bytes, where: str) -> dict[str, Any] | None:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{where}: not UTF-8 text; convert the manifest to UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(f'{where}: not JSON ({error}); expected one {{"id": ...}} a line') from error
+        raise CorpusError(
+            f'{where}: not JSON ({error}); expected one {{"id": "a", "audio": "a.wav", "text": "..."}} a line'
+        ) from error
     if not isinstance(record, dict):
         raise CorpusError(f"{where}: expected a JSON object, found {_json_type(record)}")
     return record

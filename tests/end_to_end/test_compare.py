@@ -124,11 +124,21 @@ def test_equal_time_is_measured_once(command: Command, in_process: list[str]) ->
 def test_runs_of_another_comparison_are_taken_only_where_they_are_the_same(
     command: Command, in_process: list[str]
 ) -> None:
-    assert command("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")[0] == 0
+    assert command("cells=gru,lstm", "encoder.norm=layer", *ONE_LAYER, "--seeds", "1")[0] == 0
     measured = Path("study/runs/gru-seed0/metrics.jsonl").read_bytes()
     in_process.clear()
     # `norm=layer` is what the GRU has above; another seed, and another normalisation, it has not.
-    words = ("encoder.norm=layer,none", *ONE_LAYER, "--seeds", "2", "--out", "other", "--reuse", "study")
+    words = (
+        "encoder.norm=layer,none",
+        "encoder.cell=gru",
+        *ONE_LAYER,
+        "--seeds",
+        "2",
+        "--out",
+        "other",
+        "--reuse",
+        "study",
+    )
     code, out, err = command(*words)
     assert (code, err) == (0, "")
     assert "runs copied from other comparisons: 1" in out

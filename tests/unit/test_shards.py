@@ -143,6 +143,9 @@ def test_a_folder_that_holds_no_shards_is_not_called_unfinished(tmp_path: Path) 
         write(clips(2), tmp_path / name)
     with pytest.raises(CorpusError, match=r"no shards here, but in its folders: dev, train$"):
         ShardIndex.load(tmp_path)
+    write(clips(2), tmp_path / "run" / "shards" / "train")
+    with pytest.raises(CorpusError, match=r"run: no shards here, but in its folders: shards/train$"):
+        ShardIndex.load(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,8 @@ def test_without_a_part_to_measure_on_that_is_said(tmp_path: Path, capsys: pytes
     write_results(tmp_path / "results.json", [])
     show_results(run)
     assert (
-        "nothing was measured, for lack of a part to measure on: see --test and splits.test" in capsys.readouterr().out
+        f"nothing was measured, for lack of a part to measure on (--test, splits.test); `asr evaluate --model {run.folder} "
+        "--data TEST` does so on any" in capsys.readouterr().out
     )
 
 
