@@ -32,7 +32,7 @@ from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import counted, get_console, progress_bar
 from asr.text.tokenizer import train_tokenizer
-from asr.training.init import origin
+from asr.training.init import model_to_start_from, origin
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
 from asr.training.moving_average import average_weights
 from asr.training.plots import plot_training
@@ -55,9 +55,13 @@ def prepare(run: Run) -> None:
     """Write shards of every part, but for those that are ready, and train the tokenizer on the training texts.
 
     Raises:
+        CheckpointError, ConfigError: there is no such model to start from, or it does not fit.
         CorpusError: a corpus is missing or damaged, ready shards are of another kind than the model hears, or an utterance
             stands in a training part and in another.
     """
+    init = run.experiment.init
+    if init.model is not None:
+        model_to_start_from(init, run.experiment.acoustic)  # what does not fit should not show after hours of preparing
     train_places = {run.shards(part) for part in run.train_parts}
     parts = _all_parts(run, train_places)
     recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
@@ -211,6 +215,14 @@ def train(run: Run) -> None:
     _note_warm_up(experiment, num_updates)
     if device.type == "cuda" and (is_new or workers.size > 1):
         _try_largest_batch(run, trainer.updater, index)
+    if is_new and experiment.init.model is not None and experiment.init.vocabulary == "model":
+        # What epochs are to be better than: a rate that is too high soon ruins a good model.
+        start = trainer.measure()
+        print(
+            f"  before the first update: dev loss {start.loss:.3f}  dev WER {start.words.rate:.2%}  "
+            f"CER {start.characters.rate:.2%}",
+            flush=True,
+        )
     if not workers.is_first:
         trainer.run(SilentLog())
         return

@@ -84,23 +84,9 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     """The model of `config.model`, ready to learn on, and its tokens; with a new vocabulary, `tokenizer` and a new head.
 
     Raises:
-        CheckpointError: there is no model.
-        ConfigError: the model has other features or another encoder than `acoustic`, but for layers on top; or what is to be
-            frozen is not the model's.
+        CheckpointError, ConfigError: as `model_to_start_from`; or what is to be frozen is not the model's.
     """
-    path = find_checkpoint(Path(config.model or ""))
-    model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
-    found = model.config
-    if acoustic.attention is None or found.attention is None:
-        found = found.model_copy(update={"attention": acoustic.attention})
-    if acoustic.encoder.num_layers > found.encoder.num_layers:
-        encoder = found.encoder.model_copy(update={"num_layers": acoustic.encoder.num_layers})
-        found = found.model_copy(update={"encoder": encoder})
-    different = list(_differences(acoustic.model_dump(mode="json"), found.model_dump(mode="json")))
-    if different:
-        raise ConfigError(
-            f"init.model={config.model} has other settings, which cannot be changed: {' '.join(different)}"
-        )
+    model, own_tokenizer = model_to_start_from(config, acoustic)
     tokenizer = own_tokenizer if config.vocabulary == "model" else tokenizer
     left_behind: tuple[str, ...] = ("attention.",) if acoustic.attention is None else ()
     if config.vocabulary == "new":
@@ -116,6 +102,29 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
                 "so: leave it out"
             )
     return fresh, tokenizer
+
+
+def model_to_start_from(config: InitConfig, acoustic: AcousticConfig) -> tuple[AcousticModel, Tokenizer]:
+    """The model of `config.model` as it is, and its tokens.
+
+    Raises:
+        CheckpointError: there is no model.
+        ConfigError: the model has other features or another encoder than `acoustic`, but for layers on top.
+    """
+    path = find_checkpoint(Path(config.model or ""))
+    model, own_tokenizer = restore_model(load_checkpoint(path), where=str(path))
+    found = model.config
+    if acoustic.attention is None or found.attention is None:
+        found = found.model_copy(update={"attention": acoustic.attention})
+    if acoustic.encoder.num_layers > found.encoder.num_layers:
+        encoder = found.encoder.model_copy(update={"num_layers": acoustic.encoder.num_layers})
+        found = found.model_copy(update={"encoder": encoder})
+    different = list(_differences(acoustic.model_dump(mode="json"), found.model_dump(mode="json")))
+    if different:
+        raise ConfigError(
+            f"init.model={config.model} has other settings, which cannot be changed: {' '.join(different)}"
+        )
+    return model, own_tokenizer
 
 
 def refuse_unspellable(config: InitConfig, tokenizer: Tokenizer, utterances: Iterable[Utterance]) -> None:

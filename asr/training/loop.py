@@ -314,10 +314,13 @@ class Trainer:
         if validation is not None and self.watch is not None:
             self.watch(progress.epoch, validation)
 
+    def measure(self) -> Validation:
+        """What the model makes of the development set as it stands, which all processes share."""
+        return reduce(operator.add, self.workers.gather([validate(self.recognizer, self.data.dev())]))
+
     def _validate(self, log: RunLog | SilentLog) -> Validation:
         progress, start = self.progress, time.perf_counter()
-        parts = self.workers.gather([validate(self.recognizer, self.data.dev())])
-        result = reduce(operator.add, parts)
+        result = self.measure()
         entry = (result.words.rate, result.loss, progress.epoch)
         improved = not progress.best or entry < progress.best[0]
         progress.validations_since_best = 0 if improved else progress.validations_since_best + 1

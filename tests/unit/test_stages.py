@@ -236,7 +236,7 @@ def test_without_a_part_to_measure_on_that_is_said(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("sample_rate", [RATE, RATE // 2])
 def test_files_with_less_than_the_model_hears_are_told(
-    sample_rate: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    sample_rate: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     train = tmp_path / "train"
     train.mkdir()
@@ -249,6 +249,7 @@ def test_files_with_less_than_the_model_hears_are_told(
         prepare(replace(run, recipe=recipe_of_files(train, ())))
     advice = f"features.sample_rate={RATE // 2} would suit them"
     assert any(f"; {advice}" in message for message in caplog.messages) == (sample_rate == RATE)
+    monkeypatch.setattr("asr.stages.model_to_start_from", lambda *_: None)  # as if there were this one
     init = run.experiment.init.model_copy(update={"model": "runs/old"})
     from_model = replace(run, folder=tmp_path / "from", experiment=run.experiment.model_copy(update={"init": init}))
     caplog.clear()
@@ -428,6 +429,32 @@ def test_a_training_from_given_weights_heeds(setting: str, tones: Callable[..., 
         run_stages(run, ["train"])
     plain, other = map(weights_of, runs)
     assert not all(torch.equal(value, other[name]) for name, value in plain.items())
+
+
+def test_a_training_from_a_model_tells_what_that_made_of_the_development_set(
+    tones: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_stages(tones("before", "training.epochs=1"), ["prepare", "train"])
+    assert "before the first update" not in capsys.readouterr().out
+    lines = (tones("before").folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    (known,) = [record for record in map(json.loads, lines) if record["kind"] == "validation"]
+    start = f"init.model={tones('before').folder}"
+    run_stages(tones("tuned", start), ["train"])
+    told = (
+        f"  before the first update: dev loss {known['loss']:.3f}  dev WER {known['wer']:.2%}  CER {known['cer']:.2%}\n"
+    )
+    assert told in capsys.readouterr().out
+    run_stages(tones("new", start, "init.vocabulary=new"), ["train"])  # with a head that has learnt nothing
+    assert "before the first update" not in capsys.readouterr().out
+
+
+def test_a_model_that_does_not_fit_is_told_before_anything_is_prepared(tones: Callable[..., Run]) -> None:
+    before = tones("before", "training.epochs=1")
+    run_stages(before, ["prepare", "train"])
+    run = replace(tones("tuned", f"init.model={before.folder}", "encoder.hidden_size=20"), preparation=None)
+    with pytest.raises(ConfigError, match=r"has other settings, which cannot be changed: encoder.hidden_size=24$"):
+        run_stages(run, ["prepare"])
+    assert not (run.folder / "shards").exists()
 
 
 def test_frozen_parts_stay_so_when_a_training_is_resumed(tones: Callable[..., Run]) -> None:
