@@ -13,8 +13,8 @@ from asr.atomic import write_text
 from asr.config import Tree
 from asr.corpus.apart import Apart
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
-from asr.corpus.check import watch_rates
 from asr.corpus.places import Place
+from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, source_of, write_shards
 from asr.corpus.utterance import Utterance

@@ -10,7 +10,7 @@ import re
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,7 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
-from asr.corpus.utterance import Utterance, is_read, read_folder, record_of_line, utterance_of_record
+from asr.corpus.utterance import Utterance, files_by_id, is_read, read_folder, record_of_line, utterance_of_record
 from asr.errors import AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
@@ -36,6 +36,8 @@ _SEVERITIES: dict[str, Severity] = {
     "repeated id": "error",
     "missing audio": "error",
     "unusable audio": "error",
+    "sound without text": "warning",
+    "text without sound": "warning",
     "wrong duration": "error",
     "no text left": "error",
     "too short for CTC": "error",
@@ -62,7 +64,6 @@ _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
 _FEW = 0.05
 _USUAL_RATE = 16000
-_NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
 # Other tools cut recordings by these; here, they would silently go with the whole of the sound.
@@ -300,33 +301,6 @@ def examine(utterance: Utterance) -> Sound:
     )
 
 
-def watch_rates(
-    utterances: Iterable[Utterance], sample_rate: int, name: str, model: str | None = None
-) -> Iterator[Utterance]:
-    """`utterances` of the corpus called `name`; says it if some of the first sound files have less than `sample_rate`.
-
-    Where that is the rate of a `model` to start from, other settings are no way out.
-    """
-    low: list[tuple[int, Path]] = []
-    num_looked_at = 0
-    for utterance in utterances:
-        if num_looked_at < _NUM_RATES and isinstance(utterance.audio, Path):
-            num_looked_at += 1
-            with contextlib.suppress(UnusableAudioError):  # said by what reads its samples
-                rate = audio_info(utterance.audio).sample_rate
-                low += [(rate, utterance.audio)] if rate < sample_rate else []
-        yield utterance
-    if low:
-        rate, audio = min(low)
-        advice = f"features.sample_rate={rate} would suit them"
-        if model is not None:
-            advice = f"init.model={model} keeps its rate: start from a model of {rate} Hz, or from none, where {advice}"
-        _LOG.warning(
-            "%s: %d of the first %d sound files have less than %d Hz (%s: %d), and above that a model hears silence; %s",
-            *(name, len(low), num_looked_at, sample_rate, audio, rate, advice),
-        )
-
-
 def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: Callable[[float], None]) -> None:
     """Fill `result` with everything below the manifest or folder at `path`.
 
@@ -346,6 +320,8 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     def left_out(utterance_id: str, error: CorpusError) -> None:
         result.note("unusable text", utterance_id, error.message)
 
+    if path.is_dir():
+        _note_unpaired(path, result)
     usable = read_folder(path, left_out) if path.is_dir() else _usable_lines(path, result)
     utterances = _until_broken(usable, path, result)
 
@@ -355,6 +331,18 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     for utterance, sound in map_ahead(heard, utterances, num_threads=num_threads, num_ahead=4 * num_threads):
         result.add(utterance, sound)
         advance(1)
+
+
+def _note_unpaired(folder: Path, result: CorpusCheck) -> None:
+    """What `read_folder` leaves out because the other half of an utterance is not there; other damage it tells itself."""
+    with contextlib.suppress(CorpusError):
+        audio_of, text_of = files_by_id(folder)
+        for kind, files, others in (
+            ("sound without text", audio_of, text_of),
+            ("text without sound", text_of, audio_of),
+        ):
+            for key in sorted(files.keys() - others.keys()):
+                result.note(kind, files[key].relative_to(folder).as_posix())
 
 
 def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:

@@ -276,7 +276,7 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
     """
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder")
-    audio_of, text_of = _files_by_id(folder)
+    audio_of, text_of = files_by_id(folder)
     ids = sorted(audio_of.keys() & text_of.keys())
     if not ids:
         raise CorpusError(
@@ -359,7 +359,7 @@ def is_read(path: Path) -> bool:
     return path.suffix.lower() in _AUDIO_SUFFIXES or path.suffix.lower() == ".txt"
 
 
-def _files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+def files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """Sound files and texts below `folder` by relative path without suffix."""
     audio_of: dict[str, Path] = {}
     text_of: dict[str, Path] = {}

@@ -56,6 +56,20 @@ def test_a_sound_corpus_has_no_findings(tmp_path: Path) -> None:
     assert _found(_corpus(tmp_path), sample_rate=RATE) == {}
 
 
+def test_halves_of_utterances_in_a_folder_are_findings_with_all_names(tmp_path: Path) -> None:
+    for number in range(9):
+        soundfile.write(tmp_path / f"{number}.wav", _noise(number), RATE)
+        (tmp_path / f"{number}.txt").write_text(f"number {chr(97 + number)}", encoding="utf-8")
+    assert _found(tmp_path, sample_rate=RATE) == {}
+    for number in range(4):
+        (tmp_path / f"{number}.txt").unlink()
+    (tmp_path / "8.wav").unlink()
+    found = _found(tmp_path, sample_rate=RATE)
+    assert [name for name, _ in found["sound without text"].examples] == ["0.wav", "1.wav", "2.wav", "3.wav"]
+    assert [name for name, _ in found["text without sound"].examples] == ["8.txt"]
+    assert found["sound without text"].severity == "warning"
+
+
 def _text(text: str) -> Change:
     return lambda folder, lines: lines[1].update(text=text)
 
