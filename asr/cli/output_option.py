@@ -9,7 +9,8 @@ from pathlib import Path
 from asr.errors import ConfigError
 
 # What users and runs keep under such names is never what an option writes, but for --out, which may be there to do so.
-_KEPT = set(".ctm .flac .gz .jsonl .mp3 .ogg .opus .pt .stm .tar .trn .txt .wav .yaml .yml".split())
+_SOUND = set(".flac .mp3 .ogg .opus .wav".split())
+_KEPT = _SOUND | set(".ctm .gz .jsonl .pt .stm .tar .trn .txt .yaml .yml".split())
 _OF_A_RUN = {"stages.json", "tokenizer.json"}
 
 
@@ -30,8 +31,8 @@ def check_outputs(files: Mapping[str, Path | None], inputs: Iterable[Path] = ())
             raise ConfigError(f"{option} {path}: {other} writes that file too; name another one")
         if path.resolve() in read:
             raise ConfigError(f"{option} {path}: this file is read too, and would be overwritten; write elsewhere")
-        is_kept = path.suffix.lower() in _KEPT or path.name in _OF_A_RUN
-        if option != "--out" and is_kept and path.is_file():
+        kept = _SOUND if option == "--out" else _KEPT
+        if (path.suffix.lower() in kept or path.name in _OF_A_RUN) and path.is_file():
             raise ConfigError(
                 f"{option} {path}: another kind of file is there and would be overwritten; write elsewhere"
             )

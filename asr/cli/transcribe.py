@@ -44,7 +44,8 @@ def transcribe(
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
 
     json and ctm hold the words, their times, and how sure the model is of each, from 0 to 1. There, a
-    file of a folder is called by its path below that folder, another by its name, both without suffix.
+    file of a folder is called by its path below that folder, another by its name, both without suffix; in ctm with
+    underscores for spaces.
 
     Examples:
     - `asr transcribe hello.wav`

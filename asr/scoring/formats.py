@@ -271,7 +271,9 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
 def _read_ctm(path: Path, references: Mapping[str, Transcript], keep_extra: bool) -> Iterator[tuple[str, Transcript]]:
     words = _timed_words(path)
     if all(said.segment is None for said in references.values()):
-        return words_of_recordings(words)
+        # Where an id has spaces, a ctm has underscores: a space would end it there.
+        own = {"_".join(name.split()): name for name in references}
+        return ((own.get(name, name), heard) for name, heard in words_of_recordings(words))
     return words_in_segments(words, references, keep_extra=keep_extra)
 
 

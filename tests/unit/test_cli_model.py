@@ -453,6 +453,25 @@ def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(
     assert [each["id"] for each in records] == [each.id for each in read_folder(folder)] == ["ann/0", "bob/0"]
     assert [each["audio"] for each in records] == [str(folder / "ann" / "0.flac"), str(folder / "bob" / "0.flac")]
     assert "ann" in cli("score", folder, heard, "--by", "speaker")
+    # A ctm has no room for spaces in a name.
+    (folder / "ann").rename(folder / "ann k")
+    timed = tmp_path / "heard.ctm"
+    timed.write_text(cli("transcribe", folder, "--model", model, "--format", "ctm"), encoding="utf-8")
+    assert {line.split()[0] for line in timed.read_text(encoding="utf-8").splitlines()} == {"ann_k/0", "bob/0"}
+    assert "ann k" in cli("score", folder, timed, "--by", "speaker")
+
+
+def test_a_model_is_not_written_over_a_recording(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sound = tmp_path / "a.wav"
+    sound.write_bytes(b"dear")
+    monkeypatch.setattr(sys, "argv", ["asr", "model", "shrink", str(model), "--out", str(sound)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "another kind of file is there and would be overwritten" in capsys.readouterr().err
+    assert sound.read_bytes() == b"dear"
 
 
 def test_a_model_without_attention_says_what_to_do(
