@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 
-# What users and runs keep under such names is never what an option writes, but for --out, which may be there to do so.
+# What users and runs keep under such names is never what an option writes, but for --out, which may, though not over sound.
 _SOUND = set(".flac .mp3 .ogg .opus .wav".split())
 _KEPT = _SOUND | set(".ctm .gz .jsonl .pt .stm .tar .trn .txt .yaml .yml".split())
 _OF_A_RUN = {"stages.json", "tokenizer.json"}
