@@ -45,7 +45,7 @@ class UpdateResult:
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
         skipped: whether the weights were left alone because the gradient was not finite.
         split: ids of the batches that did not fit into memory and were halved.
-        terms: value of each further term of the loss, by name, in nats per token.
+        terms: value of each further term of the loss, by name, in nats per token of what CTC can say.
     """
 
     loss: float = 0.0
