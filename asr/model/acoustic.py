@@ -32,7 +32,7 @@ class AcousticConfig(Section):
 
     @property
     def highest_hz(self) -> float:
-        """Up to where it listens, 0 where the input is stored frames."""
+        """Up to where it listens, in hertz; 0 where the input is stored frames."""
         return 0.0 if isinstance(self.features, StoredConfig) else self.features.nyquist_hz
 
 

@@ -94,9 +94,10 @@ def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenize
     fresh = AcousticModel(acoustic, tokenizer.size)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(left_behind)}
     fresh.load_state_dict(weights, strict=False)
-    for name, part in model_parts(fresh).items():
-        drawn = {id(parameter) for key, parameter in fresh.named_parameters() if key not in weights}
-        if name in config.freeze and any(id(parameter) in drawn for parameter in part.parameters()):
+    parts = model_parts(fresh)
+    drawn = {parameter for key, parameter in fresh.named_parameters() if key not in weights}
+    for name in config.freeze:
+        if not drawn.isdisjoint(parts[name].parameters()):
             raise ConfigError(
                 f"init.freeze: '{name}' does not come from init.model={config.model}, but begins at random, and would stay "
                 "so: leave it out"
