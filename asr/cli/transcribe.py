@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,7 +13,17 @@ from asr.cli.decoder_option import Width, Words, parse_decoder
 from asr.cli.model_option import DEFAULT_MODEL, ModelsOrDefault, default_model
 
 if TYPE_CHECKING:
+    from asr.audio import AudioInfo
     from asr.recognizer import Recognizer
+
+LongestPiece = Annotated[
+    float,
+    typer.Option(
+        min=1,
+        help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory does "
+        "not grow with the recording. inf: never cut.",
+    ),
+]
 
 
 def transcribe(
@@ -39,6 +50,7 @@ def transcribe(
     num_best: Annotated[
         int, typer.Option(min=1, help="So many different readings of each file, at most; --format json holds them.")
     ] = 1,
+    longest_piece: LongestPiece = 40.0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
@@ -56,7 +68,6 @@ def transcribe(
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     - `ffmpeg -i talk.mkv -f wav - | asr transcribe - --format vtt > talk.vtt`
     """
-    from asr.corpus.utterance import file_id, sound_files
     from asr.errors import ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
     from asr.resources import resource
@@ -67,14 +78,22 @@ def transcribe(
     if not model and decoder == "lexicon":
         words = words or resource(*DEFAULT_MODEL, "words.tsv.gz")
     choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
+    files = _sounds(audio)
+    _check_files(files, format, num_best)
+    model = model or [default_model()]
+    recognizer = Recognizer.load(model[0], choice, device, model[1:])
+    _print_all(files, recognizer, format, longest_piece)
+
+
+def _sounds(audio: list[Path]) -> list[tuple[Path, str]]:
+    """The sound files that are named, or lie in folders that are, with their ids."""
+    from asr.corpus.utterance import file_id, sound_files
+
     files: list[tuple[Path, str]] = []
     for path in map(_named, audio):
         folder, found = (path, sound_files(path)) if path.is_dir() else (path.parent, [path])
         files += [(file, file_id(file, folder)) for file in found]
-    _check_files(files, format, num_best)
-    model = model or [default_model()]
-    recognizer = Recognizer.load(model[0], choice, device, model[1:])
-    _print_all(files, recognizer, format)
+    return files
 
 
 def _named(audio: Path) -> Path:
@@ -88,7 +107,7 @@ def _named(audio: Path) -> Path:
     return Path("/dev/stdin")
 
 
-def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: str) -> None:
+def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float) -> None:
     """Prints what is said in each of `files`, which stand with their ids, as soon as it is known.
 
     Raises:
@@ -96,13 +115,17 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
     """
     from asr.errors import AudioError
     from asr.recognizer import FORMATS
+    from asr.terminal import progress_bar
 
     failures = 0
     said = False
     for path, name in files:
-        said = said or _says_of_rate(path, recognizer)
+        info = _header(path)
+        said = said or (info is not None and _says_of_rate(path, info, recognizer))
+        is_long = info is not None and info.seconds > longest_piece
         try:
-            recognized = recognizer.transcribe(path, name)
+            with progress_bar(name, info.seconds) if info and is_long else nullcontext(lambda seconds: None) as advance:
+                recognized = recognizer.transcribe(path, name, longest_piece=longest_piece, advance=advance)
         except AudioError as error:
             if len(files) == 1:
                 raise
@@ -116,22 +139,24 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
 
 
-def _says_of_rate(path: Path, recognizer: Recognizer) -> bool:
-    """Whether the sound file lacks what the model listens to, which is said."""
+def _header(path: Path) -> AudioInfo | None:
+    """What the sound file says of itself; None where what reads its samples will complain, and for pipes."""
     from asr.audio import UnusableAudioError, audio_info
 
-    highest_hz = recognizer.model.config.highest_hz
     try:
-        if not highest_hz or not path.is_file():
-            return False
-        rate = audio_info(path).sample_rate
-    except (UnusableAudioError, OSError):  # said by what reads its samples
-        return False
-    if rate >= 2 * highest_hz:
+        return audio_info(path) if path.is_file() else None
+    except (UnusableAudioError, OSError):
+        return None
+
+
+def _says_of_rate(path: Path, info: AudioInfo, recognizer: Recognizer) -> bool:
+    """Whether the sound file lacks what the model listens to, which is said."""
+    highest_hz = recognizer.model.config.highest_hz
+    if not highest_hz or info.sample_rate >= 2 * highest_hz:
         return False
     print(
-        f"warning: {path} has {rate} Hz, and so nothing above {rate // 2} Hz, where the model listens up to {highest_hz:g}: "
-        "expect more errors than of a model that has learnt from such sound (said once)",
+        f"warning: {path} has {info.sample_rate} Hz, and so nothing above {info.sample_rate // 2} Hz, where the model "
+        f"listens up to {highest_hz:g}: expect more errors than of a model that has learnt from such sound (said once)",
         file=sys.stderr,
     )
     return True

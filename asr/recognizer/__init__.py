@@ -4,12 +4,15 @@ Decided here: how trained models, their tokenizer and a decoder are put together
 """
 
 from asr.recognizer.ensemble import Ensemble
-from asr.recognizer.recognizer import Audio, Encoded, Recognized, Recognizer
+from asr.recognizer.pieces import LONGEST_SECONDS
+from asr.recognizer.recognized import Recognized
+from asr.recognizer.recognizer import Audio, Encoded, Recognizer
 from asr.recognizer.words import Word
 from asr.recognizer.writers import FORMATS, TranscriptWriter, timed_words
 
 __all__ = [
     "FORMATS",
+    "LONGEST_SECONDS",
     "Audio",
     "Encoded",
     "Ensemble",

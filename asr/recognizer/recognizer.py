@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,48 +14,16 @@ from torch import Tensor
 
 from asr.audio import as_waveform, read_signal
 from asr.corpus.batches import Batch
-from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
+from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig
 from asr.errors import AudioError
 from asr.model.acoustic import AcousticModel
 from asr.model.device import select_device
 from asr.recognizer.ensemble import Ensemble, average_probabilities
-from asr.recognizer.words import Word, words_of
+from asr.recognizer.pieces import LONGEST_SECONDS, cut_at_pauses, put_together
+from asr.recognizer.recognized import Recognized
 from asr.text.tokenizer import Tokenizer
 
 _NO_MEMORY = "can't allocate memory"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recognized:
-    """What was heard in one utterance.
-
-    Attributes:
-        id: of the utterance.
-        audio: the file as it was named, "" where there was none.
-        hypotheses: readings, the best first; never empty.
-        seconds: duration of the audio.
-        models: how many models' probabilities were averaged.
-        pieces: what each token of the best reading stands for, the space shown as `▁`.
-        probabilities: of each of these tokens, in its frame.
-    """
-
-    id: str
-    hypotheses: list[Hypothesis]
-    seconds: float
-    audio: str = ""
-    models: int = 1
-    pieces: tuple[str, ...] = ()
-    probabilities: tuple[float, ...] = ()
-
-    @property
-    def best(self) -> Hypothesis:
-        """The best reading."""
-        return self.hypotheses[0]
-
-    @property
-    def words(self) -> tuple[Word, ...]:
-        """The words of the best reading, with their frames and how sure they are."""
-        return words_of(zip(self.pieces, self.best.frames, self.probabilities, strict=True))
 
 
 Audio = Path | str | npt.NDArray[Any] | Tensor
@@ -190,23 +158,42 @@ class Recognizer:
         for batch in batches:
             yield from self.read(batch, self.encode(batch))
 
-    def transcribe(self, audio: Audio, utterance_id: str = "", *, sample_rate: int | None = None) -> Recognized:
+    def transcribe(
+        self,
+        audio: Audio,
+        utterance_id: str = "",
+        *,
+        sample_rate: int | None = None,
+        longest_piece: float = LONGEST_SECONDS,
+        advance: Callable[[float], None] = lambda seconds: None,
+    ) -> Recognized:
         """What is heard in `audio`: a file of sound, or of stored frames where the model takes these, or samples (N,).
 
         Args:
             audio: the file, or samples that were taken at `sample_rate` hertz, converted to what the model expects.
             utterance_id: of what is heard; "" for the file's name without suffix.
             sample_rate: of samples; a file knows its own.
+            longest_piece: seconds, 1 at least; what is longer is cut at pauses, and its pieces are heard one after another,
+                in memory that does not grow with it. Stored frames are never cut.
+            advance: told how many seconds more have been heard.
 
         Raises:
             AudioError: the file is missing, damaged or not audio; or samples without their rate, of several channels, or
                 that are no sound.
         """
-        (recognized,) = self.transcribe_batch([audio], [utterance_id], sample_rate=sample_rate)
+        (recognized,) = self.transcribe_batch(
+            [audio], [utterance_id], sample_rate=sample_rate, longest_piece=longest_piece, advance=advance
+        )
         return recognized
 
     def transcribe_batch(
-        self, audios: Sequence[Audio], utterance_ids: Sequence[str] = (), *, sample_rate: int | None = None
+        self,
+        audios: Sequence[Audio],
+        utterance_ids: Sequence[str] = (),
+        *,
+        sample_rate: int | None = None,
+        longest_piece: float = LONGEST_SECONDS,
+        advance: Callable[[float], None] = lambda seconds: None,
     ) -> list[Recognized]:
         """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`.
 
@@ -219,21 +206,37 @@ class Recognizer:
             raise AudioError(
                 f"transcribe_batch: expected an id for each of {len(audios)} sounds, found {len(utterance_ids)}"
             )
+        if not longest_piece >= 1:
+            raise AudioError(f"longest_piece: expected seconds, 1 at least, found {longest_piece}")
         signals = [self._signal(audio, sample_rate) for audio in audios]
         files = [str(audio) if isinstance(audio, Path | str) else "" for audio in audios]
         names = [
             given or Path(file).stem for given, file in zip(utterance_ids or [""] * len(files), files, strict=True)
         ]
-        batch = Batch(
-            ids=tuple(names),
-            texts=("",) * len(signals),
-            speakers=("",) * len(signals),
-            waveforms=torch.nn.utils.rnn.pad_sequence(signals, batch_first=True),
-            num_samples=torch.tensor([len(signal) for signal in signals]),
-        )
+        starts = [self._starts(signal, longest_piece) for signal in signals]
+        pieces = [signal.tensor_split(places[1:]) for signal, places in zip(signals, starts, strict=True)]
+        heard: list[list[Recognized]] = [[] for _ in signals]
+        for number in range(max(map(len, pieces))):
+            rows = [row for row, cut in enumerate(pieces) if number < len(cut)]
+            batch = _batch([pieces[row][number] for row in rows], [names[row] for row in rows])
+            for row, recognized in zip(rows, self.recognize([batch]), strict=True):
+                heard[row].append(recognized)
+                advance(recognized.seconds)
         return [
-            replace(recognized, audio=file) for recognized, file in zip(self.recognize([batch]), files, strict=True)
+            replace(put_together(of_pieces, [place // self._step for place in places], self.tokenizer), audio=file)
+            for of_pieces, places, file in zip(heard, starts, files, strict=True)
         ]
+
+    @property
+    def _step(self) -> int:
+        """Samples between the frames that hypotheses count."""
+        return self.model.config.encoder.factor * self.model.config.features.hop_length
+
+    def _starts(self, signal: Tensor, longest_piece: float) -> list[int]:
+        """Where the pieces of `signal` begin."""
+        if self.num_stored_features or len(signal) <= longest_piece * self.sample_rate:
+            return [0]
+        return cut_at_pauses(signal.numpy(), int(longest_piece * self.sample_rate), self._step, self.sample_rate)
 
     def _signal(self, audio: Audio, sample_rate: int | None) -> Tensor:
         """What the model hears of `audio`, as `Batch` holds it."""
@@ -250,3 +253,14 @@ class Recognizer:
         if sample_rate is None:
             raise AudioError("array: samples do not say their rate; name it, as in sample_rate=16000")
         return torch.from_numpy(as_waveform(audio, sample_rate, self.sample_rate))
+
+
+def _batch(signals: Sequence[Tensor], names: Sequence[str]) -> Batch:
+    """`signals`, (N,) or (T, F) each, padded to the longest."""
+    return Batch(
+        ids=tuple(names),
+        texts=("",) * len(signals),
+        speakers=("",) * len(signals),
+        waveforms=torch.nn.utils.rnn.pad_sequence(list(signals), batch_first=True),
+        num_samples=torch.tensor([len(signal) for signal in signals]),
+    )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from html import escape
 
-from asr.recognizer.recognizer import Recognized
+from asr.recognizer.recognized import Recognized
 from asr.recognizer.words import Word
 
 TranscriptWriter = Callable[[Recognized, float], str]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from asr.audio import encode_for_browser
 from asr.corpus.batches import Batch
 from asr.features.spectral import SpectralFrontEnd
-from asr.recognizer.recognizer import Encoded, Recognized, Recognizer
+from asr.recognizer import Encoded, Recognized, Recognizer
 from asr.report.details import PICTURE_LEVELS, Bytes, Recording, System, UtteranceDetails
 from asr.scoring import Result, UtteranceScore
 

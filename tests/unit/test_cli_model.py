@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 from ragged import small_model
 from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
@@ -26,6 +28,7 @@ from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr.recognizer import Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -437,6 +440,23 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
     (folder / "u000.wav").unlink()
     lines = cli("transcribe", folder, folder / "u000.flac", "--model", model).splitlines()
     assert [Path(line.partition("\t")[0]).stem for line in lines] == ["u000", "u001", "u002", "u000"]
+
+
+def test_a_long_recording_is_heard_in_pieces(cli: Command, model: Path, tmp_path: Path) -> None:
+    sounds = sorted(write_tone_corpus(tmp_path / "test", 6, seed=1).parent.glob("*.flac"))
+    samples = np.concatenate([soundfile.read(sound)[0] for sound in sounds])
+    talk = tmp_path / "talk.wav"
+    soundfile.write(talk, samples, SAMPLE_RATE)
+    whole, pieces = (
+        json.loads(cli("transcribe", talk, "--model", model, "--format", "json", *more))
+        for more in ((), ("--longest-piece", "1"))
+    )
+    recognizer = Recognizer.load(model, BeamDecoderConfig())
+    assert whole["text"] == recognizer.transcribe(talk).best.text
+    assert pieces["text"] == recognizer.transcribe(talk, longest_piece=1).best.text != whole["text"]
+    assert pieces["seconds"] == whole["seconds"] > 2
+    assert pieces["token_times"] == sorted(pieces["token_times"])
+    assert pieces["token_times"][-1] > pieces["seconds"] - 1
 
 
 def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(

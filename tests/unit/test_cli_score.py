@@ -14,7 +14,7 @@ import pytest
 
 from asr.cli import main
 from asr.decoding import Hypothesis
-from asr.recognizer.recognizer import Recognized
+from asr.recognizer import Recognized
 from asr.recognizer.writers import as_json
 
 Command = Callable[..., tuple[int, str, str]]
