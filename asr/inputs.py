@@ -65,6 +65,13 @@ def without_contents(inputs: Tree) -> Tree:
     return {**inputs, "files": files}
 
 
+def without_tests(inputs: Tree) -> Tree:
+    """`inputs` of the preparation but for what is only measured on."""
+    kept = {split: path for split, path in inputs["files"].items() if not split.startswith(("test:", _CONTENTS))}
+    contents = {f"{_CONTENTS}{path}": inputs["files"].get(f"{_CONTENTS}{path}") for path in kept.values()}
+    return {**inputs, "files": kept | contents, "splits": {**inputs["splits"], "test": None}}
+
+
 def in_todays_words(inputs: Tree, now: Tree) -> Tree:
     """Recorded `inputs` with what has come to be a setting since at its default: so it was done before there was a choice.
 

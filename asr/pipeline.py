@@ -20,7 +20,7 @@ from asr.config import Tree
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError
 from asr.experiment import Run
-from asr.inputs import first_difference, in_todays_words, own_files, settings, without_contents
+from asr.inputs import first_difference, in_todays_words, own_files, settings, without_contents, without_tests
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
 from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
@@ -38,6 +38,8 @@ class Stage:
         outputs: names in the run folder that `--fresh` deletes.
         shared: whether all processes work at it together, or the first one while the others wait.
         recall: says again what it found, when it is skipped.
+        gone: what of its result is not there any more and one of these later stages needs; None if nothing. It is made
+            again, and what came of it before is kept.
     """
 
     work: Callable[[Run], None]
@@ -47,6 +49,7 @@ class Stage:
     outputs: tuple[str, ...]
     shared: bool = False
     recall: Callable[[Run], None] = lambda run: None
+    gone: Callable[[Run, Sequence[str]], Path | None] = lambda run, later: None
 
 
 def _stages() -> dict[str, Stage]:
@@ -59,6 +62,7 @@ def _stages() -> dict[str, Stage]:
             rooms=("text", "audio", "corpus"),
             redo=False,
             outputs=("shards", "tokenizer.json"),
+            gone=_shards_gone,
         ),
         "train": Stage(
             work=stages.train,
@@ -82,6 +86,13 @@ def _stages() -> dict[str, Stage]:
             recall=stages.show_results,
         ),
     }  # fmt: skip
+
+
+def _shards_gone(run: Run, later: Sequence[str]) -> Path | None:
+    """Shards that were prepared and have been deleted since, say damaged ones, if one of the stages `later` reads them."""
+    read = {"train": (*run.train_parts, run.dev_part), "average": (run.dev_part,), "evaluate": run.test_parts}
+    folders = [run.own_shards(part) for stage in later for part in read[stage] if part.shards is None]
+    return next((folder for folder in folders if not (folder / "index.json").is_file()), None)
 
 
 STAGES = ("prepare", "train", "average", "evaluate")
@@ -192,14 +203,16 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
             for output in stage.outputs:
                 delete(folder / output)
         elif not stage.redo and (mark["done"] or left is not None):
-            difference = first_difference(before, inputs)
-            onwards = f", with --init {folder} to train on from its weights" if name == "train" else ""
             raise ConfigError(
-                f"{folder}: '{name}' was begun here with other settings ({difference}); "
-                f"use another --out{onwards}, or --fresh to throw this one away"
+                f"{folder}: '{name}' was begun here with other settings ({first_difference(before, inputs)}); "
+                f"{_onwards(run, name, before, inputs)}or --fresh to throw this one away"
             )
         mark = None
     if mark is not None and mark["done"]:
+        open_stages = [later for later in STAGES[STAGES.index(name) + 1 :] if not is_done(run, later)]
+        if (gone := stage.gone(run, open_stages)) is not None:
+            print(f"{name}: {gone} is not there any more, and is made again", flush=True)
+            return True
         print(f"{name}: done already, in {folder} ({mark['seconds']:.0f} s at the time)", flush=True)
         stage.recall(run)
         return False
@@ -213,6 +226,15 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     for later in STAGES[STAGES.index(name) + 1 :] if folder == run.folder else ():
         drop_mark(run.folder, later)
     return True
+
+
+def _onwards(run: Run, name: str, before: Tree, inputs: Tree) -> str:
+    """What somebody may do who asks for the stage `name` with other `inputs` than those it had `before`."""
+    if name == "prepare" and without_tests(before) == without_tests(inputs):
+        return f"`asr evaluate --model {run.folder} --data TEST` measures on any; else use another --out, "
+    if name == "train":
+        return f"use another --out, with --init {run.folder} to train on from its weights, "
+    return "use another --out, "
 
 
 def _before_and_now(run: Run, name: str, mark: dict[str, Any] | None) -> tuple[Tree, Tree]:
@@ -236,6 +258,10 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
         raise ConfigError(
             f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "
             f"({first_difference(before, inputs)}); give these again, or use another --out"
+        )
+    if (gone := _stages()[name].gone(run, [later])) is not None:
+        raise ConfigError(
+            f"{run.folder}: '{later}' needs {gone}, which is not there any more; `asr run` makes it again"
         )
 
 

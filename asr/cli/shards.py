@@ -126,6 +126,6 @@ def verify(
         names = ", ".join(str(result.folder) for result in damaged)
         num_damaged = sum(result.num_damaged for result in damaged)
         raise CorpusError(
-            f"damaged shards, {counted(num_damaged, 'utterance')} lost, see above: {names}; prepare them again in another "
-            "--out (in the same one --fresh does so, and throws away what was trained)"
+            f"damaged shards, {counted(num_damaged, 'utterance')} lost, see above: {names}; those of a run are "
+            "made again by the same `asr run` once their folder is deleted"
         )

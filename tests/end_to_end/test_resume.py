@@ -19,13 +19,17 @@ from asr.model.checkpoint import load_checkpoint
 KILLED_CLI = Path(__file__).with_name("killed_cli.py")
 
 
-def run_cli(arguments: list[str], folder: Path, limits: list[tuple[int, float]]) -> tuple[list[str], str]:
+def run_cli(
+    arguments: list[str], folder: Path, limits: list[tuple[int, float]], *, to_the_end: bool = True
+) -> tuple[list[str], str]:
     """What became of each life of the command, and all that they said; see `killed_cli.py` for the limits."""
     ends = [f"{lines},{seconds}" for lines, seconds in limits]
-    command = [sys.executable, str(KILLED_CLI), json.dumps(arguments), str(folder / "metrics.jsonl"), *ends, "-1,0"]
+    command = [sys.executable, str(KILLED_CLI), json.dumps(arguments), str(folder / "metrics.jsonl"), *ends]
+    command += ["-1,0"] if to_the_end else []
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr
-    return [line for line in done.stdout.splitlines() if line in {"killed", "0", "1", "2"}], done.stdout
+    ends = [line for line in done.stdout.splitlines() if line in {"killed", "0", "1", "2"}]
+    return ends, done.stdout + done.stderr
 
 
 def history(folder: Path) -> list[dict[str, object]]:
@@ -65,3 +69,31 @@ def test_killed_and_resumed_training_ends_with_identical_weights(tmp_path: Path,
     assert {path.name for path in (whole / "checkpoints").iterdir()} == {
         path.name for path in (killed / "checkpoints").iterdir() if not path.name.startswith(".")
     }
+
+
+def test_deleted_shards_are_made_again_where_they_are_still_read(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 30, seed=1)
+    test = write_tone_corpus(tmp_path / "test", 4, seed=2, prefix="t")
+    whole, mended = tmp_path / "whole", tmp_path / "mended"
+    common = ["--manifest", str(train), "--test", str(test), *TINY, "training.epochs=8", "training.log_every_updates=1"]
+    assert run_cli(["run", *common, "--out", str(whole)], whole, [])[0] == ["0"]
+    common += ["--out", str(mended)]
+    limit = [(2, 0.0)]
+    assert run_cli(["run", *common], mended, limit, to_the_end=False)[0] == ["killed"]
+
+    shutil.rmtree(mended / "shards" / "train")
+    ends, said = run_cli(["train", *common, "--resume"], mended, [])
+    assert ends == ["2"]
+    assert f"'train' needs {mended / 'shards' / 'train'}, which is not there any more; `asr run` makes it again" in said
+    ends, said = run_cli(["run", *common], mended, [])
+    assert ends == ["0"], said
+    assert f"prepare: {mended / 'shards' / 'train'} is not there any more, and is made again" in said
+    assert "train: continuing" in said
+    expected, found = load_checkpoint(whole / "model.pt").model, load_checkpoint(mended / "model.pt").model
+    assert all(torch.equal(expected[key], found[key]) for key in expected)
+
+    # What is done reads no shards any more.
+    shutil.rmtree(mended / "shards")
+    ends, said = run_cli(["run", *common], mended, [])
+    assert ends == ["0"], said
+    assert "prepare: done already" in said

@@ -33,7 +33,10 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for output in real[name].outputs:
                 (run.folder / output).write_text(name)
 
-        return replace(real[name], work=work, recall=lambda run: print(f"what {name} found"))
+        # Nothing is prepared, and so nothing is gone.
+        return replace(
+            real[name], work=work, recall=lambda run: print(f"what {name} found"), gone=lambda run, later: None
+        )
 
     monkeypatch.setattr(pipeline, "_stages", lambda: {name: fake(name) for name in STAGES})
     return names
@@ -213,9 +216,13 @@ def test_work_of_before_a_setting_existed_is_done_if_that_is_off(tmp_path: Path,
 def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_path: Path, done: list[str]) -> None:
     files = {"train": tmp_path / "a.jsonl", "dev": tmp_path / "a.jsonl", "test:c": tmp_path / "c.jsonl"}
     run_stages(make_run(tmp_path, files=files), STAGES)
-    for more in ({"train": tmp_path / "b" / "a.jsonl"}, {"test:d": tmp_path / "d.jsonl"}):
-        with pytest.raises(ConfigError, match=r"'prepare' was begun here with other settings \(files\."):
+    for more, onwards in (
+        ({"train": tmp_path / "b" / "a.jsonl"}, "use another --out, or --fresh"),
+        ({"test:d": tmp_path / "d.jsonl"}, f"`asr evaluate --model {tmp_path} --data TEST` measures on any; else use"),
+    ):
+        with pytest.raises(ConfigError, match=r"'prepare' was begun here with other settings \(files\.") as refusal:
             run_stages(make_run(tmp_path, files=files | more), STAGES)
+        assert f"); {onwards}" in str(refusal.value)
     assert done == list(STAGES)
     # A training depends on no file that is only measured on, and what did not record its files is as good as before.
     run_stages(make_run(tmp_path, files={name: files[name] for name in ("train", "dev")}), ["train", "average"])

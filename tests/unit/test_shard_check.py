@@ -202,8 +202,10 @@ def test_verify_of_whole_and_damaged_shards(
     assert "damaged: " in out
     assert "'u0'" in out
     assert f"{tmp_path / 'b'}: 8 of 9 utterances can be read" in out
-    message = f"damaged shards, 1 utterance lost, see above: {tmp_path / 'b'}; prepare them again in another --out"
-    assert err.startswith(f"error: {message} (")
+    message = (
+        f"damaged shards, 1 utterance lost, see above: {tmp_path / 'b'}; those of a run are made again by the same"
+    )
+    assert err.startswith(f"error: {message} `asr run`")
 
 
 @pytest.mark.parametrize("command", ["info", "verify"])
