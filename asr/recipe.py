@@ -255,9 +255,12 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
                 f"splits: no part '{split}' among files of one's own, known: {known}; a configuration made for a corpus "
                 "names that corpus's parts"
             )
-        for utterance in read_files(source):
-            if not shared or (utterance.id in held_out()) == (split == "dev"):
-                yield utterance
+        try:
+            for utterance in read_files(source):
+                if not shared or (utterance.id in held_out()) == (split == "dev"):
+                    yield utterance
+        except CorpusError as error:
+            raise CorpusError(f"{error} (`asr data check {source}` names all that is wrong there)") from error
 
     name = train.stem if train.is_file() else train.resolve().name
     return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)

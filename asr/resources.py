@@ -9,6 +9,9 @@ from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
 
+DEFAULT_MODEL = ("data", "models", "english_small")
+"""Where the model lies that comes along."""
+
 
 def resource(*parts: str) -> Path:
     """The path of a file or folder that travels with the code, such as `resource("conf", "fsdd.yaml")`.

@@ -184,6 +184,7 @@ def train(run: Run) -> None:
     Several processes do so together; the first one writes.
     """
     experiment, workers = run.experiment, run.workers
+    workers.check_device(experiment.device)
     device = select_device(experiment.device)
     tree = experiment.tree()
     if workers.is_first:

@@ -8,22 +8,21 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_MODEL = ("data", "models", "english_small")
-"""Where the model lies that comes along."""
-
 _HELP = (
-    "Run folder or checkpoint. Given several times, the models' token probabilities are averaged frame by frame; their "
-    "tokens and frame rates must be the same, their features need not be; prefer --decoder beam."
+    "Run folder or checkpoint, or english_small. Given several times, the models' token probabilities are averaged frame by "
+    "frame; their tokens and frame rates must be the same, their features need not be; prefer --decoder beam."
 )
 Models = Annotated[list[Path], typer.Option(help=_HELP)]
-_WITHOUT_IT = "Without it, the small English model that comes along."
+_WITHOUT_IT = "Without it, english_small, which comes along."
 ModelsOrDefault = Annotated[list[Path] | None, typer.Option("--model", help=f"{_HELP} {_WITHOUT_IT}")]
-ModelOrDefault = Annotated[Path | None, typer.Option("--model", help=f"Run folder or checkpoint. {_WITHOUT_IT}")]
+ModelOrDefault = Annotated[
+    Path | None, typer.Option("--model", help=f"Run folder or checkpoint, or english_small. {_WITHOUT_IT}")
+]
 
 
 def default_model() -> Path:
     """The model that is asked where none is named, which is said."""
-    from asr.resources import resource
+    from asr.resources import DEFAULT_MODEL, resource
 
     print(
         "no --model: the small English model, which hears many words wrong; data/models has its card", file=sys.stderr

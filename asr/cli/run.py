@@ -24,7 +24,9 @@ Manifest = Annotated[
     typer.Option(help="Your own training audio: a JSONL manifest, or a folder with a .txt beside each file."),
 ]
 Dev = Annotated[Path | None, typer.Option(help="Your own development set. Default: 5 % of the training set, held out.")]
-Init = Annotated[Path | None, typer.Option(help="Trained model to start from: run folder or checkpoint.")]
+Init = Annotated[
+    Path | None, typer.Option(help="Trained model to start from: run folder or checkpoint, or english_small.")
+]
 Mirror = Annotated[str | None, typer.Option(help="Base URL to download from instead of the publisher's.")]
 Test = Annotated[list[Path] | None, typer.Option(help="Your own test set; may be given several times.")]
 

@@ -37,6 +37,7 @@ _Steps = Annotated[
         "Default: none.",
     ),
 ]
+_TWO_COLUMNS = "; SAID,HEARD where it is another in the hypotheses."
 _IgnoreExtra = Annotated[
     bool, typer.Option("--ignore-extra", help="Leave out hypotheses that have no reference, and count them.")
 ]
@@ -67,8 +68,8 @@ def score(
     reference: _Reference,
     hypothesis: Annotated[list[Path], typer.Argument(help="Files of transcripts: what each system recognised.")],
     format: _Format = None,
-    id_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the id.")] = "id",
-    text_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the text.")] = "text",
+    id_column: Annotated[str, typer.Option(help=f"Where jsonl, csv and tsv hold the id{_TWO_COLUMNS}")] = "id",
+    text_column: Annotated[str, typer.Option(help=f"Where jsonl, csv and tsv hold the text{_TWO_COLUMNS}")] = "text",
     normalize: _Steps = None,
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="An utterance without hypothesis was recognised as nothing.")
@@ -94,8 +95,9 @@ def score(
     - `asr score reference.txt ours.txt theirs.txt --report report.html`
     - `asr score recordings/ heard.jsonl --normalize case,punctuation`
     - `asr score test.jsonl recognised.csv --by gender --fail-above 0.08`
+    - `asr score nemo.jsonl nemo.jsonl --id-column audio_filepath --text-column text,pred_text`
     """
-    from asr.scoring import Columns, normalizer, score_systems
+    from asr.scoring import normalizer, score_systems
 
     files = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
     check_outputs(files, [reference, *hypothesis])
@@ -105,7 +107,7 @@ def score(
         reference,
         hypothesis,
         format=format,
-        columns=Columns(id=id_column, text=text_column),
+        columns=_columns(id_column, text_column, [reference, *hypothesis], format),
         speaker_before=speaker_before,
         missing_as_empty=missing_as_empty,
         ignore_extra=ignore_extra,
@@ -129,7 +131,7 @@ def _read_all(
     hypothesis: list[Path],
     *,
     format: str | None,
-    columns: Columns,
+    columns: tuple[Columns, Columns],
     speaker_before: str | None,
     missing_as_empty: bool,
     ignore_extra: bool,
@@ -138,16 +140,32 @@ def _read_all(
     from asr.scoring import count_unpaired, hint_about_ids, read_transcripts
 
     notes: list[str] = []
-    said = _references(read_transcripts(reference, format=format, columns=columns), speaker_before, notes)
+    of_references, of_hypotheses = columns
+    said = _references(read_transcripts(reference, format=format, columns=of_references), speaker_before, notes)
     heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
-        heard[name] = read_transcripts(path, format=format, columns=columns, references=said, keep_extra=ignore_extra)
+        heard[name] = read_transcripts(
+            path, format=format, columns=of_hypotheses, references=said, keep_extra=ignore_extra
+        )
         hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
         numbers = count_unpaired(
             said, heard[name], missing_as_empty=missing_as_empty, ignore_extra=ignore_extra, hint=hint
         )
         notes += _left_out(name, *numbers)
     return said, heard, notes
+
+
+def _columns(id_column: str, text_column: str, files: list[Path], format: str | None) -> tuple[Columns, Columns]:
+    """Where the references hold id and text, and where the hypotheses do: in columns of one name, or of two with a comma."""
+    from asr.scoring import Columns, has_columns
+
+    if (id_column, text_column) != ("id", "text") and not any(has_columns(file, format) for file in files):
+        raise ScoringError(
+            "--id-column, --text-column: only jsonl, csv and tsv have columns, and none of the files is one"
+        )
+    names = [option.partition(",") for option in (id_column, text_column)]
+    (id_said, _, id_heard), (said, _, heard) = names
+    return Columns(id=id_said, text=said), Columns(id=id_heard or id_said, text=heard or said)
 
 
 def _fail_above(limit: float | None, option: str, card: Scorecard) -> None:

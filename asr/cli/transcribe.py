@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asr.cli.decoder_option import Width, Words, parse_decoder
-from asr.cli.model_option import DEFAULT_MODEL, ModelsOrDefault, default_model
+from asr.cli.model_option import ModelsOrDefault, default_model
 
 if TYPE_CHECKING:
     from asr.audio import AudioInfo
@@ -70,7 +70,7 @@ def transcribe(
     """
     from asr.errors import ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
-    from asr.resources import resource
+    from asr.resources import DEFAULT_MODEL, resource
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from asr.config import Tree, validated
 from asr.errors import CheckpointError, ConfigError, TextError
 from asr.model.acoustic import AcousticConfig, AcousticModel
+from asr.resources import DEFAULT_MODEL, resource
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state
 
 _FORMAT = "bigru-asr checkpoint"
@@ -131,11 +132,15 @@ def restore_model(checkpoint: Checkpoint, *, where: str) -> tuple[AcousticModel,
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint file that `path` means: itself, or in a run folder the averaged, best or last one, in this order.
 
+    Where nothing is called so, `english_small` is the model that comes along.
+
     Raises:
         CheckpointError: nothing there.
     """
     if path.is_file():
         return path
+    if path == Path(DEFAULT_MODEL[-1]) and not path.exists():
+        path = resource(*DEFAULT_MODEL)
     for candidate in (path / "model.pt", path / "checkpoints" / "best.pt", path / "checkpoints" / "last.pt"):
         if candidate.is_file():
             return candidate
@@ -143,4 +148,4 @@ def find_checkpoint(path: Path) -> Path:
         raise CheckpointError(
             f"{path}: no model.pt or checkpoints/best.pt in this folder; is it a run folder, and trained?"
         )
-    raise CheckpointError(f"{path}: no such run folder or checkpoint")
+    raise CheckpointError(f"{path}: no such run folder or checkpoint; {DEFAULT_MODEL[-1]} is the one that comes along")

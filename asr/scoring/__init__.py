@@ -12,7 +12,14 @@ from asr.scoring.comparison import SIGNIFICANT, Comparison, beside_each_other, c
 from asr.scoring.confusion import Confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
-from asr.scoring.formats import Columns, check_writable, hint_about_ids, read_transcripts, write_transcripts
+from asr.scoring.formats import (
+    Columns,
+    check_writable,
+    has_columns,
+    hint_about_ids,
+    read_transcripts,
+    write_transcripts,
+)
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
@@ -56,6 +63,7 @@ __all__ = [
     "count_words",
     "errors_of_spelling",
     "groups_tables",
+    "has_columns",
     "hint_about_ids",
     "ignored",
     "interval_note",

@@ -92,6 +92,11 @@ def read_transcripts(
     return found
 
 
+def has_columns(path: Path, format: str | None = None) -> bool:
+    """Whether the file at `path`, in the form `format` or that of its suffix, holds id and text under names."""
+    return _form_of(path, format) in ("jsonl", "csv", "tsv")
+
+
 def _form_of(path: Path, format: str | None) -> str:
     return "folder" if path.is_dir() else format or _SUFFIXES.get(path.suffix.lower(), "lines")
 

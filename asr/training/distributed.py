@@ -51,6 +51,17 @@ class Workers:
         """Whether this is the one process that writes files and speaks."""
         return self.rank == 0
 
+    def check_device(self, name: str) -> None:
+        """Complain of a setting by which all processes would train on one GPU.
+
+        Raises:
+            ConfigError: there are several processes, and `name` is that of one device.
+        """
+        if self.size > 1 and ":" in name:
+            raise ConfigError(
+                f"device={name}: each of {self.size} processes has a GPU of its own; say auto, cuda or cpu"
+            )
+
     def meet(self) -> None:
         """Wait until all processes are here."""
         self.sum(0.0)

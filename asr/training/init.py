@@ -203,9 +203,9 @@ def _is_of_training(key: str) -> bool:
 
 def origin(init: InitConfig) -> str:
     """What a new training starts from, where that is a model: its settings take the place of the configuration's."""
-    if init.model is None:
-        return ""
     frozen = f", {', '.join(init.freeze)} frozen" if init.freeze else ""
+    if init.model is None:
+        return f"{frozen} as drawn at random" if frozen else ""
     tokens = "features, encoder and tokens" if init.vocabulary == "model" else "features and encoder, and new tokens"
     return f", starting as {init.model} with its {tokens}{frozen}"
 

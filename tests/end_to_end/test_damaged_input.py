@@ -427,7 +427,10 @@ def train_shard(run: Path) -> Path:
 PREPARED: dict[str, tuple[Callable[[Path], object], str]] = {
     "tokenizer": (lambda run: (run / "tokenizer.json").write_text("{"), "tokenizer.json"),
     "index": (lambda run: (run / "shards/train/index.json").write_text("{"), "index.json"),
-    "no_index": (lambda run: (run / "shards/train/index.json").unlink(), "index.json"),
+    "no_index": (
+        lambda run: (run / "shards/train/index.json").unlink(),
+        "shards/train, which is not there any more; `asr run`",
+    ),
     "no_shard": (lambda run: train_shard(run).unlink(), ".tar: shard is missing"),
     "cut_shard": (lambda run: train_shard(run).write_bytes(train_shard(run).read_bytes()[:-4000]), ".tar: shard has"),
 }

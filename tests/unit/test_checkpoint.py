@@ -21,6 +21,7 @@ from asr.errors import CheckpointError
 from asr.features import FeatureExtractor, LogMelConfig
 from asr.model import AcousticConfig, AcousticModel
 from asr.model.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, restore_model, save_checkpoint
+from asr.resources import resource
 from asr.text.tokenizer import BpeTokenizerConfig, CharacterTokenizerConfig, train_tokenizer
 
 CONFIG = AcousticConfig(
@@ -368,5 +369,21 @@ def test_folder_without_checkpoint_is_told(tmp_path: Path) -> None:
         CheckpointError, match=r"no model\.pt or checkpoints/best\.pt in this folder; is it a run folder"
     ):
         find_checkpoint(tmp_path)
-    with pytest.raises(CheckpointError, match="no such run folder or checkpoint"):
+    with pytest.raises(
+        CheckpointError, match="no such run folder or checkpoint; english_small is the one that comes along"
+    ):
         find_checkpoint(tmp_path / "missing")
+
+
+def test_the_model_that_comes_along_has_a_name_which_files_of_the_user_may_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_checkpoint(Path("english_small")) == resource("data", "models", "english_small", "model.pt")
+    with pytest.raises(CheckpointError, match="no such"):
+        find_checkpoint(tmp_path / "english_small")
+    Path("english_small").mkdir()
+    with pytest.raises(CheckpointError, match="is it a run folder"):
+        find_checkpoint(Path("english_small"))
+    Path("english_small", "model.pt").touch()
+    assert find_checkpoint(Path("english_small")) == Path("english_small", "model.pt")

@@ -414,6 +414,24 @@ def test_columns_may_have_other_names(score: Command) -> None:
     assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
 
 
+def test_columns_may_have_other_names_in_the_hypotheses(score: Command) -> None:
+    lines = [{"audio_filepath": name, "text": "yes", "pred_text": heard} for name, heard in (("a", "yes"), ("b", "no"))]
+    Path("nemo.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    options = ("--id-column", "audio_filepath", "--text-column", "text,pred_text")
+    code, out, err = score(*options, files=("nemo.jsonl", "nemo.jsonl"))
+    assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
+
+
+def test_columns_of_files_without_any_are_refused(score: Command) -> None:
+    for name in ("ref.txt", "hyp.txt"):
+        Path(name).write_text("a yes\n", encoding="utf-8")
+    code, _, err = score("--text-column", "said", files=("ref.txt", "hyp.txt"))
+    assert code == 2
+    assert (
+        err == "error: --id-column, --text-column: only jsonl, csv and tsv have columns, and none of the files is one\n"
+    )
+
+
 def test_what_speaks_against_a_comparison_is_told(score: Command) -> None:
     ids = [f"u{number}" for number in range(12)]
     for name, word in (("ref.txt", "c"), ("hyp.txt", "x"), ("other.txt", "c")):

@@ -183,6 +183,7 @@ def test_a_model_to_start_from_is_told(trained: Path) -> None:
     assert origin(InitConfig()) == ""
     told = origin(InitConfig(model=str(trained), freeze=("subsampling", "layer1")))
     assert told == f", starting as {trained} with its features, encoder and tokens, subsampling, layer1 frozen"
+    assert origin(InitConfig(freeze=("layer1",))) == ", layer1 frozen as drawn at random"
     told = origin(InitConfig(model=str(trained), vocabulary="new"))
     assert told == f", starting as {trained} with its features and encoder, and new tokens"
 

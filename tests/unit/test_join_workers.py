@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from asr.errors import ConfigError
-from asr.training.distributed import join_workers
+from asr.training.distributed import Workers, join_workers
 
 
 @pytest.fixture
@@ -40,6 +41,15 @@ def test_more_processes_than_gpus_is_one_line(backends: list[str], monkeypatch: 
     ):
         pass
     assert not backends
+
+
+def test_one_gpu_for_several_processes_is_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="device=cuda:1: each of 2 processes has a GPU of its own; say auto, cuda or cpu"
+    ):
+        Workers(rank=1, size=2).check_device("cuda:1")
+    Workers(rank=1, size=2).check_device("cuda")
+    Workers().check_device("cuda:1")
 
 
 def test_gradients_travel_also_between_cpus_of_machines_with_gpus(
@@ -76,15 +86,22 @@ def test_the_threads_that_carry_numbers_end_before_the_process(monkeypatch: pyte
     kept = []  # as whoever runs the stages keeps them
     with pytest.raises(ConfigError) if fails else contextlib.nullcontext(), join_workers() as workers:
         kept.append(workers)
-        before = num_gloo_threads()
+        assert num_gloo_threads(4) == 4
         if fails:
             raise ConfigError("a mistake")
     # After an error those stay that carry gradients, which nothing may wait for.
-    assert num_gloo_threads() == (before // 2 if fails else 0)
+    expected = 2 if fails else 0
+    assert num_gloo_threads(expected) == expected
     if fails:
         dist.destroy_process_group()
 
 
-def num_gloo_threads() -> int:
-    names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
-    return names.count("pt_gloo_runloop")
+def num_gloo_threads(expected: int) -> int:
+    """Threads of gloo, two for each group; soon, since a thread begins without its name."""
+    deadline = time.monotonic() + 20
+    while True:
+        names = [name.read_text().strip() for name in Path("/proc/self/task").glob("*/comm")]
+        found = names.count("pt_gloo_runloop")
+        if found == expected or time.monotonic() > deadline:
+            return found
+        time.sleep(0.01)

@@ -123,6 +123,16 @@ def test_one_sound_is_not_both_learnt_from_and_held_out(tmp_path: Path, how: str
     assert 2 <= len(sounds["dev"]) <= 4
 
 
+def test_what_is_wrong_with_own_files_comes_with_the_command_that_finds_all_of_it(tmp_path: Path) -> None:
+    train = write_tone_corpus(tmp_path / "train", 3, seed=1)
+    with train.open("a", encoding="utf-8") as lines:
+        lines.write('{"id": "no text"}\n')
+    with pytest.raises(
+        CorpusError, match=rf"train\.jsonl:4: .* \(`asr data check {train}` names all that is wrong there\)"
+    ):
+        list(recipe_of_files(train, ()).read(Path(), "train"))
+
+
 def test_given_development_set_is_used_whole(tmp_path: Path) -> None:
     train = write_tone_corpus(tmp_path / "train", 30, seed=1)
     dev = write_tone_corpus(tmp_path / "dev", 4, seed=2, prefix="d")
