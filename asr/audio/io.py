@@ -12,6 +12,7 @@ import io
 import numbers
 import os
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -111,11 +112,7 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
         if streams := streams_within(source, file.format):
             return _joined(streams, sample_rate, name)
         _check_complete(file, source, name)
-        samples = _all_frames(file, name)
-        found_rate = file.samplerate
-    waveform: Waveform = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
-    _check_samples(waveform, name)
-    return _at_rate(waveform, found_rate, sample_rate, name)
+        return _at_rate(_mixed_blocks(file, name), file.samplerate, sample_rate, name)
 
 
 def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *, name: str = "array") -> Waveform:
@@ -137,17 +134,20 @@ def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *,
     full_scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)
     waveform: Waveform = (samples / full_scale).astype(np.float32)
     _check_samples(waveform, name)
-    return _at_rate(waveform, found_rate, sample_rate, name)
+    return _at_rate([waveform], found_rate, sample_rate, name)
 
 
-def _at_rate(waveform: Waveform, found_rate: int, sample_rate: int, name: str) -> Waveform:
-    if found_rate != sample_rate:
-        waveform = soxr.resample(waveform, found_rate, sample_rate, quality="HQ")
-        if len(waveform) == 0:
-            raise UnusableAudioError(
-                name, "no samples", f"too short to be converted from {found_rate} to {sample_rate} Hz"
-            )
-    return np.ascontiguousarray(waveform)
+def _at_rate(blocks: Iterable[Waveform], found_rate: int, sample_rate: int, name: str) -> Waveform:
+    """The `blocks` of one waveform at another rate: bit by bit what comes of all of them at once."""
+    if found_rate == sample_rate:
+        return np.concatenate(list(blocks))
+    stream = soxr.ResampleStream(found_rate, sample_rate, 1, dtype="float32", quality="HQ")
+    converted = [stream.resample_chunk(block) for block in blocks]
+    converted.append(stream.resample_chunk(np.zeros(0, np.float32), last=True))
+    waveform = np.concatenate(converted)
+    if len(waveform) == 0:
+        raise UnusableAudioError(name, "no samples", f"too short to be converted from {found_rate} to {sample_rate} Hz")
+    return waveform
 
 
 def _joined(streams: list[bytes], sample_rate: int, name: str) -> Waveform:
@@ -226,13 +226,16 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         raise UnusableAudioError(name, "not audio, or damaged", str(error)) from error
 
 
-def _all_frames(file: soundfile.SoundFile, name: str) -> Waveform:
-    """Every frame (N, channels) of `file`."""
-    blocks: list[Waveform] = []
+def _mixed_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
+    """Every sample of `file` in blocks, its channels averaged: a long recording never lies in memory as it was recorded."""
+    found = 0
     try:
         while True:
-            block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-            blocks.append(block)
+            frames = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+            block: Waveform = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1)
+            _check_samples(block, name, first=found)
+            found += len(block)
+            yield np.ascontiguousarray(block)
             if len(block) < _BLOCK_FRAMES:
                 break
     except soundfile.LibsndfileError as error:
@@ -241,20 +244,23 @@ def _all_frames(file: soundfile.SoundFile, name: str) -> Waveform:
                 name, "length unknown", "the header leaves it open; write the file anew"
             ) from error
         raise UnusableAudioError(name, "truncated or damaged", _plain(error.error_string)) from error
-    found = sum(map(len, blocks))
     if found < file.frames:
         raise UnusableAudioError(name, "truncated or damaged", f"{found} of {file.frames} samples are there")
     if found == 0:
         raise UnusableAudioError(name, "no samples")
-    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
 
 
 def _plain(message: str) -> str:
     return message.removeprefix("Error : ").strip() or "samples are missing"
 
 
-def _check_samples(waveform: Waveform, name: str) -> None:
-    """Raises UnusableAudioError for NaN, infinity and integers in float's clothing; one pass finds all three."""
+def _check_samples(waveform: Waveform, name: str, first: int = 0) -> None:
+    """Raises UnusableAudioError for NaN, infinity and integers in float's clothing; one pass finds all three.
+
+    `first` is the number of the sample that `waveform` begins with.
+    """
+    if len(waveform) == 0:
+        return
     peak = max(float(waveform.max()), -float(waveform.min()))
     if peak <= _LARGEST_SAMPLE:
         return
@@ -263,7 +269,7 @@ def _check_samples(waveform: Waveform, name: str) -> None:
             name, "samples out of range", f"they reach {peak:.0f}, full scale is 1; divide them by it"
         )
     position = int(np.flatnonzero(~np.isfinite(waveform))[0])
-    raise UnusableAudioError(name, "samples not finite", f"sample {position} is {waveform[position]}")
+    raise UnusableAudioError(name, "samples not finite", f"sample {first + position} is {waveform[position]}")
 
 
 # libsndfile's log of what it found in the header, for WAV, AIFF and AU; W64 and RF64 say it their own way.

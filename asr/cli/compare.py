@@ -97,7 +97,7 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
     from asr.studies.outcome import collect, file_stem, write_outcome
     from asr.studies.page import write_comparison
 
-    num_at_once = jobs or default_jobs()
+    num_at_once = jobs or default_jobs(plan.run(plan.variants[0], plan.seeds[0]).experiment.device)
     with only_one(plan.folder / ".lock", "asr compare"):
         if fresh:
             forget_all(plan)

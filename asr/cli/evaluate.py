@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asr.evaluation import Evaluation, Subset
     from asr.scoring import Result
 
+_LONGEST_NAME = 100
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -165,8 +166,15 @@ def _default_report(model: list[Path], data: list[str]) -> Path | None:
 
 def _file_name(data: list[str]) -> str:
     """What `data` is called, in letters that a file's name may have."""
-    names = (each.rstrip("/").rpartition("/")[2].removesuffix(".jsonl") for each in data)
-    return "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+    from asr.corpus.places import find_place, title
+
+    places = [find_place(each) for each in data]
+    # A URL's query may hold a key.
+    names = [
+        title(place) if isinstance(place, str) else each.rstrip("/") for each, place in zip(data, places, strict=True)
+    ]
+    names = [name.rpartition("/")[2].removesuffix(".jsonl") for name in names]
+    return "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)[:_LONGEST_NAME]
 
 
 def _say_where(*paths: Path | None) -> None:

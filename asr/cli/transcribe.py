@@ -20,8 +20,8 @@ LongestPiece = Annotated[
     float,
     typer.Option(
         min=1,
-        help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory does "
-        "not grow with the recording. inf: never cut.",
+        help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory hardly "
+        "grows with the recording. inf: never cut.",
     ),
 ]
 

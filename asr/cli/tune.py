@@ -69,7 +69,7 @@ def tune(
     search = make_search(request, out, num_trials=trials, metric=metric, pruner=pruner)
     if fresh:
         forget_search(search)
-    failures = search_all(search, jobs or default_jobs())
+    failures = search_all(search, jobs or default_jobs(search.ends()[0].experiment.device))
     _print_best(search)
     for name, why in failures.items():
         raise TrainingError(f"{name}: {why}")

@@ -64,7 +64,7 @@ def put_together(pieces: Sequence[Recognized], first_frames: Sequence[int], toke
     """What is heard in a recording, of what is heard in its `pieces`, which begin at `first_frames`.
 
     A word never goes on from one piece into the next. Readings of the whole are the most probable combinations of those of
-    the pieces, as many as the piece has that has most.
+    the pieces, as many as the piece has that has most, each text once.
     """
     if len(pieces) == 1:
         return pieces[0]
@@ -77,7 +77,12 @@ def put_together(pieces: Sequence[Recognized], first_frames: Sequence[int], toke
 
     def most_probable(left: list[Hypothesis], right: list[Hypothesis]) -> list[Hypothesis]:
         pairs = sorted(product(left, right), key=lambda pair: -(pair[0].score + pair[1].score))
-        return [_joined(*pair) for pair in pairs[:number]]
+        by_text: dict[str, Hypothesis] = {}
+        for reading in (_joined(*pair) for pair in pairs):  # where a piece may be empty, several pairs make one text
+            by_text.setdefault(reading.text, reading)
+            if len(by_text) == number:
+                break
+        return list(by_text.values())
 
     readings = reduce(most_probable, parts)
     return replace(

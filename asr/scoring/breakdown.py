@@ -13,7 +13,7 @@ import numpy.typing as npt
 from asr.errors import ScoringError, did_you_mean
 from asr.scoring.error_counts import ErrorCounts
 from asr.scoring.report import UtteranceScore
-from asr.scoring.significance import Interval, rate_interval, sums_of_blocks
+from asr.scoring.significance import FEWEST_BLOCKS, Interval, rate_interval, sums_of_blocks
 from asr.scoring.tally import Names, Tally, errors_and_lengths, total
 from asr.scoring.transcripts import Transcript
 
@@ -36,7 +36,7 @@ class GroupResult:
         group: what they have in common.
         utterances: number of them.
         words: error counts.
-        interval: of the error rate; None where the group's references hold no word.
+        interval: of the error rate; None where the group's references hold no word, or it is too small to be resampled.
     """
 
     subset: str
@@ -54,7 +54,8 @@ def summarize_groups(
     """The results of the groups that `scores` fall into by "speaker", "duration" or the name of a column.
 
     Durations come from short to long, other groups with the highest error rate first. Where a group holds at least ten
-    speakers its interval resamples these, else utterances: for one speaker it tells what to expect of more of him.
+    speakers its interval resamples these, else utterances: for one speaker it tells what to expect of more of him. Of less
+    than ten utterances there is none: resampling two, say, covers 62 instead of 95 % of the cases.
     """
     groups = Names()
     for score in scores:
@@ -145,6 +146,8 @@ def _interval(tally: Tally, members: npt.NDArray[np.int64], seed: int) -> Interv
     if not counts[:, 1].any():
         return None
     blocks, _ = sums_of_blocks(counts, tally.speakers.numbers[members], tally.speakers.distinct)
+    if len(blocks) < FEWEST_BLOCKS:
+        return None
     return rate_interval(blocks, np.random.default_rng(seed))
 
 
@@ -160,12 +163,16 @@ def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -
     tables: dict[str, Table] = {}
     for result in results:
         if result.column not in tables:
-            tables[result.column] = table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
+            tables[result.column] = table = Table(
+                box=None, pad_edge=False, padding=(0, 1, 0, 0), caption_justify="left"
+            )
             for name in ("subset", systems, result.column):
                 table.add_column(name, overflow="fold")
             for name in ("WER %", "95 %", "sub", "del", "ins", "words", "utts"):
                 table.add_column(name, justify="right", no_wrap=True)
         counts, interval = result.words, result.interval
+        if interval is None:
+            tables[result.column].caption = f"-: less than {FEWEST_BLOCKS} utterances, too few for an interval"
         numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
         tables[result.column].add_row(
             result.subset,

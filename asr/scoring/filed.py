@@ -6,6 +6,7 @@ import json
 import sqlite3
 import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from asr.errors import ScoringError
@@ -24,6 +25,22 @@ def temporary_database(*statements: str) -> sqlite3.Connection:
     for statement in ("PRAGMA journal_mode = OFF", "BEGIN", *statements):
         database.execute(statement)
     return database
+
+
+@contextmanager
+def told_where_full() -> Iterator[None]:
+    """While it lasts, a temporary database that finds no more room is a mistake of which people are told.
+
+    Raises:
+        ScoringError: there is no room.
+    """
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise ScoringError(
+            f"the transcripts do not fit into the folder of temporary files: {error}; make room there, or name another "
+            "folder in the environment variable TMPDIR"
+        ) from error
 
 
 class FiledTranscripts(Mapping[str, Transcript]):
@@ -48,16 +65,12 @@ class FiledTranscripts(Mapping[str, Transcript]):
             dict(transcript.columns),
         )
         try:
-            self._database.execute(
-                "INSERT INTO transcripts VALUES (?, ?, ?)", (utterance_id.encode(), line, _encode(content).encode())
-            )
+            with told_where_full():
+                self._database.execute(
+                    "INSERT INTO transcripts VALUES (?, ?, ?)", (utterance_id.encode(), line, _encode(content).encode())
+                )
         except sqlite3.IntegrityError:
             return int(self._row("line", utterance_id)[0])
-        except sqlite3.OperationalError as error:
-            raise ScoringError(
-                f"the transcripts do not fit into the folder of temporary files: {error}; make room there, or name "
-                "another folder in the environment variable TMPDIR"
-            ) from error
         return None
 
     def __getitem__(self, utterance_id: str) -> Transcript:

@@ -236,7 +236,7 @@ def _group(group: GroupResult) -> dict[str, object]:
         "column": group.column,
         "group": group.group,
         "utterances": group.utterances,
-        "wer": None if group.interval is None else counts.rate,
+        "wer": counts.rate if counts.reference_length else None,
         "wer_low": None if group.interval is None else group.interval.low,
         "wer_high": None if group.interval is None else group.interval.high,
         "substitutions": counts.substitutions,

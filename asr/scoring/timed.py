@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from asr.errors import ScoringError
-from asr.scoring.filed import temporary_database
+from asr.scoring.filed import temporary_database, told_where_full
 from asr.scoring.transcripts import Transcript
 
 _SCHEMA = (
@@ -91,7 +91,7 @@ def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Trans
         [('r', 'oh no')]
     """
     numbers: dict[str, int] = {}
-    with closing(temporary_database(*_SCHEMA)) as database:
+    with told_where_full(), closing(temporary_database(*_SCHEMA)) as database:
         for word in words:
             number = numbers.setdefault(word.recording, len(numbers))
             database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
@@ -124,7 +124,7 @@ def words_in_segments(
         >>> [(name, found.text) for name, found in words_in_segments(words, said)]
         [('a', 'yes uh'), ('b', 'no')]
     """
-    with closing(temporary_database(*_SCHEMA)) as database:
+    with told_where_full(), closing(temporary_database(*_SCHEMA)) as database:
         for name, said in references.items():
             if said.segment is not None:
                 place = (said.segment.recording, said.segment.channel, said.segment.start, said.segment.end)

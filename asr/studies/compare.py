@@ -280,7 +280,7 @@ def _is_timed(file: Path, run: Run) -> bool:
 
 def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], file: Path, place: Place) -> None:
     """Write to `file` how long training takes per utterance of a prepared run."""
-    run = replace(request, overrides=overrides).run(study, place.overrides)
+    run = place.of(replace(request, overrides=overrides).run(study))
     run = replace(run, preparation=preparation_folder(study, run))
     found = {"seconds_per_utterance": seconds_per_utterance(run), "inputs": stage_inputs(run, "train")}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -340,7 +340,7 @@ def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None]) -> dict[
 
 def train_one(request: RunRequest, folder: Path, overrides: tuple[str, ...], preparation: Path, place: Place) -> None:
     """One run of a study, and beside its results what it took."""
-    run = replace(request, overrides=overrides).run(folder, place.overrides, preparation=preparation)
+    run = place.of(replace(request, overrides=overrides).run(folder, preparation=preparation))
     with only_one(folder / ".lock", "another process"):
         is_to_train = not is_done(run, "train")
         run_stages(run, ["train"])

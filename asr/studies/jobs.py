@@ -14,7 +14,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -23,11 +23,15 @@ from typing import Any
 import torch
 
 from asr.errors import AsrError, StoppedByUserError
+from asr.experiment import Run
 
 # What every run imports sooner or later, some of it first when it makes an optimiser, a log or a plot.
 _IMPORTED = ["asr.stages", "asr.pipeline", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
 # Longer than a training needs for its update and its checkpoint, once it has been asked to stop.
 _SECONDS_TO_SAVE = 30.0
+_LONGEST_MESSAGE = 2000
+# Settings of `device` that leave open which GPU it is.
+_ANY_GPU = ("auto", "cuda")
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,11 @@ class Place:
     device: str = ""
     num_threads: int = 0
 
-    @property
-    def overrides(self) -> tuple[str, ...]:
-        """The place as `key.path=value`."""
-        return (f"device={self.device}",) if self.device else ()
+    def of(self, run: Run) -> Run:
+        """`run`, computed here, unless its setting `device` names a device of its own."""
+        if not self.device or run.experiment.device not in _ANY_GPU:
+            return run
+        return replace(run, experiment=run.experiment.model_copy(update={"device": self.device}))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +69,9 @@ class Job:
     output: Path | None = None
 
 
-def default_jobs() -> int:
-    """How many jobs run at a time unless the user says it: one for each GPU, or one."""
-    return max(1, torch.cuda.device_count())
+def default_jobs(device: str) -> int:
+    """How many jobs with the setting `device` run at a time unless the user says it: one for each GPU, or one."""
+    return max(1, torch.cuda.device_count()) if device in _ANY_GPU else 1
 
 
 def places(num_at_once: int) -> list[Place]:
@@ -167,13 +172,18 @@ def _work(job: Job, place: Place, answer: Connection) -> None:
             job.work(*job.arguments, place)
         except AsrError as error:
             print(f"error: {error}", flush=True)
-            answer.send(str(error))
+            answer.send(_shortened(str(error)))
         except Exception as error:  # a defect of this program: told to the parent in one line, and whole in the output
             traceback.print_exc()
-            answer.send(one_line(error, job.output))
+            answer.send(_shortened(one_line(error, job.output)))
         else:
             return
     sys.exit(1)
+
+
+def _shortened(message: str) -> str:
+    """`message`, so short that it fits into a pipe which nobody reads before the process has ended."""
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]} ..."
 
 
 def one_line(error: Exception, output: Path | None) -> str:

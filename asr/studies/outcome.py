@@ -302,7 +302,9 @@ def _pooled(scores: Scores, whole: Mapping[str, int]) -> Iterator[Pooled]:
             words = sum(each.words.reference_length for each in one)
             yield Pooled(
                 variant=variant,
-                result=replace(result, utterances=len(one), words=words),
+                result=replace(
+                    result, utterances=len(one), words=words, without_speaker=result.without_speaker // len(of_seeds)
+                ),
                 wer_by_seed={
                     seed: sum(each.words.errors for each in scores) / words for seed, scores in of_seeds.items()
                 },

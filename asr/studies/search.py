@@ -37,18 +37,23 @@ class Search:
 
     def run(self, folder: Path, overrides: tuple[str, ...]) -> Run:
         """The run in `folder` with what a trial chose."""
-        run = self.request.run(folder, overrides)
+        return self.prepared(self.request.run(folder, overrides))
+
+    def prepared(self, run: Run) -> Run:
+        """`run` with the preparation that trials share; the user's own files are read to tell which that is."""
         return replace(run, preparation=preparation_folder(self.folder, run))
 
     def ends(self) -> list[Run]:
-        """A run at every end of every space, each with the first value of every other space.
+        """A run at every end of every space, each with the first value of every other space; nothing is said of preparing.
 
         Never without these: settings that suit each other, such as a loss of layer 3 and `num_layers=int(4,6)`, may not suit
         the configuration that both are to change.
         """
         first = {space.key: space.values[0] for space in self.spaces}
         chosen = [{**first, space.key: value} for space in self.spaces for value in space.values]
-        runs = [self.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen]
+        runs = [
+            self.request.run(self.folder, tuple(f"{key}={value}" for key, value in each.items())) for each in chosen
+        ]
         for space in self.spaces:
             self._check_between(space, first)
         return runs
@@ -63,7 +68,7 @@ class Search:
         # Of no whole number of steps between them.
         values = {**first, space.key: f"{low + (high - low) / math.pi:.12g}"}
         try:
-            self.run(self.folder, tuple(f"{key}={value}" for key, value in values.items()))
+            self.request.run(self.folder, [f"{key}={value}" for key, value in values.items()])
         except ConfigError as error:
             asked = ",".join(space.values)
             raise ConfigError(

@@ -60,7 +60,7 @@ def search_all(search: Search, num_at_once: int) -> dict[str, str]:
         _check_inputs(search, study)
     for text in _of_other_code(search, study):
         print(text, flush=True)
-    runs = search.ends()
+    runs = [search.prepared(run) for run in search.ends()]
     if len({run.prepared_in for run in runs}) == 1:
         # What all trials share: here, where one sees it, before the workers, who would wait for each other.
         prepare_run(runs[0])
@@ -158,7 +158,7 @@ def _open(search: Search) -> optuna.Study:
 
 def _check_inputs(search: Search, study: optuna.Study) -> None:
     """Complains if the configuration file or the data are not those that the trials so far were made from."""
-    run = search.ends()[0]
+    run = search.prepared(search.ends()[0])
     inputs = {name: stage_inputs(run, name) for name in _OF_TRIALS}
     known = study.user_attrs.get("inputs")
     if known is None:
@@ -238,7 +238,7 @@ def _do_trial(search: Search, study: optuna.Study, trial: Trial, folder: Path, p
             contextlib.redirect_stdout(file),
             contextlib.redirect_stderr(file),
         ):
-            value = _train(search, trial, search.run(folder, (*overrides, *place.overrides)))
+            value = _train(search, trial, place.of(search.run(folder, overrides)))
         state, said = TrialState.COMPLETE, f"dev {shown(value, search.metric)}"
     except optuna.TrialPruned:
         value, state = math.nan, TrialState.PRUNED

@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from asr.audio import UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.audio import io as audio_io
 from asr.errors import AudioError
 
 RATE = 16000
@@ -327,3 +329,19 @@ def test_opus_keeps_length_and_refuses_odd_rates() -> None:
     assert audio_info(data).subtype == "OPUS"
     with pytest.raises(AudioError, match=r"Opus stores sample rates of 8000, .* not 22050"):
         encode_audio(sine(), 22050, "opus")
+
+
+def test_blocks_of_a_long_recording_make_what_all_of_it_at_once_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples = np.random.default_rng(1).normal(0, 0.1, size=(5000, 2)).astype(np.float32)
+    soundfile.write(tmp_path / "talk.wav", samples, 11025, subtype="FLOAT")
+    at_once = read_audio(tmp_path / "talk.wav", 16000)
+    np.testing.assert_array_equal(at_once, soxr.resample(samples.mean(axis=1), 11025, 16000, quality="HQ"))
+    monkeypatch.setattr(audio_io, "_BLOCK_FRAMES", 777)
+    np.testing.assert_array_equal(read_audio(tmp_path / "talk.wav", 16000), at_once)
+    np.testing.assert_array_equal(read_audio(tmp_path / "talk.wav", 11025), samples.mean(axis=1))
+    samples[3000] = np.nan
+    soundfile.write(tmp_path / "damaged.wav", samples, 11025, subtype="FLOAT")
+    with pytest.raises(UnusableAudioError, match="sample 3000 is nan"):
+        read_audio(tmp_path / "damaged.wav", 16000)

@@ -10,7 +10,7 @@ import pytest
 
 import asr.scoring.confusion
 from asr.errors import ScoringError
-from asr.scoring import Confusions, ErrorCounts, UtteranceScore, score_utterance, summarize_groups
+from asr.scoring import Confusions, ErrorCounts, UtteranceScore, groups_tables, score_utterance, summarize_groups
 from asr.scoring.breakdown import check_columns
 from asr.scoring.confusion import ConfusionCounter
 
@@ -44,8 +44,20 @@ def test_groups_add_up_and_the_worst_comes_first(scores: list[UtteranceScore]) -
     for column in ("speaker", "duration", "sex"):
         groups = summarize_groups(scores, column, subset="test", decoder="greedy")
         assert sum((each.words for each in groups), start=ErrorCounts()) == total
-    # No words, no rate to be sure of.
-    assert [each.interval is None for each in found] == [False, False, False, True]
+
+
+def test_of_less_than_ten_utterances_there_is_no_interval() -> None:
+    """Resampling a few that differ covers far less than it says: of two, 62 % of the cases."""
+    scores = [
+        score_utterance(id=f"{speaker}{n}", speaker=speaker, reference="a b", hypothesis="a b" if n % 3 else "a")
+        for speaker, number in (("few", 9), ("many", 10))
+        for n in range(number)
+    ]
+    scores += [score_utterance(id=f"mute{n}", speaker="mute", reference="", hypothesis="") for n in range(10)]
+    found = summarize_groups(scores, "speaker", subset="test", decoder="greedy")
+    assert {each.group: each.interval is None for each in found} == {"few": True, "many": False, "mute": True}
+    (table,) = groups_tables(found)
+    assert table.caption == "-: less than 10 utterances, too few for an interval"
 
 
 def test_durations_come_from_short_to_long(scores: list[UtteranceScore]) -> None:

@@ -19,6 +19,7 @@ from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
 from torch import Tensor
 
 from asr.cli import main
+from asr.cli.evaluate import _default_report
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
@@ -569,3 +570,13 @@ def test_the_size_of_the_vocabulary_is_that_asked_for(cli: Command) -> None:
 
 def test_the_version_is_printed_and_that_is_all(cli: Command) -> None:
     assert cli("--version").startswith("bigru-asr ")
+
+
+def test_a_report_that_nobody_named_is_called_by_the_data_without_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "stages.json").touch()
+    for data, name in (
+        (["runs/a/test.jsonl", "fsdd:test"], "test-fsdd-test"),
+        ([f"https://host/test/?sig=secret{'x' * 300}"], "test"),
+        (["x" * 300], "x" * 100),
+    ):
+        assert _default_report([tmp_path], data) == tmp_path / f"report-{name}.html"

@@ -7,7 +7,8 @@ import sqlite3
 import pytest
 
 from asr.errors import ScoringError
-from asr.scoring import FiledTranscripts, Transcript
+from asr.scoring import FiledTranscripts, Transcript, timed
+from asr.scoring.filed import temporary_database
 from asr.scoring.transcripts import Segment
 
 TRANSCRIPTS = {
@@ -54,3 +55,15 @@ def test_a_full_disk_is_told(filed: FiledTranscripts, monkeypatch: pytest.Monkey
     monkeypatch.setattr(filed, "_database", Full())
     with pytest.raises(ScoringError, match=r"do not fit .*: database or disk is full; make room there"):
         filed.add("new", Transcript(text="x"))
+
+
+def test_no_room_for_the_words_of_a_recording_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def small(*statements: str) -> sqlite3.Connection:
+        return temporary_database("PRAGMA max_page_count = 9", *statements)
+
+    monkeypatch.setattr(timed, "temporary_database", small)
+    place = {"recording": "r", "channel": "1", "where": ""}
+    words = [timed.TimedWord(**place, middle=number, word="word" * 20) for number in range(1000)]
+    for read in (timed.words_of_recordings(words), timed.words_in_segments(words, {}, keep_extra=True)):
+        with pytest.raises(ScoringError, match=r"do not fit into the folder of temporary files: .*TMPDIR"):
+            list(read)

@@ -85,14 +85,14 @@ def test_a_batch_of_long_and_short_gives_what_each_gives_alone(recognizer: Recog
         assert found.seconds == alone.seconds
 
 
-@given(st.lists(st.lists(st.floats(-20, 0), min_size=1, max_size=4), min_size=2, max_size=4))
+@given(st.lists(st.lists(st.floats(-20, 0), min_size=1, max_size=3), min_size=2, max_size=4))
 def test_readings_of_the_whole_are_the_most_probable_combinations(scores: list[list[float]]) -> None:
     pieces = [
         Recognized(
             id="",
             seconds=1.0,
             hypotheses=[
-                Hypothesis(text="ab"[rank % 2], score=score, tokens=(2 + rank % 2,), frames=(3,))
+                Hypothesis(text="abc"[rank], score=score, tokens=(2 + rank,), frames=(3,))
                 for rank, score in enumerate(sorted(each, reverse=True))
             ],
             pieces=("a",),
@@ -106,6 +106,19 @@ def test_readings_of_the_whole_are_the_most_probable_combinations(scores: list[l
     assert [reading.score for reading in found.hypotheses] == pytest.approx(every[:number])
     assert found.best.frames[::2] == tuple(10 * piece + 3 for piece in range(len(pieces)))
     assert [word.confidence for word in found.words] == [pytest.approx(0.5)] * len(pieces)
+
+
+def test_no_reading_of_the_whole_stands_twice() -> None:
+    readings = [("", -1.0), ("a", -1.5), ("b", -4.0)]
+    hypotheses = [
+        Hypothesis(text=text, score=score, tokens=(2,) * len(text), frames=(0,) * len(text)) for text, score in readings
+    ]
+    pieces = [Recognized(id="", seconds=1.0, hypotheses=hypotheses)] * 2
+    assert [(each.text, each.score) for each in put_together(pieces, [0, 10], TOKENIZER).hypotheses] == [
+        ("", -2.0),
+        ("a", -2.5),
+        ("a a", -3.0),
+    ]
 
 
 @pytest.mark.parametrize("longest", [0, -1, math.nan])

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from asr.errors import TrainingError
+from asr.errors import AsrError, TrainingError
+from asr.experiment import RunRequest
 from asr.studies import jobs
-from asr.studies.jobs import Job, Place, places, run_jobs
+from asr.studies.jobs import Job, Place, default_jobs, places, run_jobs
 
 
 def works(path: Path, place: Place) -> None:
@@ -52,6 +53,18 @@ def test_each_job_ends_by_itself(tmp_path: Path) -> None:
     assert sum(text.startswith("works: done, ") for text in said) == 1
 
 
+def complains_at_length(path: Path, place: Place) -> None:
+    raise AsrError("x" * 200_000)
+
+
+def test_a_long_complaint_does_not_fill_the_pipe_that_nobody_reads_yet(tmp_path: Path) -> None:
+    job = Job(name="long", work=complains_at_length, arguments=(tmp_path,), output=tmp_path / "output.txt")
+    (failure,) = run_jobs([job], 1, lambda line: None).values()
+    assert failure.startswith("xxx")
+    assert failure.endswith("x ...")
+    assert "x" * 200_000 in (tmp_path / "output.txt").read_text(encoding="utf-8")
+
+
 def test_a_traceback_that_was_printed_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = run_jobs([Job(name="breaks", work=breaks, arguments=(tmp_path,))], 1, lambda text: None)
     assert found == {"breaks": "KeyError: 'a defect'; the traceback was printed"}
@@ -64,4 +77,8 @@ def test_places_share_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     assert places(3) == [Place("", 2)] * 3
     monkeypatch.setattr(jobs.torch.cuda, "device_count", lambda: 2)
     assert [place.device for place in places(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert places(2)[1].overrides == ("device=cuda:1",)
+    assert (default_jobs("auto"), default_jobs("cuda:1"), default_jobs("cpu")) == (2, 1, 1)
+    for asked, got in (("auto", "cuda:1"), ("cuda", "cuda:1"), ("cpu", "cpu"), ("cuda:0", "cuda:0")):
+        run = RunRequest(recipe="fsdd", overrides=(f"device={asked}",)).run(None)
+        assert places(2)[1].of(run).experiment.device == got
+        assert Place().of(run) == run

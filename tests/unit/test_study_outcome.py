@@ -43,6 +43,7 @@ def test_rates_are_means_over_seeds() -> None:
     assert list(pooled.wer_by_seed.values()) == expected
     assert abs(pooled.result.wer - sum(expected) / 3) < 1e-12
     assert (pooled.result.utterances, pooled.result.words) == (40, 400)
+    assert pooled.result.without_speaker == 40
 
 
 def outcome_of(pooled: tuple[Pooled, ...], seeds: tuple[int, ...]) -> Outcome:
