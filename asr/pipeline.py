@@ -232,7 +232,8 @@ def _onwards(run: Run, name: str, before: Tree, inputs: Tree) -> str:
     """What somebody may do who asks for the stage `name` with other `inputs` than those it had `before`."""
     if name == "prepare" and without_tests(before) == without_tests(inputs):
         return f"`asr evaluate --model {run.folder} --data TEST` measures on any; else use another --out, "
-    if name == "train":
+    mark = read_marks(run.folder).get("train")
+    if name == "train" or (mark is not None and mark["done"]):
         return f"use another --out, with --init {run.folder} to train on from its weights, "
     return "use another --out, "
 

@@ -62,7 +62,7 @@ _SILENT_PEAK = 1e-3  # -60 dB: below the noise of any microphone
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
-_FEW = 0.05
+_FEW = 0.1
 _USUAL_RATE = 16000
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")

@@ -301,13 +301,15 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
 
 
 def file_id(path: Path, folder: Path) -> str:
-    """The id of the file at `path` in `folder` or below it: the path from there, without suffix.
+    """The id of the file at `path` in `folder` or below it: the path from there, without suffix, in Unicode's form NFC.
+
+    Some systems write accents of names as characters of their own, and sound and text may come from two.
 
     Example:
         >>> file_id(Path("talks/ann/day.1.wav"), Path("talks"))
         'ann/day.1'
     """
-    return path.relative_to(folder).with_suffix("").as_posix()
+    return unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
 
 
 def sound_files(folder: Path) -> list[Path]:

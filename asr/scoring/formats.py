@@ -15,6 +15,7 @@ import csv
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,7 +58,7 @@ def read_transcripts(
     references: Mapping[str, Transcript] | None = None,
     keep_extra: bool = False,
 ) -> FiledTranscripts:
-    """The transcripts in the file at `path`, read once, by utterance id, in the file's order.
+    """The transcripts in the file at `path`, read once, by utterance id in Unicode's form NFC, in the file's order.
 
     Args:
         path: the file, or a folder.
@@ -76,12 +77,12 @@ def read_transcripts(
     found = FiledTranscripts()
     if kind == "ctm":
         for name, transcript in _read_ctm(path, references or {}, keep_extra):
-            found.add(name, transcript)
+            found.add(_id(name), transcript)
     elif kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
     else:
         for entry in FORMATS[kind](path, columns or Columns()):
-            earlier = found.add(entry.id, entry.transcript, line=int(entry.where.rpartition(":")[2]))
+            earlier = found.add(_id(entry.id), entry.transcript, line=int(entry.where.rpartition(":")[2]))
             if earlier is not None:
                 raise ScoringError(
                     f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
@@ -90,6 +91,16 @@ def read_transcripts(
     if not found:
         raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
     return found
+
+
+def _id(name: str) -> str:
+    """The id `name` in Unicode's form NFC: in names of files, some systems write accents as characters of their own."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _channel(name: str) -> str:
+    """The channel called `name`: NIST's tools call the first and the second of a recording by letters or by numbers."""
+    return {"A": "1", "B": "2"}.get(name, name)
 
 
 def has_columns(path: Path, format: str | None = None) -> bool:
@@ -268,7 +279,7 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
             text=text.strip(),
             speaker=speaker,
             seconds=end - start,
-            segment=Segment(recording=recording, channel=channel, start=start, end=end),
+            segment=Segment(recording=recording, channel=_channel(channel), start=start, end=end),
         )
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
@@ -292,7 +303,7 @@ def _timed_words(path: Path) -> Iterator[TimedWord]:
         start, duration = (_number(field, where) for field in fields[2:4])
         yield TimedWord(
             recording=fields[0],
-            channel=fields[1],
+            channel=_channel(fields[1]),
             middle=start + duration / 2,
             word=fields[4],
             where=where,

@@ -103,7 +103,10 @@ def _names_of_files(references: Mapping[str, Transcript], hypotheses: Mapping[st
     if not met:
         return ""
     said, heard = met[0]
-    return f"; without folder and suffix {len(met)} more would meet, such as '{said}' and '{heard}': write both alike"
+    return (
+        f"; without folder and suffix {len(met)} more would meet, such as '{said}' and '{heard}': write both alike, as "
+        "`asr transcribe --format json` does"
+    )
 
 
 def _bare(utterance_id: str) -> str:

@@ -62,7 +62,7 @@ class Tokenizer(Protocol):
         """Token ids of `text`, normalised first; none for an empty text.
 
         Raises:
-            TextError: characters that the training texts did not have.
+            TextError: characters that the texts of its training did not have.
         """
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -248,7 +248,7 @@ def _refuse_unknown(text: str, known: Iterable[str]) -> None:
     unknown = sorted(set(text).difference(known))
     if unknown:
         names = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown)
-        raise TextError(f"characters that the training texts did not have: {names}, in {text!r}")
+        raise TextError(f"there is no token for {names}, in {text!r}")
 
 
 def _spell(pieces: tuple[str, ...], ids: Sequence[int]) -> str:

@@ -177,7 +177,7 @@ def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Pat
         ("gradients --text $ --token 2", "--token 2: there is no token 2; they go from 1 to 1"),
         ("saliency --text $ --tokens 0", "--tokens 0: there is no token 0; they go from 1 to 1"),
         ("gates --out {audio}", "--out {audio}: '{audio}' is a file; expected a folder"),
-        ("gradients --text x", "characters that the training texts did not have: 'x'"),
+        ("gradients --text x", "there is no token for 'x' (U+0078)"),
     ],
 )
 def test_mistakes_are_told_in_one_line(cli: Run, model: Path, audio: Path, arguments: str, message: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from asr.corpus.utterance import read_folder
 from asr.errors import ScoringError
 from asr.scoring import Columns, Transcript, read_transcripts
 
@@ -133,6 +134,29 @@ def test_a_text_may_be_as_long_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.write_text(f"id,text\na,{'x' * 150_000}\n", encoding="utf-8")
     assert len(read_transcripts(path)["a"].text) == 150_000
+
+
+@pytest.mark.parametrize(("said", "heard"), [("A", "1"), ("1", "A"), ("B", "2"), ("A", "A"), ("x", "x")])
+def test_the_first_two_channels_have_letters_or_numbers(said: str, heard: str, tmp_path: Path) -> None:
+    (tmp_path / "ref.stm").write_text(f"r {said} s 0 1 a\nr C s 0 1 b\n", encoding="utf-8")
+    (tmp_path / "hyp.ctm").write_text(f"r {heard} 0 1 a\nr C 0 1 b\n", encoding="utf-8")
+    references = read_transcripts(tmp_path / "ref.stm")
+    assert list(references) == [f"r-{said}-0-1", "r-C-0-1"]
+    found = read_transcripts(tmp_path / "hyp.ctm", references=references)
+    assert {name: each.text for name, each in found.items()} == {f"r-{said}-0-1": "a", "r-C-0-1": "b"}
+
+
+def test_ids_meet_whatever_form_their_accents_have(tmp_path: Path) -> None:
+    composed, apart = "gr\u00f6\u00dfe", "gro\u0308\u00dfe"
+    (tmp_path / "ref.jsonl").write_text(f'{{"id": "{apart}", "text": "{apart}"}}', encoding="utf-8")
+    (found,) = read_transcripts(tmp_path / "ref.jsonl").items()
+    assert (found[0], found[1].text) == (composed, apart)
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    (folder / f"{apart}.wav").write_bytes(b"")
+    (folder / f"{composed}.txt").write_text("tall", encoding="utf-8")
+    assert [(each.id, each.text) for each in read_folder(folder)] == [(composed, "tall")]
+    assert list(read_transcripts(folder)) == [composed]
 
 
 def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:

@@ -217,7 +217,10 @@ def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_pa
     files = {"train": tmp_path / "a.jsonl", "dev": tmp_path / "a.jsonl", "test:c": tmp_path / "c.jsonl"}
     run_stages(make_run(tmp_path, files=files), STAGES)
     for more, onwards in (
-        ({"train": tmp_path / "b" / "a.jsonl"}, "use another --out, or --fresh"),
+        (
+            {"train": tmp_path / "b" / "a.jsonl"},
+            f"use another --out, with --init {tmp_path} to train on from its weights, or --fresh",
+        ),
         ({"test:d": tmp_path / "d.jsonl"}, f"`asr evaluate --model {tmp_path} --data TEST` measures on any; else use"),
     ):
         with pytest.raises(ConfigError, match=r"'prepare' was begun here with other settings \(files\.") as refusal:
@@ -256,7 +259,7 @@ def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
     assert done == list(STAGES)
     (tmp_path / edited).write_text("corrected", encoding="utf-8")
     where = str(tmp_path / edited.partition("/")[0])
-    with pytest.raises(ConfigError, match=rf"{where} has been edited since\); use another --out, or --fresh"):
+    with pytest.raises(ConfigError, match=rf"{where} has been edited since\); use another --out, with --init .*run to"):
         run_stages(make_run(tmp_path / "run", files=files), STAGES)
     run_stages(make_run(tmp_path / "run", files=files), STAGES, fresh=True)
     assert done == [*STAGES, *STAGES]

@@ -18,6 +18,7 @@ from tones import TINY, write_tone_corpus
 
 from asr import stages
 from asr.audio import encode_audio
+from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
@@ -256,6 +257,24 @@ def test_files_with_less_than_the_model_hears_are_told(
     prepare(replace(from_model, recipe=recipe_of_files(train, ())))
     expected = f"init.model=runs/old keeps its rate: start from a model of {RATE // 2} Hz, or from none, where {advice}"
     assert any(expected in message for message in caplog.messages) == (sample_rate == RATE)
+
+
+@pytest.mark.parametrize(
+    ("num_low", "advice"), [(1, "; leave out these few"), (2, "features.sample_rate=8000 would suit")]
+)
+def test_a_tenth_of_the_files_does_not_take_the_sound_of_the_others(
+    num_low: int, advice: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    utterances = []
+    for number in range(10):
+        rate = 8000 if number < num_low else 16000
+        path = tmp_path / f"{number}.wav"
+        path.write_bytes(encode_audio(np.full(rate, 0.1, np.float32), rate, "wav"))
+        utterances.append(Utterance(id=str(number), audio=path, text="a"))
+    with caplog.at_level("WARNING"):
+        assert list(watch_rates(utterances, 16000, "train")) == utterances
+    assert f"{num_low} of the first 10 sound files have less than 16000 Hz" in caplog.text
+    assert advice in caplog.text
 
 
 SMALL = (
