@@ -14,7 +14,7 @@ from asr.cli.model_option import ModelsOrDefault, default_model
 
 if TYPE_CHECKING:
     from asr.audio import AudioInfo
-    from asr.recognizer import Recognizer
+    from asr.recognizer import Recognized, Recognizer
 
 LongestPiece = Annotated[
     float,
@@ -22,6 +22,15 @@ LongestPiece = Annotated[
         min=1,
         help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory hardly "
         "grows with the recording. inf: never cut.",
+    ),
+]
+
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Write a file for each recording into this folder, in place of printing: what is heard in talks/a.wav is in "
+        "FOLDER/a.srt, say; txt is the text alone there.",
     ),
 ]
 
@@ -51,6 +60,7 @@ def transcribe(
         int, typer.Option(min=1, help="So many different readings of each file, at most; --format json holds them.")
     ] = 1,
     longest_piece: LongestPiece = 40.0,
+    out: Out = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
     """Print what is said in sound files; a file that cannot be read is named, and the others are still transcribed.
@@ -64,6 +74,7 @@ def transcribe(
     - `asr transcribe hello.wav --model runs/spoken_commands`
     - `asr transcribe recordings/ --model model.pt --format json > heard.jsonl`; then `asr score recordings/ heard.jsonl`
     - `asr transcribe talk.mp3 --format srt > talk.srt`
+    - `asr transcribe talks/ --format vtt --out talks/`
     - `asr transcribe order.wav --model runs/mine --decoder lexicon --words words.txt`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     - `ffmpeg -i talk.mkv -f wav - | asr transcribe - --format vtt > talk.vtt`
@@ -79,10 +90,10 @@ def transcribe(
         words = words or resource(*DEFAULT_MODEL, "words.tsv.gz")
     choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
     files = _sounds(audio)
-    _check_files(files, format, num_best)
+    _check_files(files, format, num_best, out)
     model = model or [default_model()]
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
-    _print_all(files, recognizer, format, longest_piece)
+    _transcribe_all(files, recognizer, format, longest_piece, out)
 
 
 def _sounds(audio: list[Path]) -> list[tuple[Path, str]]:
@@ -107,8 +118,10 @@ def _named(audio: Path) -> Path:
     return Path("/dev/stdin")
 
 
-def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float) -> None:
-    """Prints what is said in each of `files`, which stand with their ids, as soon as it is known.
+def _transcribe_all(
+    files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float, out: Path | None
+) -> None:
+    """Prints what is said in each of `files`, which stand with their ids, as soon as it is known, or writes it to `out`.
 
     Raises:
         AudioError: some cannot be read, which is told when all are done; each of several is named at its place.
@@ -116,6 +129,13 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
     from asr.errors import AudioError
     from asr.recognizer import FORMATS
     from asr.terminal import progress_bar
+
+    def tell(recognized: Recognized) -> None:
+        written = FORMATS[format](recognized, recognizer.seconds_per_frame)
+        if out is not None:
+            _write(_file_of(out, recognized.id, format), recognized.best.text if format == "txt" else written)
+        elif written:  # where nothing was heard there is no line of a word
+            print(written, flush=True)
 
     failures = 0
     said = False
@@ -132,11 +152,23 @@ def _print_all(files: list[tuple[Path, str]], recognizer: Recognizer, format: st
             failures += 1
             print(f"error: {error}", file=sys.stderr)
         else:
-            # Where nothing was heard there is no line of a word.
-            if written := FORMATS[format](recognized, recognizer.seconds_per_frame):
-                print(written, flush=True)
+            tell(recognized)
     if failures:
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
+
+
+def _file_of(out: Path, name: str, format: str) -> Path:
+    """The file in the folder `out` for what is heard in the recording called `name`."""
+    return out / f"{name}.{format}"
+
+
+def _write(path: Path, content: str) -> None:
+    """Writes `content` to `path`, which is told."""
+    from asr.atomic import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, f"{content}\n" if content else "")
+    print(f"wrote {path}", flush=True)
 
 
 def _header(path: Path) -> AudioInfo | None:
@@ -162,16 +194,20 @@ def _says_of_rate(path: Path, info: AudioInfo, recognizer: Recognizer) -> bool:
     return True
 
 
-def _check_files(files: list[tuple[Path, str]], format: str, num_best: int) -> None:
-    """Complains of several files or readings where `format` holds one, and of files that `asr score` would take for one."""
+def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out: Path | None) -> None:
+    """Complains of several files or readings where `format` holds one, of files that would be one, and of a lost text."""
+    from asr.cli.output_option import check_folder
     from asr.errors import ConfigError
     from asr.recognizer.writers import recording_id
 
     if num_best > 1 and format != "json":
         raise ConfigError(f"--num-best {num_best}: --format {format} holds one reading of each file; say --format json")
-    if format in ("srt", "vtt") and len(files) > 1:
-        raise ConfigError(f"--format {format}: subtitles are of one recording, found {len(files)}; call once for each")
-    if format == "txt":
+    check_folder("--out", out)
+    if out is None and format in ("srt", "vtt") and len(files) > 1:
+        raise ConfigError(
+            f"--format {format}: subtitles are of one recording, found {len(files)}; write them with --out"
+        )
+    if out is None and format == "txt":
         return
     seen: dict[str, Path] = {}
     for file, file_name in files:
@@ -182,3 +218,6 @@ def _check_files(files: list[tuple[Path, str]], format: str, num_best: int) -> N
                 "them apart"
             )
         seen[name] = file
+        beside = file.with_suffix(".txt")
+        if out is not None and beside.exists() and _file_of(out, file_name, format).resolve() == beside.resolve():
+            raise ConfigError(f"--out {out}: {beside} is there already, and may be what was said; name another folder")

@@ -19,7 +19,15 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
-from asr.corpus.utterance import Utterance, files_by_id, is_read, read_folder, record_of_line, utterance_of_record
+from asr.corpus.utterance import (
+    GUIDE,
+    Utterance,
+    files_by_id,
+    is_read,
+    read_folder,
+    record_of_line,
+    utterance_of_record,
+)
 from asr.errors import AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
@@ -311,7 +319,7 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
         raise CorpusError(f"{path}: no such manifest or folder")
     if path.is_file() and (is_read(path) or path.suffix.lower() in _TABLES):
         raise CorpusError(
-            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file"
+            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
         )
     if not path.is_dir():
         for utterance_id, lines in repeated_ids(path).items():

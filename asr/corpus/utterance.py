@@ -28,6 +28,7 @@ _AUDIO_SUFFIXES = frozenset(
     {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
 )
 _UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
+GUIDE = "docs/guide.md turns lists of other tools into manifests"
 _NUM_NAMED = 5
 _LONGEST_SECONDS = 1e9
 
@@ -125,7 +126,7 @@ def record_of_line(line: bytes, where: str) -> dict[str, Any] | None:
         raise CorpusError(f"{where}: not UTF-8 text; convert the manifest to UTF-8") from error
     except (ValueError, RecursionError) as error:
         raise CorpusError(
-            f'{where}: not JSON ({error}); expected one {{"id": "a", "audio": "a.wav", "text": "..."}} a line'
+            f'{where}: not JSON ({error}); expected one {{"id": "a", "audio": "a.wav", "text": "..."}} a line; {GUIDE}'
         ) from error
     if not isinstance(record, dict):
         raise CorpusError(f"{where}: expected a JSON object, found {_json_type(record)}")
@@ -174,7 +175,7 @@ def check_text(text: str, *, where: str) -> None:
 
 def _text(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
-        raise CorpusError(f"{where}: key '{key}' is missing; found {', '.join(map(repr, record)) or 'no key'}")
+        raise CorpusError(f"{where}: key '{key}' is missing; found {', '.join(map(repr, record)) or 'no key'}; {GUIDE}")
     value = record.pop(key)
     if not isinstance(value, str):
         raise CorpusError(f"{where}: expected text in '{key}', found {_json_type(value)}")
@@ -301,9 +302,9 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
 
 
 def file_id(path: Path, folder: Path) -> str:
-    """The id of the file at `path` in `folder` or below it: the path from there, without suffix, in Unicode's form NFC.
+    """The id of the file at `path` in `folder` or below it: the path from there, without suffix.
 
-    Some systems write accents of names as characters of their own, and sound and text may come from two.
+    In Unicode's form NFC: some systems write accents as characters of their own, and sound and text may come from two.
 
     Example:
         >>> file_id(Path("talks/ann/day.1.wav"), Path("talks"))

@@ -418,8 +418,8 @@ def test_folders_are_gone_through_and_subtitles_are_of_one_recording(
     (folder / "notes.txt").write_text("no sound", encoding="utf-8")
     (folder / "notes").mkdir()
     for options, complaint in (
-        ((folder, "--format", "srt"), "found 3; call once"),
-        ((folder, "--format", "vtt"), "found 3; call once"),
+        ((folder, "--format", "srt"), "found 3; write them with --out"),
+        ((folder, "--format", "vtt"), "found 3; write them with --out"),
         ((folder / "notes",), "no sound file"),
         ((folder / "notes.wav",), "notes.wav: missing"),
     ):
@@ -458,6 +458,33 @@ def test_a_long_recording_is_heard_in_pieces(cli: Command, model: Path, tmp_path
     assert pieces["seconds"] == whole["seconds"] > 2
     assert pieces["token_times"] == sorted(pieces["token_times"])
     assert pieces["token_times"][-1] > pieces["seconds"] - 1
+
+
+def test_a_file_for_each_recording(
+    cli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds, folder, out = write_tone_corpus(tmp_path / "test", 3, seed=1).parent, tmp_path / "talks", tmp_path / "heard"
+    for speaker, name in (("ann", "u000"), ("bob", "u001")):
+        (folder / speaker).mkdir(parents=True)
+        (folder / speaker / "0.flac").write_bytes((sounds / f"{name}.flac").read_bytes())
+    printed = cli("transcribe", folder, sounds / "u002.flac", "--model", model)
+    for format in ("txt", "json", "srt"):
+        told = cli("transcribe", folder, sounds / "u002.flac", "--model", model, "--format", format, "--out", out)
+        names = [out / f"{name}.{format}" for name in ("ann/0", "bob/0", "u002")]
+        assert told.splitlines() == [f"wrote {name}" for name in names]
+    texts = [line.partition("\t")[2] for line in printed.splitlines()]
+    assert [(out / f"{name}.txt").read_text(encoding="utf-8").strip() for name in ("ann/0", "bob/0", "u002")] == texts
+    alone = cli("transcribe", sounds / "u002.flac", "--model", model, "--format", "srt")
+    assert (out / "u002.srt").read_text(encoding="utf-8").strip() == alone.strip()
+    # Beside the sounds is a place for subtitles; a text that is there was said.
+    (folder / "ann" / "0.txt").write_text("dear", encoding="utf-8")
+    cli("transcribe", folder, "--model", model, "--format", "srt", "--out", folder)
+    assert (folder / "ann" / "0.srt").is_file()
+    monkeypatch.setattr(sys, "argv", ["asr", "transcribe", str(folder), "--model", str(model), "--out", str(folder)])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert f"{folder / 'ann' / '0.txt'} is there already, and may be what was said" in capsys.readouterr().err
+    assert (folder / "ann" / "0.txt").read_text(encoding="utf-8") == "dear"
 
 
 def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(
