@@ -363,7 +363,11 @@ class Trainer:
             f"epoch {progress.epoch:3d}/{self.config.epochs}  {told}  dev loss {result.loss:.3f}  "
             f"dev WER {result.words.rate:7.2%}  CER {result.characters.rate:7.2%}  {progress.wall_seconds:5.0f} s  "
             f"{speed:.0f}x real time{'  best' if improved else ''}"
-            + (f"  ({result.unspellable} of {result.utterances} cannot be spelt)" if result.unspellable else "")
+            + (
+                f"  ({result.unspellable} of {result.utterances} texts have characters that the training texts had not)"
+                if result.unspellable
+                else ""
+            )
         )
 
     def _save_last(self, log: RunLog | SilentLog) -> None:

@@ -219,7 +219,7 @@ def test_a_development_part_that_cannot_be_spelt_has_no_loss(
     object.__setattr__(trainer.data, "dev", lambda: iter([make_batch(("xyz",) * 8)]))
     run(trainer, tmp_path)
     assert "dev loss nan" in (said := capsys.readouterr().out)
-    assert "(8 of 8 cannot be spelt)" in said
+    assert "(8 of 8 texts have characters that the training texts had not)" in said
 
 
 @pytest.mark.parametrize("is_known", [True, False])
