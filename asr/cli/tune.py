@@ -83,6 +83,9 @@ def _print_best(search: Search) -> None:
     if best is None:
         raise TrainingError(f"no trial came to its end; what they said: {search.folder / 'trials'}/*/{OUTPUT_FILE}")
     found = shown(best.value or 0.0, search.metric)
-    print(f"best of {len(ended_trials(search))} trials: {best.user_attrs['folder']}, dev {found}")
+    ended = ended_trials(search)
+    alike = sum(trial.state == best.state and trial.value == best.value for trial in ended)
+    tie = f"; of {alike} with that the one whose loss is lowest, {best.user_attrs['loss']:.4f}" if alike > 1 else ""
+    print(f"best of {len(ended)} trials: {best.user_attrs['folder']}, dev {found}{tie}")
     print(" ".join(best.user_attrs["overrides"]))
     print(f"all of it: {search.folder / 'tune.html'}; to train and test with it: --config {search.folder / BEST_FILE}")

@@ -149,9 +149,9 @@ def _open(search: Search) -> optuna.Study:
     if known is None:
         study.set_user_attr("subject", subject)
     elif known != subject:
-        differing = ", ".join(key for key in subject if known[key] != subject[key])
         raise ConfigError(
-            f"{search.folder}: another search was begun here (other {differing}); use another --out, or --fresh"
+            f"{search.folder}: another search was begun here ({first_difference(known, subject)}); use another --out, or "
+            "--fresh"
         )
     return study
 

@@ -15,6 +15,7 @@ from tones import TINY, write_tone_corpus
 
 from asr import source_code
 from asr.cli import main
+from asr.cli.tune import _print_best
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.studies import tune
@@ -69,7 +70,7 @@ def test_it_goes_on_until_so_many_trials_have_ended(search: Callable[..., Search
     page = (two.folder / "tune.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert page.count("<svg") >= 4
-    with pytest.raises(ConfigError, match="another search was begun here"):
+    with pytest.raises(ConfigError, match=r"another search was begun here \(spaces was \["):
         search_all(search("optimizer.lr=log(1e-3,2e-2)", "encoder.dropout=choice(0.0,0.1)"), 1)
 
 
@@ -285,3 +286,24 @@ def test_of_trials_with_as_many_errors_the_surer_one_is_best() -> None:
     for loss in (2.0, 1.0, 3.0):
         study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"loss": loss}))
     assert tune._best(study).number == 1
+
+
+def test_what_broke_a_tie_is_told(
+    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for values, told in (
+        (
+            (0.5, 0.5, 0.6),
+            "best of 3 trials: 0001, dev WER 50.00 %; of 2 with that the one whose loss is lowest, 0.9000",
+        ),
+        ((0.4, 0.5, 0.6), "best of 3 trials: 0000, dev WER 40.00 %"),
+    ):
+        trials = [
+            optuna.trial.create_trial(value=value, user_attrs={"loss": loss, "folder": f"{n:04d}", "overrides": []})
+            for n, (value, loss) in enumerate(zip(values, (1.0, 0.9, 0.8), strict=True))
+        ]
+        study = optuna.create_study()
+        study.add_trials(trials)
+        monkeypatch.setattr(tune, "_open", lambda _, study=study: study)
+        _print_best(search())
+        assert capsys.readouterr().out.splitlines()[0] == told

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -72,11 +73,17 @@ def test_failure_at_any_step_leaves_the_old_file(tmp_path: Path, monkeypatch: py
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_an_error_between_parts_leaves_the_old_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_between_parts_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "a.txt"
     write_parts(path, [b"ol", b"d"])
-    with pytest.raises(ZeroDivisionError):
-        write_parts(path, (b"new" * (1 // left) for left in (1, 0)))
+
+    def parts() -> Iterator[bytes]:
+        yield b"new"
+        raise error
+
+    with pytest.raises(error):
+        write_parts(path, parts())
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["a.txt"]
 
