@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import json
 import sys
 from collections import Counter
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from asr.cli import main
 from asr.cli.evaluate import _default_report
+from asr.cli.transcribe import transcribe
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
@@ -29,7 +31,7 @@ from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asr.recognizer import Recognizer
+from asr.recognizer import LONGEST_SECONDS, Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -458,6 +460,8 @@ def test_a_long_recording_is_heard_in_pieces(cli: Command, model: Path, tmp_path
     assert pieces["seconds"] == whole["seconds"] > 2
     assert pieces["token_times"] == sorted(pieces["token_times"])
     assert pieces["token_times"][-1] > pieces["seconds"] - 1
+    # Written out there, since the recogniser comes with torch.
+    assert inspect.signature(transcribe).parameters["longest_piece"].default == LONGEST_SECONDS
 
 
 def test_a_file_for_each_recording(
