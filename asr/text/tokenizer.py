@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -17,6 +18,7 @@ from asr.config import Section, validated
 from asr.errors import ConfigError, TextError
 from asr.text.normalize import SPACE_MARK, NormalizerConfig, normalize
 
+_LOG = logging.getLogger(__name__)
 BLANK_PIECE = "<blank>"
 # What sentencepiece calls id 0. A control character cannot stand in a normalised text, so nothing is taken for it.
 _UNKNOWN_PIECE = "\x01"
@@ -183,7 +185,17 @@ def train_tokenizer(texts: Iterable[str], config: CharacterTokenizerConfig | Bpe
         >>> tokenizer.encode("A cab.")
         [2, 1, 4, 2, 3]
     """
-    normal = [line for line in (normalize(text, config.normalizer) for text in texts) if line]
+    normal, num_turkic = [], 0
+    for text in texts:
+        num_turkic += "İ" in text or {"I", "ı"} <= set(text)
+        if line := normalize(text, config.normalizer):
+            normal.append(line)
+    if num_turkic and config.normalizer.lowercase and not config.normalizer.dotless_i:
+        _LOG.warning(
+            "%d training texts have İ or ı, and the lower case of I is taken for i and that of İ for i̇, as in most "
+            "languages; in Turkish and Azeri set tokenizer.normalizer.dotless_i=true",
+            num_turkic,
+        )
     if not normal:
         raise TextError("no words in the training texts to make a vocabulary from: are the transcripts empty?")
     match config:

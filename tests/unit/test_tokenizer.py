@@ -109,3 +109,20 @@ def test_state_keeps_the_normaliser() -> None:
     restored = tokenizer_from_state(train_tokenizer(["Ab"], config).state())
     assert restored.normalize("B!") == "B"
     assert restored.decode(restored.encode("bA")) == "bA"
+
+
+@pytest.mark.parametrize(
+    ("text", "settings", "is_told"),
+    [
+        ("İzmir", {}, True),
+        ("Ilık", {}, True),
+        ("I am", {}, False),
+        ("Ilık", {"dotless_i": True}, False),
+        ("Ilık", {"lowercase": False}, False),
+    ],
+)
+def test_capitals_of_turkish_are_told_where_the_vocabulary_is_made(
+    text: str, settings: dict[str, bool], is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    train_tokenizer([text, "x"], CharacterTokenizerConfig(normalizer=NormalizerConfig.model_validate(settings)))
+    assert ("1 training texts have İ or ı" in caplog.text) == is_told
