@@ -174,7 +174,7 @@ class Recognizer:
             utterance_id: of what is heard; "" for the file's name without suffix.
             sample_rate: of samples; a file knows its own.
             longest_piece: seconds, 1 at least; what is longer is cut at pauses, and its pieces are heard one after another:
-                only its samples grow with it in memory, 4 MB a minute at 16 kHz. Stored frames are never cut.
+                only its samples grow with it in memory, 8 MB a minute at 16 kHz. Stored frames are never cut.
             advance: told how many seconds more have been heard.
 
         Raises:
