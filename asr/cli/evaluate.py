@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,6 +76,7 @@ def evaluate(
     _check_models(model)
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
     subsets = _subsets(data, root)
+    _warn_of_training_data(model, data)
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -120,6 +122,21 @@ def _check_models(models: list[Path]) -> None:
 
     for path in models:
         find_checkpoint(path)
+
+
+def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
+    """Says it if `data` is what one of `models`, a run folder, has learnt from: its own files, or its shards of them."""
+    from asr.marks import read_marks
+
+    for folder in models:
+        files = read_marks(folder).get("train", {}).get("inputs", {}).get("files", {})
+        learnt_from = {files.get("train", ""), str((folder / "shards" / "train").resolve())}
+        for each in data:
+            if str(Path(each).resolve()) in learnt_from:
+                print(
+                    f"warning: {folder} has learnt from {each}: what it makes of that says nothing of new speech",
+                    file=sys.stderr,
+                )
 
 
 def _subsets(data: list[str], root: Path | None) -> list[Subset]:

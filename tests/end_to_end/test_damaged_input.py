@@ -495,3 +495,18 @@ def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["asr", "config", "check", "nowhere", "--debug"])
     with pytest.raises(Exception, match="nowhere"):
         main()
+
+
+def test_errors_on_what_was_learnt_from_are_told_as_such(
+    asr: Callable[..., Outcome], trained: Path, tmp_path: Path
+) -> None:
+    run = trained / "run"
+    for data, is_told in (
+        (trained / "train/train.jsonl", True),
+        (run / "shards/train", True),
+        (trained / "test/test.jsonl", False),
+    ):
+        outcome = asr("evaluate", "--model", run, "--data", data, "--report", tmp_path / "report.html")
+        assert outcome.code == 0, outcome.err
+        told = f"warning: {run} has learnt from {data}: what it makes of that says nothing of new speech"
+        assert (told in outcome.err) == is_told
