@@ -17,8 +17,9 @@ from typing import Any
 
 from asr.atomic import only_one
 from asr.config import Tree
+from asr.corpus.shards import ShardIndex
 from asr.decoding import LexiconDecoderConfig
-from asr.errors import ConfigError
+from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run
 from asr.inputs import first_difference, in_todays_words, own_files, settings, without_contents, without_tests
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
@@ -38,8 +39,8 @@ class Stage:
         outputs: names in the run folder that `--fresh` deletes.
         shared: whether all processes work at it together, or the first one while the others wait.
         recall: says again what it found, when it is skipped.
-        gone: what of its result is not there any more and one of these later stages needs; None if nothing. It is made
-            again, and what came of it before is kept.
+        lost: what is wrong with its result, of that which one of these later stages reads; "" if nothing. It is made again,
+            and what came of it before is kept.
     """
 
     work: Callable[[Run], None]
@@ -49,7 +50,7 @@ class Stage:
     outputs: tuple[str, ...]
     shared: bool = False
     recall: Callable[[Run], None] = lambda run: None
-    gone: Callable[[Run, Sequence[str]], Path | None] = lambda run, later: None
+    lost: Callable[[Run, Sequence[str]], str] = lambda run, later: ""
 
 
 def _stages() -> dict[str, Stage]:
@@ -62,7 +63,7 @@ def _stages() -> dict[str, Stage]:
             rooms=("text", "audio", "corpus"),
             redo=False,
             outputs=("shards", "tokenizer.json"),
-            gone=_shards_gone,
+            lost=_lost_shards,
         ),
         "train": Stage(
             work=stages.train,
@@ -88,11 +89,15 @@ def _stages() -> dict[str, Stage]:
     }  # fmt: skip
 
 
-def _shards_gone(run: Run, later: Sequence[str]) -> Path | None:
-    """Shards that were prepared and have been deleted since, say damaged ones, if one of the stages `later` reads them."""
+def _lost_shards(run: Run, later: Sequence[str]) -> str:
+    """What has become of shards that were prepared, if one of the stages `later` reads them: deleted, cut short, damaged."""
     read = {"train": (*run.train_parts, run.dev_part), "average": (run.dev_part,), "evaluate": run.test_parts}
-    folders = [run.own_shards(part) for stage in later for part in read[stage] if part.shards is None]
-    return next((folder for folder in folders if not (folder / "index.json").is_file()), None)
+    for part in (part for stage in later for part in read[stage] if part.shards is None):
+        try:
+            ShardIndex.load(run.own_shards(part))
+        except CorpusError as error:
+            return str(error).removesuffix("; prepare the shards again")
+    return ""
 
 
 STAGES = ("prepare", "train", "average", "evaluate")
@@ -210,8 +215,8 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
         mark = None
     if mark is not None and mark["done"]:
         open_stages = [later for later in STAGES[STAGES.index(name) + 1 :] if not is_done(run, later)]
-        if (gone := stage.gone(run, open_stages)) is not None:
-            print(f"{name}: {gone} is not there any more, and is made again", flush=True)
+        if lost := stage.lost(run, open_stages):
+            print(f"{name}: once more for what is lost: {lost}", flush=True)
             return True
         print(f"{name}: done already, in {folder} ({mark['seconds']:.0f} s at the time)", flush=True)
         stage.recall(run)
@@ -260,10 +265,8 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
             f"{run.folder}: '{later}' needs the stage '{name}' with the same settings, and it was done with others "
             f"({first_difference(before, inputs)}); give these again, or use another --out"
         )
-    if (gone := _stages()[name].gone(run, [later])) is not None:
-        raise ConfigError(
-            f"{run.folder}: '{later}' needs {gone}, which is not there any more; `asr run` makes it again"
-        )
+    if lost := _stages()[name].lost(run, [later]):
+        raise ConfigError(f"{run.folder}: '{later}' needs what is lost, and `asr run` makes again: {lost}")
 
 
 def _check_words(run: Run) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
@@ -160,9 +161,11 @@ def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]])
     """The index of the shards of `part`, newly written of the utterances that `read` gives unless they are there."""
     folder = run.own_shards(part)
     sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
-    if (folder / "index.json").is_file():
-        # Finished before this stage was cut off. The corpus may have been mended since, or have been on its way.
+    index: ShardIndex | None = None
+    with contextlib.suppress(CorpusError):  # what is not whole is written anew
         index = ShardIndex.load(folder)
+    if index is not None:
+        # Finished before this stage was cut off. The corpus may have been mended since, or have been on its way.
         source = source_of(read(), sample_rate=sample_rate, num_features=num_stored, config=run.experiment.shards)
         if index.source == source:
             return index

@@ -73,10 +73,9 @@ def evaluate(
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
     check_outputs({"--json": json_file, "--report": report}, [*map(Path, data), *model, *([words] if words else [])])
     check_folder("--hypotheses", hypotheses)
-    _check_models(model)
+    _check_models(model, data)
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
     subsets = _subsets(data, root)
-    _warn_of_training_data(model, data)
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -116,19 +115,19 @@ def _write_and_print(results: list[Result], json_file: Path | None) -> None:
         get_console().print(results_table(results))
 
 
-def _check_models(models: list[Path]) -> None:
-    """Complains of a model that is not there before anything is downloaded or computed for the others."""
+def _check_models(models: list[Path], data: list[str]) -> None:
+    """Complains of a model that is not there before anything is downloaded or computed, and says which knows `data`."""
     from asr.model.checkpoint import find_checkpoint
 
-    for path in models:
-        find_checkpoint(path)
+    _warn_of_training_data([find_checkpoint(path) for path in models], data)
 
 
 def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
-    """Says it if `data` is what one of `models`, a run folder, has learnt from: its own files, or its shards of them."""
+    """Says it if `data` is, by its path, what a run of one of `models` has learnt from: its own files, or its shards."""
     from asr.marks import read_marks
 
-    for folder in models:
+    for file in models:
+        folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
         files = read_marks(folder).get("train", {}).get("inputs", {}).get("files", {})
         learnt_from = {files.get("train", ""), str((folder / "shards" / "train").resolve())}
         for each in data:

@@ -163,9 +163,13 @@ def _columns(id_column: str, text_column: str, files: list[Path], format: str | 
         raise ScoringError(
             "--id-column, --text-column: only jsonl, csv and tsv have columns, and none of the files is one"
         )
-    names = [option.partition(",") for option in (id_column, text_column)]
-    (id_said, _, id_heard), (said, _, heard) = names
-    return Columns(id=id_said, text=said), Columns(id=id_heard or id_said, text=heard or said)
+    ids, texts = ([name.strip() for name in option.split(",")] for option in (id_column, text_column))
+    for option, names in (("--id-column", ids), ("--text-column", texts)):
+        if not all(names) or len(names) > 2:
+            raise ScoringError(
+                f"{option}: expected the name of a column, or two as in SAID,HEARD, found '{','.join(names)}'"
+            )
+    return Columns(id=ids[0], text=texts[0]), Columns(id=ids[-1], text=texts[-1])
 
 
 def _fail_above(limit: float | None, option: str, card: Scorecard) -> None:

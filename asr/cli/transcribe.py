@@ -212,12 +212,16 @@ def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out:
     seen: dict[str, Path] = {}
     for file, file_name in files:
         name = recording_id(file_name, format)
+        if name in seen and seen[name].resolve() == file.resolve():
+            raise ConfigError(f"'{file}' is named twice, or lies in a folder that is named too; name it once")
         if name in seen:
             raise ConfigError(
                 f"--format {format}: '{seen[name]}' and '{file}' would both be called '{name}'; rename one, or transcribe "
                 "them apart"
             )
         seen[name] = file
+        if out is not None and _file_of(out, file_name, format).is_dir():
+            raise ConfigError(f"--out {out}: {_file_of(out, file_name, format)} is a folder; name another one")
         beside = file.with_suffix(".txt")
         if out is not None and beside.exists() and _file_of(out, file_name, format).resolve() == beside.resolve():
             raise ConfigError(f"--out {out}: {beside} is there already, and may be what was said; name another folder")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from html import escape
+from itertools import pairwise
 
 from asr.recognizer.recognized import Recognized
 from asr.recognizer.words import Word
@@ -99,10 +100,14 @@ def _subtitles(recognized: Recognized, seconds_per_frame: float) -> list[tuple[f
 
 
 def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[Word, float, float]]:
-    """Each word of the best reading with the seconds at which it begins and ends."""
+    """Each word of the best reading with the seconds at which it begins and ends, the next one's beginning at the latest."""
+    words = recognized.words
+    # Where a recording was cut, the frame in which a piece ends is the one in which the next begins.
+    ends = [min(word.last_frame + 1, after.first_frame) for word, after in pairwise(words)]
+    ends += [word.last_frame + 1 for word in words[-1:]]
     return [
-        (word, word.first_frame * seconds_per_frame, min((word.last_frame + 1) * seconds_per_frame, recognized.seconds))
-        for word in recognized.words
+        (word, word.first_frame * seconds_per_frame, min(end * seconds_per_frame, recognized.seconds))
+        for word, end in zip(words, ends, strict=True)
     ]
 
 

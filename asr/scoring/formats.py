@@ -279,7 +279,7 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
             text=text.strip(),
             speaker=speaker,
             seconds=end - start,
-            segment=Segment(recording=recording, channel=_channel(channel), start=start, end=end),
+            segment=Segment(recording=_id(recording), channel=_channel(channel), start=start, end=end),
         )
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
@@ -302,7 +302,7 @@ def _timed_words(path: Path) -> Iterator[TimedWord]:
             raise ScoringError(f"{where}: expected 'recording channel start duration word [confidence]'")
         start, duration = (_number(field, where) for field in fields[2:4])
         yield TimedWord(
-            recording=fields[0],
+            recording=_id(fields[0]),
             channel=_channel(fields[1]),
             middle=start + duration / 2,
             word=fields[4],

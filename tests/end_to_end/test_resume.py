@@ -84,10 +84,11 @@ def test_deleted_shards_are_made_again_where_they_are_still_read(tmp_path: Path)
     shutil.rmtree(mended / "shards" / "train")
     ends, said = run_cli(["train", *common, "--resume"], mended, [])
     assert ends == ["2"]
-    assert f"'train' needs {mended / 'shards' / 'train'}, which is not there any more; `asr run` makes it again" in said
+    lost = f"{mended / 'shards' / 'train'}: no such folder"
+    assert f"'train' needs what is lost, and `asr run` makes again: {lost}" in said
     ends, said = run_cli(["run", *common], mended, [])
     assert ends == ["0"], said
-    assert f"prepare: {mended / 'shards' / 'train'} is not there any more, and is made again" in said
+    assert f"prepare: once more for what is lost: {lost}" in said
     assert "train: continuing" in said
     expected, found = load_checkpoint(whole / "model.pt").model, load_checkpoint(mended / "model.pt").model
     assert all(torch.equal(expected[key], found[key]) for key in expected)

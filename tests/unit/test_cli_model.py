@@ -489,6 +489,15 @@ def test_a_file_for_each_recording(
         main()
     assert f"{folder / 'ann' / '0.txt'} is there already, and may be what was said" in capsys.readouterr().err
     assert (folder / "ann" / "0.txt").read_text(encoding="utf-8") == "dear"
+    (out / "u002.vtt").mkdir()
+    for words, complaint in (
+        ([sounds / "u002.flac", sounds, "--format", "json"], f"'{sounds / 'u002.flac'}' is named twice"),
+        ([sounds / "u002.flac", "--format", "vtt", "--out", out], f"--out {out}: {out / 'u002.vtt'} is a folder"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", *map(str, words), "--model", str(model)])
+        with pytest.raises(SystemExit):
+            main()
+        assert complaint in capsys.readouterr().err
 
 
 def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(

@@ -422,6 +422,15 @@ def test_columns_may_have_other_names_in_the_hypotheses(score: Command) -> None:
     assert (code, err, out.splitlines()[1].split()[2]) == (0, "", "50.00")
 
 
+@pytest.mark.parametrize("text", ["text,", ",pred_text", "a,b,c", ""])
+def test_columns_without_a_name_are_refused(text: str, score: Command) -> None:
+    Path("nemo.jsonl").write_text('{"id": "a", "text": "yes", "pred_text": "no"}\n', encoding="utf-8")
+    code, _, err = score("--text-column", text, files=("nemo.jsonl", "nemo.jsonl"))
+    assert code == 2
+    assert err == f"error: --text-column: expected the name of a column, or two as in SAID,HEARD, found '{text}'\n"
+    assert score("--text-column", "text, pred_text", files=("nemo.jsonl", "nemo.jsonl"))[0] == 0
+
+
 def test_columns_of_files_without_any_are_refused(score: Command) -> None:
     for name in ("ref.txt", "hyp.txt"):
         Path(name).write_text("a yes\n", encoding="utf-8")

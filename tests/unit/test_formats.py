@@ -157,6 +157,10 @@ def test_ids_meet_whatever_form_their_accents_have(tmp_path: Path) -> None:
     (folder / f"{composed}.txt").write_text("tall", encoding="utf-8")
     assert [(each.id, each.text) for each in read_folder(folder)] == [(composed, "tall")]
     assert list(read_transcripts(folder)) == [composed]
+    (tmp_path / "ref.stm").write_text(f"{apart} 1 s 0 1 yes\n", encoding="utf-8")
+    (tmp_path / "hyp.ctm").write_text(f"{composed} 1 0 1 yes\n", encoding="utf-8")
+    said = read_transcripts(tmp_path / "ref.stm")
+    assert [each.text for each in read_transcripts(tmp_path / "hyp.ctm", references=said).values()] == ["yes"]
 
 
 def test_a_recording_without_reference_is_named(tmp_path: Path) -> None:

@@ -33,9 +33,9 @@ def done(monkeypatch: pytest.MonkeyPatch) -> list[str]:
             for output in real[name].outputs:
                 (run.folder / output).write_text(name)
 
-        # Nothing is prepared, and so nothing is gone.
+        # Nothing is prepared, and so nothing is lost.
         return replace(
-            real[name], work=work, recall=lambda run: print(f"what {name} found"), gone=lambda run, later: None
+            real[name], work=work, recall=lambda run: print(f"what {name} found"), lost=lambda run, later: ""
         )
 
     monkeypatch.setattr(pipeline, "_stages", lambda: {name: fake(name) for name in STAGES})

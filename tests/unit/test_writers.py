@@ -47,6 +47,12 @@ def test_json_has_words_with_times_in_order_within_the_recording() -> None:
     assert record["token_times"] == [0.12, 0.2, 0.24, 0.36]
 
 
+def test_no_word_lasts_into_the_next() -> None:
+    """Where a recording was cut, a piece's last frame may be the first of the next piece."""
+    record = json.loads(FORMATS["json"](recognized("at▁a", [3, 5, 5, 5]), 0.04))
+    assert record["words"] == [{"word": "at", "start": 0.12, "end": 0.2}, {"word": "a", "start": 0.2, "end": 0.22}]
+
+
 def test_a_word_is_as_sure_as_its_letters_are_in_the_mean() -> None:
     each = replace(recognized("at", [0, 1]), probabilities=(1.0, 0.0))
     assert 0 < each.words[0].confidence < 1e-10
