@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,10 +16,13 @@ import typer
 from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_folder, check_outputs
-from asr.errors import AsrError, ConfigError, ScoringError
+from asr.errors import AsrError, ConfigError, ScoringError, did_you_mean
 
 if TYPE_CHECKING:
+    from asr.corpus.batch_order import BatchesConfig
+    from asr.corpus.batches import Batch, Unusable
     from asr.evaluation import Evaluation, Subset
+    from asr.model.acoustic import AcousticConfig
     from asr.scoring import Result
 
 _LONGEST_NAME = 100
@@ -75,7 +80,7 @@ def evaluate(
     check_folder("--hypotheses", hypotheses)
     _check_models(model, data)
     decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
-    subsets = _subsets(data, root)
+    subsets = [_looking_for(by or [], subset) for subset in _subsets(data, root)]
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -146,6 +151,25 @@ def _subsets(data: list[str], root: Path | None) -> list[Subset]:
     if root is not None and all(isinstance(place, str) or place.exists() for place in places):
         raise ConfigError(f"--root {root}: only RECIPE:SPLIT is looked for there, and --data is {', '.join(data)}")
     return [subset for name in data for subset in open_subsets(name, root)]
+
+
+def _looking_for(by: list[str], subset: Subset) -> Subset:
+    """`subset`, which says at its first batch which columns of `by` it lacks there: not after hours that one is misspelt."""
+    from asr.scoring.breakdown import DURATION, SPEAKER
+
+    def batches(model: AcousticConfig, options: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
+        for number, batch in enumerate(subset.batches(model, options, unusable)):
+            known = {name for columns in batch.metadata for name in columns} | {SPEAKER, DURATION}
+            for column in by if number == 0 else ():
+                if column not in known:
+                    print(
+                        f"warning: --by {column}: none of the first {len(batch)} utterances of {subset.name} has such a "
+                        f"column{did_you_mean(column, known)}",
+                        file=sys.stderr,
+                    )
+            yield batch
+
+    return replace(subset, batches=batches)
 
 
 def _print_groups(found: list[Evaluation], by: list[str]) -> list[ScoringError]:

@@ -326,7 +326,10 @@ def test_errors_are_broken_down_by_any_column_of_the_data(
     with pytest.raises(SystemExit, match="2"):
         main()
     out, err = capsys.readouterr()
-    assert err == "error: --by gruop: no such column, did you mean 'group'?\n"
+    early, last = err.splitlines()
+    assert early.startswith("warning: --by gruop: none of the first ")
+    assert early.endswith(" has such a column, did you mean 'group'?")
+    assert last == "error: --by gruop: no such column, did you mean 'group'?"
     # What was computed is not lost, nor what was asked rightly.
     assert "greedy" in out
     assert "child" in out
