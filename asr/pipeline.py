@@ -92,9 +92,10 @@ def _stages() -> dict[str, Stage]:
 def _lost_shards(run: Run, later: Sequence[str]) -> str:
     """What has become of shards that were prepared, if one of the stages `later` reads them: deleted, cut short, damaged."""
     read = {"train": (*run.train_parts, run.dev_part), "average": (run.dev_part,), "evaluate": run.test_parts}
-    for part in (part for stage in later for part in read[stage] if part.shards is None):
+    parts = (part for stage in later for part in read[stage] if part.shards is None)
+    for folder in dict.fromkeys(map(run.own_shards, parts)):
         try:
-            ShardIndex.load(run.own_shards(part))
+            ShardIndex.load(folder)
         except CorpusError as error:
             return str(error).removesuffix("; prepare the shards again")
     return ""

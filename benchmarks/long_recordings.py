@@ -111,7 +111,7 @@ def main() -> None:
         row: dict[str, object] = {"way": system.name, "wer": result.wer, "low": result.wer_low, "high": result.wer_high}
         if compared is not None:
             row["better_than_first_by"] = compared.difference
-            row["p"] = {"bootstrap": compared.p_bootstrap, "matched_pairs": compared.p_matched_pairs}
+            row |= {"p": compared.p, "p_holm": compared.p_holm}
         row |= {"cpu_per_audio": found.cpu_seconds / found.audio_seconds, "peak_mb": found.peak_mb}
         rows.append(row)
     seconds = heard[UTTERANCES].audio_seconds

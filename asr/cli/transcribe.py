@@ -107,6 +107,17 @@ def _sounds(audio: list[Path]) -> list[tuple[Path, str]]:
     return files
 
 
+def _check_target(out: Path, target: Path, sound: Path) -> None:
+    """Complains of a `target` in `out` for what is heard in `sound` that is a folder, or may hold what was said in it."""
+    from asr.errors import ConfigError
+
+    if target.is_dir():
+        raise ConfigError(f"--out {out}: {target} is a folder; name another one")
+    beside = sound.with_suffix(".txt")
+    if beside.exists() and target.resolve() == beside.resolve():
+        raise ConfigError(f"--out {out}: {beside} is there already, and may be what was said; name another folder")
+
+
 def _named(audio: Path) -> Path:
     """The file that `audio` names; `-` is what comes in."""
     from asr.errors import ConfigError
@@ -220,8 +231,5 @@ def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out:
                 "them apart"
             )
         seen[name] = file
-        if out is not None and _file_of(out, file_name, format).is_dir():
-            raise ConfigError(f"--out {out}: {_file_of(out, file_name, format)} is a folder; name another one")
-        beside = file.with_suffix(".txt")
-        if out is not None and beside.exists() and _file_of(out, file_name, format).resolve() == beside.resolve():
-            raise ConfigError(f"--out {out}: {beside} is there already, and may be what was said; name another folder")
+        if out is not None:
+            _check_target(out, _file_of(out, file_name, format), file)

@@ -19,6 +19,7 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
+from asr.corpus.rates import FEW
 from asr.corpus.utterance import (
     GUIDE,
     Utterance,
@@ -70,7 +71,6 @@ _SILENT_PEAK = 1e-3  # -60 dB: below the noise of any microphone
 _FULL_SCALE = 0.999
 _CLIPPED_SHARE = 1e-3
 _RARE_SHARE = 1e-4
-_FEW = 0.1
 _USUAL_RATE = 16000
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
@@ -249,7 +249,7 @@ class CorpusCheck:
         """
         if not self.sample_rates:
             return None
-        few = _FEW * self.sample_rates.total()
+        few = FEW * self.sample_rates.total()
         lowest = next(rate for rate in sorted(self.sample_rates) if self.num_below(rate + 1) > few)
         if (self.sample_rate or lowest + 1) <= lowest or (len(self.sample_rates) == 1 and lowest >= _USUAL_RATE):
             return None

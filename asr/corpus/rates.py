@@ -11,7 +11,8 @@ from asr.audio import UnusableAudioError, audio_info
 from asr.corpus.utterance import Utterance
 
 _NUM_RATES = 100  # a corpus has seldom more than one rate, and a large one should not be opened twice
-_FEW = 0.1  # of these, for whose sake the others should not lose what is above
+FEW = 0.1
+"""Share of the files for whose sake the others should not lose what is above their rate."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -34,7 +35,7 @@ def watch_rates(
     if low:
         rate, audio = min(low)
         advice = f"features.sample_rate={rate} would suit them"
-        if len(low) <= _FEW * num_looked_at:
+        if len(low) <= FEW * num_looked_at:
             advice = "leave out these few"
         elif model is not None:
             advice = f"init.model={model} keeps its rate: start from a model of {rate} Hz, or from none, where {advice}"

@@ -179,7 +179,7 @@ class Recognizer:
 
         Raises:
             AudioError: the file is missing, damaged or not audio; or samples without their rate, of several channels, or
-                that are no sound.
+                that are no sound; or `longest_piece` is below 1.
         """
         (recognized,) = self.transcribe_batch(
             [audio], [utterance_id], sample_rate=sample_rate, longest_piece=longest_piece, advance=advance

@@ -171,7 +171,7 @@ def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -
             for name in ("WER %", "95 %", "sub", "del", "ins", "words", "utts"):
                 table.add_column(name, justify="right", no_wrap=True)
         counts, interval = result.words, result.interval
-        if interval is None:
+        if result.utterances < FEWEST_BLOCKS:
             tables[result.column].caption = f"-: less than {FEWEST_BLOCKS} utterances, too few for an interval"
         numbers = (counts.substitutions, counts.deletions, counts.insertions, counts.reference_length)
         tables[result.column].add_row(
