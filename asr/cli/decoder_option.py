@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from asr.decoding import DecoderConfig
 
 _WIDTH = 16  # of the decoders whose own is narrower than a command line's should be
+_WORDS = "words.tsv.gz"  # beside a checkpoint: what comes along with a model
 
 Decoders = Annotated[
     str | None,
     typer.Option(
-        help="greedy, beam, lexicon, attention, joint; with commas for several. Default: greedy; with --words, lexicon."
+        help="greedy, beam, lexicon, attention, joint; with commas for several. Default: greedy and beam; where there are "
+        "words, lexicon too."
     ),
 ]
 Width = Annotated[
@@ -32,9 +34,23 @@ Words = Annotated[
     Path | None,
     typer.Option(
         help="File of the only words that --decoder lexicon writes, the more readily the more often they stand there: "
-        "a list, any text, or lines of a word, a tab and a number; .gz is unpacked."
+        f"a list, any text, or lines of a word, a tab and a number; .gz is unpacked. Default: {_WORDS} beside the model's "
+        "checkpoint, if there is one."
     ),
 ]
+
+
+def words_for(names: str | None, words: Path | None, model: Path) -> Path | None:
+    """`words`; where none are named and the decoders called `names` may write them, those that came along with `model`.
+
+    Raises:
+        CheckpointError: there is no such model.
+    """
+    from asr.model.checkpoint import find_checkpoint
+
+    beside = find_checkpoint(model).with_name(_WORDS)
+    wanted = names is None or "lexicon" in names
+    return words or (beside if wanted and beside.is_file() else None)
 
 
 def parse_decoders(
@@ -73,7 +89,10 @@ def parse_decoders(
     if len(set(wanted)) < len(wanted):
         raise ConfigError(f"--decoder {names}: each decoder may stand once")
     if "lexicon" in wanted and words is None:
-        raise ConfigError(f"--decoder {names}: say with --words FILE which words the lexicon decoder may write")
+        raise ConfigError(
+            f"--decoder {names}: say with --words FILE which words the lexicon decoder may write, or lay them beside the "
+            f"model as {_WORDS}"
+        )
     if "lexicon" not in wanted and words is not None:
         raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")
     if wanted == ["greedy"] and width is not None:

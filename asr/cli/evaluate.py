@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders
+from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders, words_for
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_folder, check_outputs
 from asr.errors import AsrError, ConfigError, ScoringError, did_you_mean
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from asr.scoring import Result
 
 _LONGEST_NAME = 100
+_DECODERS = "greedy,beam"
 Report = Annotated[
     Path | None,
     typer.Option(
@@ -79,7 +80,8 @@ def evaluate(
     check_outputs({"--json": json_file, "--report": report}, [*map(Path, data), *model, *([words] if words else [])])
     check_folder("--hypotheses", hypotheses)
     _check_models(model, data)
-    decoders = parse_decoders(decoder or ("greedy" if words is None else "lexicon"), width=width, words=words)
+    words = words_for(decoder, words, model[0])
+    decoders = parse_decoders(decoder or _DECODERS + ",lexicon" * bool(words), width=width, words=words)
     subsets = [_looking_for(by or [], subset) for subset in _subsets(data, root)]
     failures: list[AsrError] = []
     found = evaluate_subsets(
@@ -100,8 +102,7 @@ def evaluate(
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
     # Last of all, since what cannot be used must not cost what was computed.
-    complaints = [*failures, *_print_groups(found, by or [])]
-    if complaints:
+    if complaints := [*failures, *_print_groups(found, by or [])]:
         raise _all_of(complaints)
 
 

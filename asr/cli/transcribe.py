@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asr.cli.decoder_option import Width, Words, parse_decoder
+from asr.cli.decoder_option import Width, Words, parse_decoder, words_for
 from asr.cli.model_option import ModelsOrDefault, default_model
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def transcribe(
     decoder: Annotated[
         str | None,
         typer.Option(
-            help="greedy, beam, lexicon, attention or joint. Default: beam; with --words, or the words that come along with "
-            "the model where --model is not given, lexicon."
+            help="greedy, beam, lexicon, attention or joint. Default: lexicon where there are words, else beam."
         ),
     ] = None,
     width: Width = None,
@@ -81,17 +80,15 @@ def transcribe(
     """
     from asr.errors import ConfigError, did_you_mean
     from asr.recognizer import FORMATS, Recognizer
-    from asr.resources import DEFAULT_MODEL, resource
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
-    decoder = decoder or ("beam" if model and words is None else "lexicon")
-    if not model and decoder == "lexicon":
-        words = words or resource(*DEFAULT_MODEL, "words.tsv.gz")
-    choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
     files = _sounds(audio)
     _check_files(files, format, num_best, out)
     model = model or [default_model()]
+    words = words_for(decoder, words, model[0])
+    decoder = decoder or ("beam" if words is None else "lexicon")
+    choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     _transcribe_all(files, recognizer, format, longest_piece, out)
 

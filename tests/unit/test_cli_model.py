@@ -234,19 +234,48 @@ def test_a_damaged_recording_is_left_out_and_told_and_the_rest_measured(
     path = next(read_manifest(corpus)).audio
     assert isinstance(path, Path)
     path.write_bytes(damage(path.read_bytes()))
-    listed = cli("evaluate", "--model", model, "--data", corpus, "--json", results)
+    listed = cli("evaluate", "--model", model, "--data", corpus, "--decoder", "greedy", "--json", results)
     (record,) = json.loads(results.read_text(encoding="utf-8"))
     assert (record["utterances"], record["whole"]) == (3, 4)
     assert "a part, 3 of 4 utterances" in listed
     assert "test: left out: utterance 'u000'" in caplog.text
 
 
-def test_words_alone_ask_for_the_lexicon_decoder(cli: Command, model: Path, tmp_path: Path) -> None:
+def test_without_decoder_all_are_measured_that_need_nothing_else(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
     words, results = tmp_path / "words.txt", tmp_path / "results.json"
-    words.write_text("\n".join({utterance.text for utterance in read_manifest(corpus)}), encoding="utf-8")
-    cli("evaluate", "--model", model, "--data", corpus, "--words", words, "--json", results)
-    assert [record["decoder"] for record in json.loads(results.read_text(encoding="utf-8"))] == ["lexicon"]
+    texts = {utterance.text for utterance in read_manifest(corpus)}
+    words.write_text("\n".join(texts), encoding="utf-8")
+
+    def decoders(*options: object) -> list[str]:
+        cli("evaluate", "--model", model, "--data", corpus, "--json", results, *options)
+        return [record["decoder"] for record in json.loads(results.read_text(encoding="utf-8"))]
+
+    assert decoders() == ["greedy", "beam"]
+    assert decoders("--words", words) == ["greedy", "beam", "lexicon"]
+    beside = model.with_name("words.tsv.gz")
+    beside.write_bytes(gzip.compress(words.read_bytes()))
+    assert decoders() == ["greedy", "beam", "lexicon"]
+    assert decoders("--decoder", "beam") == ["beam"]
+    assert decoders("--decoder", "lexicon") == ["lexicon"]
+
+
+def test_words_beside_a_model_come_along_with_it(cli: Command, model: Path, tmp_path: Path) -> None:
+    clip = resource("data", "spoken_commands", "clip.opus")
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    letters = sorted(set("".join(utterance.text for utterance in read_manifest(corpus)).replace(" ", "")))
+    other = tmp_path / "other.txt"
+    other.write_text(letters[1], encoding="utf-8")
+    free = cli("transcribe", clip, "--model", model)
+    assert free == cli("transcribe", clip, "--model", model, "--decoder", "beam")
+    model.with_name("words.tsv.gz").write_bytes(gzip.compress(letters[0].encode()))
+
+    def words_heard(*options: object) -> set[str]:
+        return set(cli("transcribe", clip, "--model", model, *options).split("\t")[-1].split())
+
+    assert words_heard() <= {letters[0]}
+    assert words_heard("--words", other) <= {letters[1]}
+    assert cli("transcribe", clip, "--model", model, "--decoder", "beam") == free
 
 
 def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path) -> None:
@@ -254,7 +283,8 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     plain = cli("evaluate", "--model", model, "--data", corpus)
     assert "speaker0" not in plain
     results = tmp_path / "results.json"
-    listed = cli("evaluate", "--model", model, "--data", corpus, "--by", "speaker", "--json", results)
+    decoder = ("--decoder", "greedy")
+    listed = cli("evaluate", "--model", model, "--data", corpus, *decoder, "--by", "speaker", "--json", results)
     (record,) = json.loads(results.read_text(encoding="utf-8"))
     lines = [line.split() for line in listed.splitlines()]
     rows = [row for row in lines if len(row) > 6 and row[2].startswith("speaker") and row[2] != "speaker"]
@@ -380,11 +410,16 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
             main()
         out, err = capsys.readouterr()
         assert stop.value.code == 2
+        assert err.count("wordless: the references") == 1
         assert err.splitlines()[-1].startswith("error: wordless: the references of 1 utterances hold no word")
         assert "; soundless: there are no utterances to evaluate" in err.splitlines()[-1]
         assert all(name in out for name in names)
         if names:
-            assert [each["subset"] for each in json.loads(results.read_text(encoding="utf-8"))] == names
+            records = json.loads(results.read_text(encoding="utf-8"))
+            assert [(each["subset"], each["decoder"]) for each in records] == [
+                (good.stem, "greedy"),
+                (good.stem, "beam"),
+            ]
             results.unlink()
         assert not results.exists()
 
@@ -563,6 +598,7 @@ def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:
     assert len(heard.split()) > 2
     assert set(heard.split("\t")[-1].split()) <= words
     assert cli("transcribe", clip, "--decoder", "lexicon") == heard
+    assert cli("transcribe", clip, "--model", "english_small") == heard
 
 
 @pytest.mark.parametrize(
