@@ -236,15 +236,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
         if not path.exists():
             raise CorpusError(f"{path}: no such manifest or folder")
 
-    @functools.cache
-    def held_out() -> frozenset[str]:
-        sounds = _sounds(read_files(train))
-        ids = sorted(sounds, key=lambda name: (zlib.crc32(name.encode()), name))
-        lowest = ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))]
-        chosen = {sounds[name] for name in lowest}
-        with_copies = [name for name in ids if sounds[name] in chosen]
-        # Where all is one sound, something must be left to learn from.
-        return frozenset(with_copies if len(with_copies) < len(ids) else lowest)
+    held_out = functools.cache(functools.partial(_held_out, train))
 
     def read(root: Path, split: str) -> Iterator[Utterance]:
         shared = dev is None and split in ("train", "dev")
@@ -264,6 +256,22 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
 
     name = train.stem if train.is_file() else train.resolve().name
     return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)
+
+
+def _held_out(train: Path) -> frozenset[str]:
+    """The ids of the utterances of `train` that `recipe_of_files` holds out."""
+    sounds = _sounds(read_files(train))
+    ids = sorted(sounds, key=lambda name: (zlib.crc32(name.encode()), name))
+    if len(ids) == 1:
+        raise CorpusError(
+            f"{train}: expected two utterances or more, one to learn from and one to choose epochs by, found one; add some, "
+            "or say --dev"
+        )
+    lowest = ids[: max(1, round(_HELD_OUT_SHARE * len(ids)))]
+    chosen = {sounds[name] for name in lowest}
+    with_copies = [name for name in ids if sounds[name] in chosen]
+    # Where all is one sound, something must be left to learn from.
+    return frozenset(with_copies if len(with_copies) < len(ids) else lowest)
 
 
 def _sounds(utterances: Iterable[Utterance]) -> dict[str, str]:

@@ -100,6 +100,14 @@ def test_a_test_set_with_a_colon_in_its_name_is_no_part_of_a_recipe(tmp_path: Pa
     assert [utterance.id for utterance in part.read(Path())] == ["t000", "t001"]
 
 
+def test_of_one_utterance_none_can_be_held_out(tmp_path: Path) -> None:
+    train = tmp_path / "one.jsonl"
+    train.write_text(json.dumps({"id": "a", "audio": "a.wav", "text": "hello"}) + "\n", encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"one\.jsonl: expected two utterances or more, .* found one; .* --dev"):
+        list(recipe_of_files(train, ()).read(tmp_path, "train"))
+    assert [each.id for each in recipe_of_files(train, (), dev=train).read(tmp_path, "train")] == ["a"]
+
+
 @pytest.mark.parametrize("how", ["same file", "copy", "link"])
 def test_one_sound_is_not_both_learnt_from_and_held_out(tmp_path: Path, how: str) -> None:
     train = write_tone_corpus(tmp_path / "train", 40, seed=1)
