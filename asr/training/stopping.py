@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import torch.distributed as dist
+
 _SAME_WISH_SECONDS = 2.0
+# What has not stopped half a minute after torchrun has handed on a signal, it kills.
+_SAME_WISH_SECONDS_OF_LAUNCHER = 30.0
 
 
 @contextmanager
 def stop_flag() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C or SIGTERM sets, so that a run stops between updates; a second one stops at once.
 
-    What comes within two seconds of the first is the same wish: torchrun hands on what has reached its processes already.
+    What comes within two seconds of the first is the same wish; below torchrun, which hands on what has reached processes
+    already, and on a busy machine late, within half a minute.
     """
     stop = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -26,11 +31,12 @@ def stop_flag() -> Iterator[threading.Event]:
     before = {number: signal.getsignal(number) for number in numbers}
 
     asked: list[float] = []
+    same_wish_seconds = _SAME_WISH_SECONDS_OF_LAUNCHER if dist.is_torchelastic_launched() else _SAME_WISH_SECONDS
 
     def request(number: int, frame: FrameType | None) -> None:
         stop.set()
         asked.append(time.monotonic())
-        if asked[-1] - asked[0] < _SAME_WISH_SECONDS:
+        if asked[-1] - asked[0] < same_wish_seconds:
             return
         for each, handler in before.items():
             signal.signal(each, handler)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import torch.distributed as dist
 
 from asr.training.stopping import stop_flag
 
@@ -20,17 +21,21 @@ def heard_interrupts() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("heard_interrupts")
-def test_signals_that_come_together_are_one_wish_and_a_later_one_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("launched", [False, True])
+def test_signals_that_come_together_are_one_wish_and_a_later_one_stops_at_once(
+    monkeypatch: pytest.MonkeyPatch, launched: bool
+) -> None:
     now = 100.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(dist, "is_torchelastic_launched", lambda: launched)
     before = signal.getsignal(signal.SIGINT)
     with stop_flag() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.is_set()
-        now += 1
+        now += 25 if launched else 1  # torchrun hands on what has reached its processes, when the machine lets it
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.raise_signal(number)
-        now += 2
+        now += 6 if launched else 2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
