@@ -10,10 +10,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from asr.errors import TrainingError
-from asr.features.frames import VARIANCE_FLOOR, normalized_per_utterance, with_deltas
+from asr.features.frames import VARIANCE_FLOOR, normalized_per_utterance, spoken, with_deltas
 from asr.features.spectral import LogMelConfig, MfccConfig, SpectralFrontEnd
 from asr.features.stored import StoredConfig, StoredFrontEnd
 from asr.lengths import valid_mask
+
+# About as much silence as LibriSpeech has around its utterances: what is cut so, no normalisation hears as longer.
+_MARGIN_SECONDS = 0.5
 
 FeatureConfig = Annotated[LogMelConfig | MfccConfig | StoredConfig, Field(discriminator="kind")]
 
@@ -47,8 +50,8 @@ class FeatureExtractor(nn.Module):
             mask = valid_mask(num_frames, features.shape[1], features.device)[..., None]
             # Not a product: what stands behind the end may be infinite.
             features = features.masked_fill(~mask, 0.0)
-            if self.config.normalization == "utterance":
-                features = normalized_per_utterance(features, mask)
+            if self.config.normalization in ("utterance", "speech"):
+                features = normalized_per_utterance(features, mask, self._counted(features, mask))
             elif self.config.normalization == "global":
                 features = (features - self.mean) * self.scale
             return features * mask, num_frames
@@ -57,6 +60,14 @@ class FeatureExtractor(nn.Module):
         """Features (B, T, F) before normalisation, anything behind each utterance's end, and its frames (B,)."""
         num_frames = self.num_frames(num_samples)
         return with_deltas(self.front_end(signals, num_samples), num_frames, self.config.deltas), num_frames
+
+    def _counted(self, features: Tensor, mask: Tensor) -> Tensor:
+        """The frames (B, T, 1), of those where `mask` is, that an utterance's mean and variance are taken over."""
+        if self.config.normalization != "speech" or not isinstance(self.front_end, SpectralFrontEnd):
+            return mask
+        return spoken(
+            self.front_end.loudness(features), mask, round(_MARGIN_SECONDS / self.front_end.config.hop_seconds)
+        )
 
     @torch.no_grad()
     def fit_normalization(self, batches: Iterable[tuple[Tensor, Tensor]]) -> None:

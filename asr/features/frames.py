@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -14,26 +15,52 @@ VARIANCE_FLOOR = 1e-5
 """What a feature that never varies is divided by the root of."""
 
 _DELTA_REACH = 2
+_LOUD_NATS = 6.0
 
 
 class FrameConfig(Section):
     """What is done to the frames of any front end."""
 
     deltas: int = Field(default=0, ge=0, le=2, description="0: none, 1: velocity, 2: velocity and acceleration")
-    normalization: Literal["utterance", "global", "none"] = Field(
+    normalization: Literal["utterance", "speech", "global", "none"] = Field(
         default="utterance",
-        description="zero mean and unit variance per utterance, or with the training data's statistics (of a hundred "
-        "batches of it, drawn at random)",
+        description="zero mean and unit variance per utterance; or per utterance without what is quiet before and behind "
+        "the speech; or with the training data's statistics (of a hundred batches of it, drawn at random)",
     )
 
 
-def normalized_per_utterance(features: Tensor, mask: Tensor) -> Tensor:
-    """`features` (B, T, F) with zero mean and unit variance over each utterance's valid frames, where `mask` (B, T, 1)."""
-    count = mask.sum(1, keepdim=True).clamp(min=1)
-    mean = (features * mask).sum(1, keepdim=True) / count
+def normalized_per_utterance(features: Tensor, mask: Tensor, counted: Tensor) -> Tensor:
+    """`features` (B, T, F) with zero mean and unit variance over each utterance's frames that are `counted` (B, T, 1).
+
+    Those that are not valid, where `mask` (B, T, 1) is not, are zero.
+    """
+    count = counted.sum(1, keepdim=True).clamp(min=1)
+    mean = (features * counted).sum(1, keepdim=True) / count
     centred = (features - mean) * mask
-    variance = centred.square().sum(1, keepdim=True) / count
+    inside = centred if counted is mask else centred * counted
+    variance = inside.square().sum(1, keepdim=True) / count
     return centred * (variance + VARIANCE_FLOOR).rsqrt()
+
+
+def spoken(loudness: Tensor, mask: Tensor, reach: int) -> Tensor:
+    """Which valid frames (B, T, 1) lie between the first and the last loud one, or up to `reach` frames beside these.
+
+    Loud is what lies at most 26 dB below the loudest: where noise does, all of the utterance counts.
+
+    Args:
+        loudness: logarithm of the power, mean over bands (B, T), in nats.
+        mask: the valid frames (B, T, 1).
+        reach: in frames.
+    """
+    num_frames = mask.shape[1]
+    if num_frames == 0:
+        return mask
+    loudness = loudness[..., None].masked_fill(~mask, -math.inf)
+    loud = mask & (loudness >= loudness.amax(1, keepdim=True) - _LOUD_NATS)
+    steps = torch.arange(num_frames, device=mask.device)[:, None]
+    first = torch.where(loud, steps, num_frames).amin(1, keepdim=True)
+    last = torch.where(loud, steps, -1).amax(1, keepdim=True)
+    return mask & (steps >= first - reach) & (steps <= last + reach)
 
 
 def with_deltas(features: Tensor, num_frames: Tensor, order: int) -> Tensor:

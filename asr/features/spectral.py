@@ -7,6 +7,7 @@ the true lengths.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -138,6 +139,12 @@ class SpectralFrontEnd(nn.Module):
         waveforms = waveforms.masked_fill(~inside, 0.0)
         log_mel = torch.log(self._power(waveforms).transpose(1, 2) @ self.bands + _POWER_FLOOR)
         return log_mel if self.dct is None else log_mel @ self.dct
+
+    def loudness(self, frames: Tensor) -> Tensor:
+        """Logarithm of the power, mean over the bands (B, T), of `frames` (B, T, F), with or without derivatives behind."""
+        if self.config.kind == "log_mel":
+            return frames[..., : self.config.n_mels].mean(-1)
+        return frames[..., 0] / math.sqrt(self.config.n_mels)  # what the zeroth coefficient is, root n times
 
     def _power(self, waveforms: Tensor) -> Tensor:
         """Power spectrum (B, n_fft // 2 + 1, T) of `waveforms` (B, N)."""

@@ -28,6 +28,8 @@ class StoredConfig(FrameConfig):
     def _check_bands(self) -> Self:
         if self.mel_bands is not None and self.mel_bands < self.num_features:
             raise ValueError(f"mel_bands: expected as many as num_features, {self.num_features}, or more")
+        if self.normalization == "speech":
+            raise ValueError("normalization=speech needs sound, of stored frames nobody knows how loud they are")
         return self
 
     @property

@@ -24,7 +24,7 @@ CONFIGS = st.builds(
     n_mels=st.just(20),
     preemphasis=st.sampled_from([0.0, 0.97]),
     deltas=st.integers(0, 2),
-    normalization=st.sampled_from(["utterance", "global", "none"]),
+    normalization=st.sampled_from(["utterance", "speech", "global", "none"]),
     hop_seconds=st.sampled_from([0.005, 0.01, 0.0125]),
 )
 LOUD = LogMelConfig(sample_rate=8000, n_mels=10, preemphasis=0.0, normalization="none")
@@ -47,6 +47,25 @@ def test_batch_equals_each_utterance_alone(config: LogMelConfig, lengths: list[i
 def test_any_finite_sound_gives_finite_features(config: LogMelConfig, samples: list[float]) -> None:
     features, _ = FeatureExtractor(config).eval()(torch.tensor([samples]), torch.tensor([len(samples)]))
     assert torch.isfinite(features).all()
+
+
+@unhurried
+@given(CONFIGS, st.integers(0, 3000), st.integers(0, 3000), st.floats(0, 1e-4), SEEDS)
+def test_speech_is_normalised_alike_with_any_silence_around_it(
+    config: LogMelConfig, before: int, behind: int, level: float, seed: int
+) -> None:
+    extractor = FeatureExtractor(config.model_copy(update={"normalization": "speech"})).eval()
+    before, behind = (each // config.hop_length * config.hop_length for each in (before, behind))
+    generator = torch.Generator().manual_seed(seed)
+    hum = level * torch.randn(1, before + 12_000 + behind, generator=generator)
+    hum[:, before + 4800 : before + 6400] += 0.1 * torch.randn(1, 1600, generator=generator)
+    around, num_around = extractor(hum, torch.tensor([hum.shape[1]]))
+    within, num_within = extractor(hum[:, before : before + 12_000], torch.tensor([12_000]))
+    skipped = before // config.hop_length
+    edge = 10  # frames that a window or a derivative reaches beyond the cut
+    inside = slice(edge, int(num_within) - edge)
+    assert int(num_around) == int(num_within) + (before + behind) // config.hop_length
+    torch.testing.assert_close(around[:, skipped:][:, inside], within[:, inside], atol=1e-3, rtol=1e-3)
 
 
 @unhurried

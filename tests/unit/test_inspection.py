@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -344,8 +345,10 @@ def test_plain_gradient_is_the_slope(tmp_path: Path) -> None:
     assert one.baseline_log_prob is None
 
 
-@pytest.mark.parametrize("normalization", ["utterance", "global", "none"])
-@pytest.mark.parametrize("kind", [LogMelConfig, MfccConfig, StoredConfig])
+@pytest.mark.parametrize(
+    ("kind", "normalization"),
+    [*product([LogMelConfig, MfccConfig, StoredConfig], ["utterance", "global", "none"]), (LogMelConfig, "speech")],
+)
 def test_any_features_can_be_looked_at(tmp_path: Path, kind: Any, normalization: str) -> None:
     deltas = {"deltas": 1 if normalization == "global" else 0}
     subject = subject_in(

@@ -11,7 +11,7 @@ from ragged import ragged_batch
 
 from asr.config import validated
 from asr.errors import ConfigError, TrainingError
-from asr.features import FeatureExtractor, LogMelConfig, MfccConfig
+from asr.features import FeatureExtractor, LogMelConfig, MfccConfig, StoredConfig
 from asr.features.frames import with_deltas
 from asr.lengths import valid_mask
 
@@ -200,6 +200,24 @@ def test_features_stay_in_float32_under_mixed_precision() -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("kind", [LogMelConfig, MfccConfig])
+@pytest.mark.parametrize("db_below", [20, 35])
+def test_normalised_by_its_speech_an_utterance_has_the_statistics_of_what_is_loud_and_half_a_second_around(
+    kind: type[LogMelConfig], db_below: float
+) -> None:
+    """Noise 20 dB below is as loud as soft speech: then all counts, as in normalising by the utterance."""
+    generator = np.random.default_rng(0)
+    waveform = 10 ** (-1 - db_below / 20) * generator.standard_normal(64_000)
+    waveform[30_000:32_000] += 0.1 * generator.standard_normal(2000)
+    waveform[40_000:42_000] += 0.1 * generator.standard_normal(2000)
+    plain = extracted(waveform, kind(normalization="none", preemphasis=0.0, deltas=1))
+    found = extracted(waveform, kind(normalization="speech", preemphasis=0.0, deltas=1))
+    # The speech lasts from 1.875 s to 2.625 s, and half of its windows reach into the frames beside.
+    inside = plain[187 - 50 : 263 + 50 + 1] if db_below > 26 else plain
+    expected = (plain - inside.mean(0)) / np.sqrt(inside.var(0) + 1e-5)
+    np.testing.assert_allclose(found, expected, atol=2e-3)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "complaint"),
     [
@@ -211,6 +229,7 @@ def test_features_stay_in_float32_under_mixed_precision() -> None:
         (LogMelConfig, {"deltas": 3}, "deltas: input should be less than or equal to 2, found 3"),
         (LogMelConfig, {"n_mels": 2}, "n_mels: .* found 2"),
         (LogMelConfig, {"normalization": "batch"}, "normalization: .* found 'batch'"),
+        (StoredConfig, {"normalization": "speech"}, "normalization=speech needs sound"),
         (MfccConfig, {"n_mfcc": 81}, "n_mfcc=81 needs at least as many mel bands, found n_mels=80"),
         (LogMelConfig, {"n_mfcc": 13}, "n_mfcc: unknown key; known: deltas, .*, n_mels,"),
     ],
