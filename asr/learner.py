@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 
@@ -44,7 +45,12 @@ def first_model(run: Run, index: ShardIndex) -> tuple[AcousticModel, Tokenizer]:
     """
     experiment = run.experiment
     return new_model(
-        experiment.init, experiment.acoustic, load_tokenizer(run), index, experiment.batches, seed=experiment.seed
+        experiment.init,
+        experiment.acoustic,
+        partial(load_tokenizer, run),
+        index,
+        experiment.batches,
+        seed=experiment.seed,
     )
 
 

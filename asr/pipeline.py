@@ -54,16 +54,16 @@ class Stage:
 
 
 def _stages() -> dict[str, Stage]:
-    from asr import stages
+    from asr import preparation, stages
 
     return {
         "prepare": Stage(
-            work=stages.prepare,
+            work=preparation.prepare,
             sections=("splits", "shards", "tokenizer"),
             rooms=("text", "audio", "corpus"),
             redo=False,
             outputs=("shards", "tokenizer.json"),
-            lost=_lost_shards,
+            lost=_lost_of_preparation,
         ),
         "train": Stage(
             work=stages.train,
@@ -89,8 +89,13 @@ def _stages() -> dict[str, Stage]:
     }  # fmt: skip
 
 
-def _lost_shards(run: Run, later: Sequence[str]) -> str:
-    """What has become of shards that were prepared, if one of the stages `later` reads them: deleted, cut short, damaged."""
+def _lost_of_preparation(run: Run, later: Sequence[str]) -> str:
+    """What has become of what was prepared, if one of the stages `later` reads it: deleted, cut short, damaged.
+
+    A tokenizer was not made where that of a model to start from was to do.
+    """
+    if "train" in later and not run.experiment.init.keeps_tokens and not run.tokenizer_file.is_file():
+        return f"{run.tokenizer_file}: no such file"
     read = {"train": (*run.train_parts, run.dev_part), "average": (run.dev_part,), "evaluate": run.test_parts}
     parts = (part for stage in later for part in read[stage] if part.shards is None)
     for folder in dict.fromkeys(map(run.own_shards, parts)):
@@ -252,6 +257,8 @@ def _before_and_now(run: Run, name: str, mark: dict[str, Any] | None) -> tuple[T
     before = in_todays_words(mark["inputs"], inputs)
     if mark["done"] and run.root is None and "root" in before:
         inputs["root"] = before["root"]  # once prepared, a corpus need not be there any more
+    if run.experiment.init.keeps_tokens and "tokenizer" in before:
+        inputs["tokenizer"] = before["tokenizer"]  # which has no say
     return before, inputs
 
 

@@ -1,39 +1,29 @@
-"""What the stages of a run do: prepare -> train -> average -> evaluate."""
+"""What the stages of a run do behind the preparation: train -> average -> evaluate."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 
 import torch
 
 from asr.atomic import write_text
 from asr.config import Tree
-from asr.corpus.apart import Apart
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
-from asr.corpus.places import Place
-from asr.corpus.rates import watch_rates
-from asr.corpus.shard_reader import read_shard, shard_utterances
-from asr.corpus.shards import ShardIndex, source_of, write_shards
-from asr.corpus.utterance import Utterance
+from asr.corpus.shard_reader import read_shard
+from asr.corpus.shards import ShardIndex
 from asr.decoding import GreedyDecoderConfig, build_decoder
-from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
-from asr.experiment import CONFIG_FILE, Experiment, Run, folder_name
+from asr.experiment import CONFIG_FILE, Experiment, Run
 from asr.learner import first_model, training_updater
 from asr.model.acoustic import num_parameters
 from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device
-from asr.recipe import Part, find_corpus
 from asr.recognizer.recognizer import Recognizer
 from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
-from asr.terminal import counted, get_console, progress_bar
-from asr.text.tokenizer import train_tokenizer
-from asr.training.init import model_to_start_from, origin
+from asr.terminal import counted, get_console
+from asr.training.init import origin
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
 from asr.training.moving_average import average_weights
 from asr.training.plots import plot_training
@@ -46,139 +36,8 @@ REPORT_FILE = "report.html"
 _SHARDS_LOOKED_INTO = 4
 # Of the average, as a multiple of the best epoch's.
 _TOLERATED_LOSS = 1.1
-# Fewer than these make intervals too narrow, too.
-_FEW_TO_CHOOSE_BY = 10
 # Of test speech, in all, that goes into the report to be heard: some four kilobytes a second.
 _MOST_EMBEDDED_SECONDS = 1800
-
-
-def prepare(run: Run) -> None:
-    """Write shards of every part, but for those that are ready, and train the tokenizer on the training texts.
-
-    Raises:
-        CheckpointError, ConfigError: there is no such model to start from, or it does not fit.
-        CorpusError: a corpus is missing or damaged, ready shards are of another kind than the model hears, or an utterance
-            stands in a training part and in another.
-    """
-    init = run.experiment.init
-    if init.model is not None:
-        model_to_start_from(init, run.experiment.acoustic)  # what does not fit should not show after hours of preparing
-    train_places = {run.shards(part) for part in run.train_parts}
-    parts = _all_parts(run, train_places)
-    recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
-    # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
-    recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
-    roots = {
-        name: find_corpus(
-            recipe,
-            {part.split for part in parts if part.recipe.name == name and part.shards is None},
-            root=run.root,
-            mirror=run.mirror,
-        )
-        for name, recipe in recipes.items()
-    }
-    # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
-    apart = Apart(by_text=any(part.shards is not None for part in parts))
-
-    def checked(part: Part, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
-        files = part.recipe.files
-        # Of a part that is held out from the one to learn from, copies of what is learnt from are no one's mistake.
-        return apart.passed(
-            utterances,
-            part.name,
-            part.recipe.name,
-            is_train=run.shards(part) in train_places,
-            of_user=bool(files),
-            by_contents=bool(files) and not (part.split == "dev" and files["dev"] == files["train"]),
-        )
-
-    def read(part: Part) -> Iterator[Utterance]:
-        return checked(part, part.read(roots[part.recipe.name]))
-
-    for part in parts:
-        if part.shards is None:
-            index = _prepare_part(run, part, partial(read, part))
-        else:
-            index = ShardIndex.load(part.shards)
-            _read_ready(run, part, index, checked(part, shard_utterances(index)))
-        _tell_part(run, part, index)
-    tokenizer = train_tokenizer(
-        (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer
-    )
-    write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
-    print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
-
-
-def _tell_part(run: Run, part: Part, index: ShardIndex) -> None:
-    skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
-    whole = part.recipe.sizes.get(part.split, 0)
-    found = index.num_utterances + index.num_skipped
-    partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
-    print(
-        f"  {part.name}: {counted(index.num_utterances, 'utterance')}, {index.seconds / 3600:.2f} h, "
-        f"{counted(index.num_speakers, 'speaker')}{skipped}{partial}",
-        flush=True,
-    )
-    if part == run.dev_part and part.recipe.files and index.num_utterances < _FEW_TO_CHOOSE_BY:
-        print(
-            f"  note: epochs are chosen by {counted(index.num_utterances, 'utterance')}, where a word more or less is "
-            "chance: name more to choose by with --dev",
-            flush=True,
-        )
-
-
-def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:
-    """Reads ready shards once: the model must hear them, all be there, and nothing be learnt from and measured on."""
-    index.check_fits(run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features)
-    with progress_bar(f"reading {part.name}", index.num_utterances) as advance:
-        for _ in utterances:
-            advance(1)
-
-
-def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
-    """The parts of `run`, each once, though it may be both the one to choose by and one to measure on.
-
-    Those to learn from, which are at `train_places`, come first.
-
-    Raises:
-        CorpusError: one of them is also to be measured on, or two parts would have one folder.
-    """
-    for part in (run.dev_part, *run.test_parts):
-        if run.shards(part) in train_places:
-            raise CorpusError(
-                f"'{part.name}' is to be learnt from and to be measured on: a model must not be measured on what it learnt "
-                "from; name other parts in splits"
-            )
-    roles = (*run.train_parts, run.dev_part, *run.test_parts)
-    parts = list({(run.shards(part), part.name): part for part in roles}.values())
-    if len({folder_name(part) for part in parts}) < len(parts):
-        names = ", ".join(part.name for part in parts)
-        raise CorpusError(f"parts need different names, found {names}: rename a folder of shards")
-    return parts
-
-
-def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]]) -> ShardIndex:
-    """The index of the shards of `part`, newly written of the utterances that `read` gives unless they are there."""
-    folder = run.own_shards(part)
-    sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
-    index: ShardIndex | None = None
-    with contextlib.suppress(CorpusError):  # what is not whole is written anew
-        index = ShardIndex.load(folder)
-    if index is not None:
-        # Finished before this stage was cut off. The corpus may have been mended since, or have been on its way.
-        source = source_of(read(), sample_rate=sample_rate, num_features=num_stored, config=run.experiment.shards)
-        if index.source == source:
-            return index
-    utterances = read()
-    with progress_bar(f"shards of {part.name}", None) as advance:
-        return write_shards(
-            utterances if num_stored else watch_rates(utterances, sample_rate, part.name, run.experiment.init.model),
-            folder,
-            sample_rate=sample_rate,
-            num_features=num_stored,
-            config=run.experiment.shards,
-            progress=lambda count, seconds: advance(1),
-        )
 
 
 def train(run: Run) -> None:
@@ -205,6 +64,11 @@ def train(run: Run) -> None:
     if checkpoint is not None and checkpoint.training is not None:
         trainer.resume(checkpoint.training)
     del checkpoint  # copies of the weights and of what the optimiser remembers
+    workers.agree(
+        (trainer.progress.update, index.contents, tokenizer.state()),
+        f"{run.folder}: some processes find another checkpoint or other shards there: on several machines, the run folder "
+        "must lie on a disk that all of them share",
+    )
     group = run.batches_per_update
     num_updates = num_epoch_batches(
         index, experiment.batches, seed=experiment.seed, epoch=0, per_update=group, world_size=group
@@ -219,7 +83,7 @@ def train(run: Run) -> None:
     _note_warm_up(experiment, num_updates)
     if device.type == "cuda" and (is_new or workers.size > 1):
         _try_largest_batch(run, trainer.updater, index)
-    if is_new and experiment.init.model is not None and experiment.init.vocabulary == "model":
+    if is_new and experiment.init.keeps_tokens:
         # What epochs are to be better than: a rate that is too high soon ruins a good model.
         start = trainer.measure()
         print(

@@ -106,6 +106,17 @@ class Workers:
         dist.broadcast_object_list(items, src=0, group=self.numbers)
         return items[0]
 
+    def agree(self, item: object, complaint: str) -> None:
+        """Do nothing where all processes pass an equal `item`, which can be pickled.
+
+        Raises:
+            TrainingError: they do not, with `complaint` and the numbers of those that differ from the first.
+        """
+        items = self.gather([item])
+        others = [str(rank) for rank, each in enumerate(items) if each != items[0]]
+        if others:
+            raise TrainingError(f"{complaint} (process {', '.join(others)}, others than process 0)")
+
     def wrap(self, module: nn.Module) -> nn.Module:
         """`module`, whose gradients are from now on the mean over all processes."""
         return module if self.size == 1 else DistributedDataParallel(module)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -46,11 +46,16 @@ class InitConfig(Section):
         "it), attention",
     )
 
+    @property
+    def keeps_tokens(self) -> bool:
+        """Whether the tokens are those of a model to start from, not of the training texts."""
+        return self.model is not None and self.vocabulary == "model"
+
 
 def new_model(
     config: InitConfig,
     acoustic: AcousticConfig,
-    tokenizer: Tokenizer,
+    of_texts: Callable[[], Tokenizer],
     index: ShardIndex,
     batches: BatchesConfig,
     *,
@@ -58,16 +63,19 @@ def new_model(
 ) -> tuple[AcousticModel, Tokenizer]:
     """A model that is ready to learn the shards of `index`, and its tokens: at random weights, or as `pretrained`.
 
+    Where the tokens are not those of a model to start from, `of_texts` gives them.
+
     Raises:
         CheckpointError, ConfigError: as `pretrained`.
         TextError: the model to start from cannot spell a training utterance.
     """
     torch.manual_seed(seed)
     if config.model is not None:
-        model, tokenizer = pretrained(config, acoustic, tokenizer)
-        if config.vocabulary == "model":
+        model, tokenizer = pretrained(config, acoustic, of_texts)
+        if config.keeps_tokens:
             refuse_unspellable(config, tokenizer, shard_utterances(index))
         return model, tokenizer
+    tokenizer = of_texts()
     model = AcousticModel(acoustic, tokenizer.size)
     if acoustic.features.normalization == "global":
         if index.seconds < _NORMALIZATION_BATCHES * batches.seconds:
@@ -80,14 +88,16 @@ def new_model(
     return model, tokenizer
 
 
-def pretrained(config: InitConfig, acoustic: AcousticConfig, tokenizer: Tokenizer) -> tuple[AcousticModel, Tokenizer]:
-    """The model of `config.model`, ready to learn on, and its tokens; with a new vocabulary, `tokenizer` and a new head.
+def pretrained(
+    config: InitConfig, acoustic: AcousticConfig, of_texts: Callable[[], Tokenizer]
+) -> tuple[AcousticModel, Tokenizer]:
+    """The model of `config.model`, ready to learn on, and its tokens; with a new vocabulary, `of_texts()` and a new head.
 
     Raises:
         CheckpointError, ConfigError: as `model_to_start_from`; or what is to be frozen is not the model's.
     """
     model, own_tokenizer = model_to_start_from(config, acoustic)
-    tokenizer = own_tokenizer if config.vocabulary == "model" else tokenizer
+    tokenizer = own_tokenizer if config.keeps_tokens else of_texts()
     left_behind: tuple[str, ...] = ("attention.",) if acoustic.attention is None else ()
     if config.vocabulary == "new":
         left_behind += ("head.", "attention.embedding.", "attention.output.")
@@ -177,7 +187,7 @@ def settings_of_model(config: InitConfig, stated: Tree, begun: Path | None = Non
         return _without_training({key: section for key, section in sections.items() if section is not None})
     model, tokenizer = restore_model(load_checkpoint(path), where=str(path))
     own = {"tokenizer": tokenizer.state()["config"]}
-    if config.vocabulary == "model" and merged(own, {key: stated[key] for key in own if key in stated}) != own:
+    if config.keeps_tokens and merged(own, {key: stated[key] for key in own if key in stated}) != own:
         raise ConfigError(
             f"init.model={config.model} brings its own tokens, which cannot be changed: {json.dumps(own)[1:-1]}; take "
             "init.vocabulary=new for tokens of these texts and a new head, or leave the tokenizer out"

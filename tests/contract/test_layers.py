@@ -41,6 +41,7 @@ LAYERS = (
     "inputs",
     "learner",
     "evaluation",
+    "preparation",
     "stages",
     "pipeline",
     "studies",

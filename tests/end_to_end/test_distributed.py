@@ -16,15 +16,18 @@ import pytest
 import torch
 from tones import TINY, write_tone_corpus
 
+from asr.marks import read_marks, write_mark
 from asr.model.checkpoint import load_checkpoint
 from asr.training.run_log import read_metrics
 
 TWO_PROCESSES = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 
-def start(arguments: list[str], processes: list[str]) -> subprocess.Popen[str]:
+def start(
+    arguments: list[str], processes: list[str], program: tuple[str, ...] = ("-m", "asr.cli")
+) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, *processes, "-m", "asr.cli", *arguments],
+        [sys.executable, *processes, *program, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -107,6 +110,31 @@ def test_two_processes_give_the_weights_of_one(prepared: Path) -> None:
     assert "2 processes, from update" in output
     resumed = weights(prepared / "killed")
     assert all(torch.equal(resumed[name], value) for name, value in together.items())
+
+
+@pytest.mark.slow
+def test_machines_that_do_not_share_the_run_folder_are_told(prepared: Path) -> None:
+    here, there = (prepared / f"machine{rank}" / "run" for rank in range(2))
+    for folder in (here, there):
+        shutil.copytree(prepared / "prepared", folder)
+    arguments = ["train", *common(prepared), "--out", "run", "--resume"]
+    run_to_end([*arguments[:-2], str(here), "--resume"], [])
+    # Cut off where it had saved last.
+    mark = read_marks(here)["train"]
+    write_mark(here, "train", {**mark, "done": False})
+    program = prepared / "machines.py"
+    program.write_text(
+        f"import os, runpy\nos.chdir({str(prepared)!r} + '/machine' + os.environ['RANK'])\nrunpy.run_module('asr.cli', "
+        "run_name='__main__')\n",
+        encoding="utf-8",
+    )
+    process = start(arguments, TWO_PROCESSES, (str(program),))
+    output = process.communicate(timeout=150)[0]
+    assert process.returncode != 0
+    own = output.partition("torch/distributed/elastic")[0]
+    assert "error: run: some processes find another checkpoint or other shards there" in own
+    assert "(process 1, others than process 0)" in own
+    assert "Traceback" not in own
 
 
 @pytest.mark.slow

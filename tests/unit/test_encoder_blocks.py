@@ -250,7 +250,7 @@ def test_price_and_dropout_may_change_where_a_training_starts_from_a_model(tmp_p
     experiment = load_experiment(None, changes)
     assert experiment.encoder.bottleneck == BottleneckConfig(after=(2,), size=4, weight=0.5)
     assert experiment.encoder.self_attention == SelfAttentionConfig(after=(2,), heads=2, dropout=0.3)
-    model, _ = pretrained(InitConfig(model=str(path)), experiment.acoustic, tokenizer)
+    model, _ = pretrained(InitConfig(model=str(path)), experiment.acoustic, lambda: tokenizer)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
 
 

@@ -41,7 +41,7 @@ def trained(tmp_path: Path) -> Path:
 
 
 def start(path: Path, tokenizer: Tokenizer = NEW, acoustic: AcousticConfig = CONFIG, **settings: object) -> tuple:
-    return pretrained(InitConfig.model_validate({"model": str(path), **settings}), acoustic, tokenizer)
+    return pretrained(InitConfig.model_validate({"model": str(path), **settings}), acoustic, lambda: tokenizer)
 
 
 def test_weights_and_tokens_are_those_of_the_model(trained: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_configuration_file_is_judged_by_the_layers_of_the_model(tmp_path: Pat
     )
     experiment = load_experiment(str(path))
     assert experiment.encoder.num_layers == 5
-    pretrained(experiment.init, experiment.acoustic, NEW)
+    pretrained(experiment.init, experiment.acoustic, lambda: NEW)
     path.write_text(path.read_text(encoding="utf-8").replace("layer5", "layer6"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"tune\.yaml: init\.freeze: no part 'layer6'"):
         load_experiment(str(path))
@@ -280,7 +280,12 @@ def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Pa
     acoustic = CONFIG.model_copy(update={"features": CONFIG.features.model_copy(update={"normalization": "global"})})
     first, second = (
         new_model(
-            InitConfig(), acoustic, OLD, combined_index(dict.fromkeys(parts, 1.0)), BatchesConfig(seconds=0.25), seed=0
+            InitConfig(),
+            acoustic,
+            lambda: OLD,
+            combined_index(dict.fromkeys(parts, 1.0)),
+            BatchesConfig(seconds=0.25),
+            seed=0,
         )
         for parts in ((tmp_path / "quiet", tmp_path / "loud"), (tmp_path / "loud", tmp_path / "quiet"))
     )
@@ -289,7 +294,7 @@ def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Pa
 
 def test_weights_at_random_follow_from_the_seed_alone() -> None:
     def weights(seed: int) -> torch.Tensor:
-        model, _ = new_model(InitConfig(), CONFIG, OLD, None, BatchesConfig(), seed=seed)  # type: ignore[arg-type]
+        model, _ = new_model(InitConfig(), CONFIG, lambda: OLD, None, BatchesConfig(), seed=seed)  # type: ignore[arg-type]
         return model.head.weight
 
     first, again, other = weights(1), weights(1), weights(2)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tones import TINY, write_tone_corpus
 
 from asr import pipeline, source_code
 from asr.cli import main
@@ -16,7 +17,7 @@ from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.marks import read_marks
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, other_code, run_stages
-from asr.recipe import Recipe
+from asr.recipe import Recipe, recipe_of_files
 
 ROOT = Path(__file__).parents[2]
 
@@ -568,3 +569,32 @@ def test_a_mirror_reaches_the_preparation(
     with pytest.raises(SystemExit, match="0"):
         main()
     assert mirrors == ["https://host/x"]
+
+
+def test_tokens_of_texts_have_no_say_where_those_of_a_model_stay(tmp_path: Path, done: list[str]) -> None:
+    run_stages(make_run(tmp_path, "tokenizer={kind: bpe, size: 30}"), ["prepare"])
+    run_stages(starting_from_old(make_run(tmp_path)), STAGES)
+    assert done == list(STAGES)
+    with pytest.raises(ConfigError, match=r"tokenizer\.kind was"):
+        run_stages(starting_from_old(make_run(tmp_path), vocabulary="new"), STAGES)
+
+
+def starting_from_old(run: Run, **settings: str) -> Run:
+    """`run`, with a model to start from, which is looked for when it is loaded."""
+    init = run.experiment.init.model_copy(update={"model": "old", **settings})
+    return replace(run, experiment=run.experiment.model_copy(update={"init": init}))
+
+
+def test_a_tokenizer_that_was_not_needed_is_made_when_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: None)  # as if there were this one
+    write_tone_corpus(tmp_path / "train", 4, seed=1)
+    recipe = recipe_of_files(tmp_path / "train" / "train.jsonl", ())
+    too_large = replace(make_run(tmp_path / "bpe", *TINY, "tokenizer={kind: bpe, size: 4000}"), recipe=recipe)
+    run_stages(starting_from_old(too_large), ["prepare"])
+    assert not too_large.tokenizer_file.exists()
+    run = replace(make_run(tmp_path / "characters", *TINY), recipe=recipe)
+    run_stages(starting_from_old(run), ["prepare"])
+    assert pipeline._lost_of_preparation(starting_from_old(run), ["train"]) == ""
+    assert "tokenizer.json: no such file" in pipeline._lost_of_preparation(run, ["train"])
+    run_stages(run, ["prepare"])
+    assert run.tokenizer_file.is_file()

@@ -13,8 +13,8 @@ from asr.cli.run import make_request
 from asr.corpus.places import title
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
+from asr.preparation import prepare
 from asr.recipe import find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
-from asr.stages import prepare
 
 
 def test_recipes_are_found_by_name() -> None:

@@ -16,7 +16,6 @@ from test_pipeline import make_run
 from test_update import WORDS, make_batch
 from tones import TINY, write_tone_corpus
 
-from asr import stages
 from asr.audio import encode_audio
 from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
@@ -29,9 +28,10 @@ from asr.learner import load_tokenizer, make_updater
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from asr.pipeline import run_stages
+from asr.preparation import prepare
 from asr.recipe import find_recipe, recipe_of_files
 from asr.scoring import read_results, write_results
-from asr.stages import _note_warm_up, _try_largest_batch, average, evaluate, prepare, show_results
+from asr.stages import _note_warm_up, _try_largest_batch, average, evaluate, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 RATE = 8000
@@ -250,7 +250,7 @@ def test_files_with_less_than_the_model_hears_are_told(
         prepare(replace(run, recipe=recipe_of_files(train, ())))
     advice = f"features.sample_rate={RATE // 2} would suit them"
     assert any(f"; {advice}" in message for message in caplog.messages) == (sample_rate == RATE)
-    monkeypatch.setattr("asr.stages.model_to_start_from", lambda *_: None)  # as if there were this one
+    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: None)  # as if there were this one
     init = run.experiment.init.model_copy(update={"model": "runs/old"})
     from_model = replace(run, folder=tmp_path / "from", experiment=run.experiment.model_copy(update={"init": init}))
     caplog.clear()
@@ -504,5 +504,5 @@ def test_the_vocabulary_is_that_of_the_training_texts(tmp_path: Path) -> None:
     test.write_text(test.read_text(encoding="utf-8").replace('"text": "', '"text": "xylophone '), encoding="utf-8")
     recipe = recipe_of_files(train, (test,))
     run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=load_experiment(recipe.config, TINY))
-    stages.prepare(run)
+    prepare(run)
     assert "x" not in load_tokenizer(run).pieces

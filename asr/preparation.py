@@ -1,0 +1,158 @@
+"""The first stage of a run: corpora become shards, and training texts a tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Set
+from functools import partial
+
+from asr.atomic import write_text
+from asr.corpus.apart import Apart
+from asr.corpus.places import Place
+from asr.corpus.rates import watch_rates
+from asr.corpus.shard_reader import shard_utterances
+from asr.corpus.shards import ShardIndex, source_of, write_shards
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+from asr.experiment import Run, folder_name
+from asr.recipe import Part, find_corpus
+from asr.terminal import counted, progress_bar
+from asr.text.tokenizer import train_tokenizer
+from asr.training.init import model_to_start_from
+
+# Fewer than these make intervals too narrow, too.
+_FEW_TO_CHOOSE_BY = 10
+
+
+def prepare(run: Run) -> None:
+    """Write shards of every part, but for those that are ready, and train the tokenizer on the training texts.
+
+    Where the tokens of a model to start from stay, there is none to be trained.
+
+    Raises:
+        CheckpointError, ConfigError: there is no such model to start from, or it does not fit.
+        CorpusError: a corpus is missing or damaged, ready shards are of another kind than the model hears, or an utterance
+            stands in a training part and in another.
+    """
+    init = run.experiment.init
+    if init.model is not None:
+        model_to_start_from(init, run.experiment.acoustic)  # what does not fit should not show after hours of preparing
+    train_places = {run.shards(part) for part in run.train_parts}
+    parts = _all_parts(run, train_places)
+    recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
+    # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
+    recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
+    roots = {
+        name: find_corpus(
+            recipe,
+            {part.split for part in parts if part.recipe.name == name and part.shards is None},
+            root=run.root,
+            mirror=run.mirror,
+        )
+        for name, recipe in recipes.items()
+    }
+    # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
+    apart = Apart(by_text=any(part.shards is not None for part in parts))
+
+    def checked(part: Part, utterances: Iterable[Utterance]) -> Iterator[Utterance]:
+        files = part.recipe.files
+        # Of a part that is held out from the one to learn from, copies of what is learnt from are no one's mistake.
+        return apart.passed(
+            utterances,
+            part.name,
+            part.recipe.name,
+            is_train=run.shards(part) in train_places,
+            of_user=bool(files),
+            by_contents=bool(files) and not (part.split == "dev" and files["dev"] == files["train"]),
+        )
+
+    def read(part: Part) -> Iterator[Utterance]:
+        return checked(part, part.read(roots[part.recipe.name]))
+
+    for part in parts:
+        if part.shards is None:
+            index = _prepare_part(run, part, partial(read, part))
+        else:
+            index = ShardIndex.load(part.shards)
+            _read_ready(run, part, index, checked(part, shard_utterances(index)))
+        _tell_part(run, part, index)
+    if run.experiment.init.keeps_tokens:
+        return
+    tokenizer = train_tokenizer(
+        (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer
+    )
+    write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
+    print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
+
+
+def _tell_part(run: Run, part: Part, index: ShardIndex) -> None:
+    skipped = "".join(f", {len(ids)} left out ({reason})" for reason, ids in index.skipped.items())
+    whole = part.recipe.sizes.get(part.split, 0)
+    found = index.num_utterances + index.num_skipped
+    partial = f" (a part: {found} of {whole} are there)" if found < whole else ""
+    print(
+        f"  {part.name}: {counted(index.num_utterances, 'utterance')}, {index.seconds / 3600:.2f} h, "
+        f"{counted(index.num_speakers, 'speaker')}{skipped}{partial}",
+        flush=True,
+    )
+    if part == run.dev_part and part.recipe.files and index.num_utterances < _FEW_TO_CHOOSE_BY:
+        print(
+            f"  note: epochs are chosen by {counted(index.num_utterances, 'utterance')}, where a word more or less is "
+            "chance: name more to choose by with --dev",
+            flush=True,
+        )
+
+
+def _read_ready(run: Run, part: Part, index: ShardIndex, utterances: Iterator[Utterance]) -> None:
+    """Reads ready shards once: the model must hear them, all be there, and nothing be learnt from and measured on."""
+    index.check_fits(run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features)
+    with progress_bar(f"reading {part.name}", index.num_utterances) as advance:
+        for _ in utterances:
+            advance(1)
+
+
+def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
+    """The parts of `run`, each once, though it may be both the one to choose by and one to measure on.
+
+    Those to learn from, which are at `train_places`, come first.
+
+    Raises:
+        CorpusError: one of them is also to be measured on, or two parts would have one folder.
+    """
+    for part in (run.dev_part, *run.test_parts):
+        if run.shards(part) in train_places:
+            raise CorpusError(
+                f"'{part.name}' is to be learnt from and to be measured on: a model must not be measured on what it learnt "
+                "from; name other parts in splits"
+            )
+    roles = (*run.train_parts, run.dev_part, *run.test_parts)
+    parts = list({(run.shards(part), part.name): part for part in roles}.values())
+    if len({folder_name(part) for part in parts}) < len(parts):
+        names = ", ".join(part.name for part in parts)
+        raise CorpusError(f"parts need different names, found {names}: rename a folder of shards")
+    return parts
+
+
+def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]]) -> ShardIndex:
+    """The index of the shards of `part`, newly written of the utterances that `read` gives unless they are there."""
+    folder = run.own_shards(part)
+    sample_rate, num_stored = run.experiment.features.sample_rate, run.experiment.acoustic.num_stored_features
+    index: ShardIndex | None = None
+    with contextlib.suppress(CorpusError):  # what is not whole is written anew
+        index = ShardIndex.load(folder)
+    if index is not None:
+        # Finished before this stage was cut off. The corpus may have been mended since, or have been on its way.
+        source = source_of(read(), sample_rate=sample_rate, num_features=num_stored, config=run.experiment.shards)
+        if index.source == source:
+            return index
+    utterances = read()
+    with progress_bar(f"shards of {part.name}", None) as advance:
+        return write_shards(
+            utterances if num_stored else watch_rates(utterances, sample_rate, part.name, run.experiment.init.model),
+            folder,
+            sample_rate=sample_rate,
+            num_features=num_stored,
+            config=run.experiment.shards,
+            progress=lambda count, seconds: advance(1),
+        )
