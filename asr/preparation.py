@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from functools import partial
+from pathlib import Path
 
 from asr.atomic import write_text
 from asr.corpus.apart import Apart
@@ -52,6 +53,7 @@ def prepare(run: Run) -> None:
         )
         for name, recipe in recipes.items()
     }
+    _check_there(parts, roots)
     # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
     apart = Apart(by_text=any(part.shards is not None for part in parts))
 
@@ -84,6 +86,19 @@ def prepare(run: Run) -> None:
     )
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
+
+
+def _check_there(parts: Sequence[Part], roots: Mapping[str, Path]) -> None:
+    """Complains of all parts that are not there at once, before any is prepared, which may take hours."""
+    complaints: list[str] = []
+    for part in parts:
+        if part.shards is None:
+            try:
+                next(iter(part.read(roots[part.recipe.name])), None)
+            except CorpusError as error:
+                complaints.append(str(error))
+    if complaints:
+        raise CorpusError("; ".join(dict.fromkeys(complaints)))
 
 
 def _tell_part(run: Run, part: Part, index: ShardIndex) -> None:

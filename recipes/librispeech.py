@@ -6,8 +6,8 @@ V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "LibriSpeech: an ASR corpus based
 
 Layout, at the root or in `LibriSpeech/`, where the archives unpack to: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`
 (or .wav, .mp3, .opus, .ogg) with `SPEAKER-CHAPTER.trans.txt` beside, lines of `ID TEXT`; `SPEAKERS.TXT` tells the sex of
-each reader. A subset may be there in part: lines without a file are counted and named, and so are absent chapters, by
-their number.
+each reader, and who is missing. A subset may be there in part: lines without a file are counted and named, and so are
+readers.
 
 The configurations: `librispeech_mini` (5 h, 28 readers), `librispeech_100h`, `librispeech_460h`, `librispeech_960h`.
 
@@ -24,10 +24,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
-from asr.errors import CorpusError
+from asr.errors import CorpusError, did_you_mean
 from asr.recipe import Recipe, Splits
 
 # Subset: utterances, OpenSLR's number of the resource, MD5 sum of the archive as OpenSLR states it.
@@ -49,26 +50,34 @@ NUM_NAMED = 5
 def read(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of the subset `split`, by speaker, chapter and number."""
     if split not in SUBSETS:
-        raise CorpusError(f"librispeech: no split '{split}'; known: {', '.join(SUBSETS)}")
-    folder = next((each / split for each in (root / "LibriSpeech", root) if (each / split).is_dir()), None)
+        raise CorpusError(f"librispeech: no split '{split}'{did_you_mean(split, SUBSETS)}")
+    places = (root / "LibriSpeech", root)
+    folder = next((each / split for each in places if (each / split).is_dir()), None)
     if folder is None:
-        raise CorpusError(f"{root}: no {split}; expected {split}/SPEAKER/CHAPTER/ there or in LibriSpeech/")
-    sexes = read_sexes(folder.parent / "SPEAKERS.TXT")
+        found = ", ".join(name for name in SUBSETS if any((each / name).is_dir() for each in places))
+        raise CorpusError(
+            f"{root}: no {split}; expected {split}/SPEAKER/CHAPTER/ there or in LibriSpeech/, found "
+            + (f"{found}: name these in splits.train, splits.dev and splits.test, or add {split}" if found else "none")
+        )
+    speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
     without_file: list[str] = []
     num_found = 0
+    found_speakers = set()
     for transcript in sorted(folder.glob("*/*/*.trans.txt"), key=order_of):
         files = {path.stem: path for path in transcript.parent.iterdir() if path.suffix in SUFFIXES}
         speaker, chapter = transcript.parent.parent.name, transcript.parent.name
-        metadata = {"chapter": chapter} | ({"sex": sexes[speaker]} if speaker in sexes else {})
+        metadata = {"chapter": chapter} | ({"sex": speakers[speaker].sex} if speaker in speakers else {})
         for utterance_id, text in read_transcript(transcript):
             if utterance_id not in files:
                 without_file.append(utterance_id)
                 continue
             num_found += 1
+            found_speakers.add(speaker)
             yield Utterance(id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata)
     if num_found == 0:
         raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
-    report_missing(folder, num_found, without_file)
+    absent = [name for name, each in speakers.items() if each.subset == split and name not in found_speakers]
+    report_missing(folder, num_found, without_file, absent)
 
 
 def order_of(transcript: Path) -> tuple[str, ...]:
@@ -91,23 +100,37 @@ def read_transcript(path: Path) -> Iterator[tuple[str, str]]:
         yield utterance_id, text.strip()
 
 
-def read_sexes(path: Path) -> dict[str, str]:
-    """M or F for each reader that SPEAKERS.TXT names; empty where the file is missing, as in partial copies."""
+class Speaker(NamedTuple):
+    """What SPEAKERS.TXT knows of a reader: M or F, and the subset that they read for."""
+
+    sex: str
+    subset: str
+
+
+def read_speakers(path: Path) -> dict[str, Speaker]:
+    """The readers that SPEAKERS.TXT names, by number; none where the file is missing, as in partial copies."""
     if not path.is_file():
         return {}
-    rows = (line.split("|") for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith(";"))
-    return {row[0].strip(): row[1].strip() for row in rows if len(row) > 2}
+    # Of another encoding than UTF-8 only names may be, which are not read.
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    rows = ([field.strip() for field in line.split("|")] for line in lines if not line.startswith(";"))
+    return {row[0]: Speaker(row[1], row[2]) for row in rows if len(row) > 2}
 
 
-def report_missing(folder: Path, num_found: int, without_file: list[str]) -> None:
-    """Says what a partial copy lacks."""
+def report_missing(folder: Path, num_found: int, without_file: list[str], absent: list[str]) -> None:
+    """Says what a partial copy lacks: transcripts `without_file`, and readers who are `absent`."""
     log = logging.getLogger(__name__)
     whole = SUBSETS[folder.name][0]
     if without_file:
-        named = ", ".join(without_file[:NUM_NAMED]) + (", ..." if len(without_file) > NUM_NAMED else "")
-        log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), named)
+        log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), first_few(without_file))
     if num_found != whole:
-        log.warning("%s: %d utterances, the whole subset has %d", folder, num_found, whole)
+        readers = f"; {len(absent)} of its readers are not there: {first_few(absent)}" if absent else ""
+        log.warning("%s: %d utterances, the whole subset has %d%s", folder, num_found, whole, readers)
+
+
+def first_few(names: list[str]) -> str:
+    """The first of `names`."""
+    return ", ".join(names[:NUM_NAMED]) + (", ..." if len(names) > NUM_NAMED else "")
 
 
 def imitate(root: Path) -> None:

@@ -139,9 +139,23 @@ def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest
     assert [utterance.id[-4:] for utterance in found] == ["0000", "0002"]
     assert {utterance.metadata["sex"] for utterance in found} == {"F"}
     assert lost.stem in caplog.text
-    assert "2 utterances, the whole subset has 2939" in caplog.text
+    assert "2 utterances, the whole subset has 2939\n" in caplog.text
+    readers = tmp_path / "LibriSpeech" / "SPEAKERS.TXT"
+    readers.write_bytes(readers.read_bytes() + "77 | M | test-other | 8.0 | Zo\u00eb\n".encode("latin-1"))
+    list(recipe.read(tmp_path, "test-other"))
+    assert "has 2939; 1 of its readers are not there: 77" in caplog.text
     # The same from within the folder that the archives unpack to.
     assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
+
+
+def test_librispeech_says_which_subsets_there_are(tmp_path: Path) -> None:
+    recipe = find_recipe("librispeech")
+    for name in ("train-clean-5", "dev-clean"):
+        (tmp_path / "LibriSpeech" / name).mkdir(parents=True)
+    with pytest.raises(CorpusError, match=r"no dev-clean-2; .*, found train-clean-5, dev-clean: name these in splits"):
+        next(recipe.read(tmp_path, "dev-clean-2"))
+    with pytest.raises(CorpusError, match="no split 'dev-claen', did you mean 'dev-clean'"):
+        next(recipe.read(tmp_path, "dev-claen"))
 
 
 @pytest.mark.parametrize(

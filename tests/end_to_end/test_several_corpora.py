@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tones import TINY
 
-from asr import stages
+from asr import preparation
 from asr.corpus.shards import ShardIndex
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
@@ -55,7 +55,7 @@ def test_training_says_how_much_an_epoch_has(corpora: Path, capsys: pytest.Captu
 
 def test_finished_parts_are_not_prepared_again(corpora: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(corpora)
-    write, written = stages.write_shards, []
+    write, written = preparation.write_shards, []
 
     def cut_off(utterances: object, folder: Path, **settings: object) -> ShardIndex:
         written.append(folder.name)
@@ -63,7 +63,7 @@ def test_finished_parts_are_not_prepared_again(corpora: Path, monkeypatch: pytes
             raise KeyboardInterrupt
         return write(utterances, folder, **settings)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(stages, "write_shards", cut_off)
+    monkeypatch.setattr(preparation, "write_shards", cut_off)
     with pytest.raises(KeyboardInterrupt):
         run_stages(run, ["prepare"])
     run_stages(run, ["prepare"])

@@ -19,7 +19,7 @@ import torch
 from reports import FRAME_SECONDS, RATE, TRAP, details_of, report_in, systems_in, tone
 from tones import TINY, write_tone_corpus
 
-from asr import stages
+from asr import preparation, stages
 from asr.audio import encode_audio, encode_for_browser, read_audio
 from asr.corpus.batches import Batch
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, build_decoder
@@ -289,7 +289,7 @@ def test_a_run_leaves_its_report(tmp_path: Path) -> None:
     recipe = recipe_of_files(train, (test,))
     experiment = load_experiment(recipe.config, TINY)
     run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=experiment)
-    stages.prepare(run)
+    preparation.prepare(run)
     tokenizer = load_tokenizer(run)
     weights = AcousticModel(experiment.acoustic, tokenizer.size).state_dict()
     save_checkpoint(

@@ -189,6 +189,18 @@ def test_a_corpus_that_cannot_be_downloaded_is_told_before_others_are(
         prepare(run)
 
 
+def test_all_parts_that_are_missing_are_told_before_one_is_prepared(tmp_path: Path) -> None:
+    recipe = find_recipe("librispeech")
+    recipe.imitate(tmp_path)
+    for name in ("dev-clean-2", "test-other"):
+        shutil.rmtree(tmp_path / "LibriSpeech" / name)
+    experiment = load_experiment(None, ["splits={train: [train-clean-5], dev: dev-clean-2, test: [test-other]}"])
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=tmp_path, experiment=experiment)
+    with pytest.raises(CorpusError, match=r"no dev-clean-2; .*; .*: no test-other; "):
+        prepare(run)
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_folder_above_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name of `..` would put shards beside the run folder."""
     (tmp_path / "recordings" / "below").mkdir(parents=True)
