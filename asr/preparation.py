@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from asr.atomic import write_text
+from asr.audio import STORED_FEATURES
+from asr.config import read_yaml
 from asr.corpus.apart import Apart
 from asr.corpus.places import Place
 from asr.corpus.rates import watch_rates
@@ -18,6 +20,7 @@ from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 from asr.experiment import Run, folder_name
 from asr.recipe import Part, find_corpus
+from asr.resources import resource
 from asr.terminal import counted, progress_bar
 from asr.text.tokenizer import train_tokenizer
 from asr.training.init import model_to_start_from
@@ -53,7 +56,7 @@ def prepare(run: Run) -> None:
         )
         for name, recipe in recipes.items()
     }
-    _check_there(parts, roots)
+    _check_there(run, parts, roots)
     # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
     apart = Apart(by_text=any(part.shards is not None for part in parts))
 
@@ -88,17 +91,29 @@ def prepare(run: Run) -> None:
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
 
 
-def _check_there(parts: Sequence[Part], roots: Mapping[str, Path]) -> None:
-    """Complains of all parts that are not there at once, before any is prepared, which may take hours."""
+def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> None:
+    """Complains of all parts that are not there, or not of what the model hears, before one is prepared for hours."""
     complaints: list[str] = []
-    for part in parts:
-        if part.shards is None:
-            try:
-                next(iter(part.read(roots[part.recipe.name])), None)
-            except CorpusError as error:
-                complaints.append(str(error))
+    for part in (each for each in parts if each.shards is None):
+        try:
+            first = next(iter(part.read(roots[part.recipe.name])), None)
+        except CorpusError as error:
+            complaints.append(str(error))
+            continue
+        audio = None if first is None or run.experiment.acoustic.num_stored_features else first.audio
+        if isinstance(audio, Path) and audio.suffix in STORED_FEATURES:
+            raise CorpusError(
+                f"{part.name}: {audio} and what is with it are stored features, not sound: take features.kind=stored"
+                + "".join(f", as --config {name} does" for name in _made_for_stored(part.recipe.name))
+            )
     if complaints:
         raise CorpusError("; ".join(dict.fromkeys(complaints)))
+
+
+def _made_for_stored(recipe: str) -> list[str]:
+    """The configurations that come along for `recipe` where it has stored features."""
+    files = sorted(resource("conf").glob(f"{recipe}*.yaml"))
+    return [path.stem for path in files if read_yaml(path).get("features", {}).get("kind") == "stored"]
 
 
 def _tell_part(run: Run, part: Part, index: ShardIndex) -> None:

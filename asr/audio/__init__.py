@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.audio.io import (
+    STORED_FEATURES,
     AudioInfo,
     Codec,
     UnusableAudioError,
@@ -38,6 +39,7 @@ def read_signal(
 
 
 __all__ = [
+    "STORED_FEATURES",
     "AudioInfo",
     "Codec",
     "UnusableAudioError",

@@ -34,7 +34,9 @@ _UNKNOWN_FRAMES = 1 << 36
 # FLAC counts samples in 36 bits; libsndfile gives a larger number where the header leaves the count open.
 _LARGEST_SAMPLE = 100.0
 # Float files hold samples within ±1, loud ones a little more; 16-bit integers saved as floats reach 32767.
-_STORED_FEATURES = {".mfc", ".npy", ".ark"}
+STORED_FEATURES = frozenset({".mfc", ".npy", ".ark"})
+"""Suffixes of files that hold features, not sound."""
+
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
@@ -213,7 +215,7 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     try:
         return soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
     except soundfile.LibsndfileError as error:
-        if isinstance(source, Path) and source.suffix in _STORED_FEATURES:
+        if isinstance(source, Path) and source.suffix in STORED_FEATURES:
             raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
         raise UnusableAudioError(
             name,

@@ -201,6 +201,17 @@ def test_all_parts_that_are_missing_are_told_before_one_is_prepared(tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_stored_features_are_told_at_once_and_how_to_learn_from_them(tmp_path: Path) -> None:
+    recipe = find_recipe("an4")
+    recipe.imitate(tmp_path)
+    (tmp_path / "wav").rename(tmp_path / "feat")
+    for path in (tmp_path / "feat").rglob("*.wav"):
+        path.rename(path.with_suffix(".mfc"))
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=tmp_path, experiment=load_experiment(recipe.config, []))
+    with pytest.raises(CorpusError, match=r"stored features, not sound: take .*=stored, as --config an4_cepstra does$"):
+        prepare(run)
+
+
 def test_the_folder_above_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name of `..` would put shards beside the run folder."""
     (tmp_path / "recordings" / "below").mkdir(parents=True)
