@@ -55,13 +55,13 @@ class Subset:
 
     @classmethod
     def of_shards(cls, name: str, index: ShardIndex, whole: int = 0) -> Subset:
-        """The subset in the shards of `index`."""
+        """The subset in the shards of `index`, of which the published one has `whole` utterances, if they do not say."""
 
         def batches(model: AcousticConfig, config: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
             index.check_fits(model.features.sample_rate, model.num_stored_features)
             return sequential_batches(index, config)
 
-        return cls(name=name, batches=batches, whole=whole, size=index.num_utterances)
+        return cls(name=name, batches=batches, whole=index.whole or whole, size=index.num_utterances)
 
     @classmethod
     def of_utterances(cls, name: str, read: Callable[[], Iterator[Utterance]], whole: int = 0) -> Subset:

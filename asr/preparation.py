@@ -184,5 +184,6 @@ def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]])
             sample_rate=sample_rate,
             num_features=num_stored,
             config=run.experiment.shards,
+            whole=part.recipe.sizes.get(part.split, 0),
             progress=lambda count, seconds: advance(1),
         )

@@ -64,9 +64,11 @@ def info(
 
 def info_lines(summary: ShardsSummary) -> Iterator[str]:
     """The summary for people."""
+    found = summary.num_utterances + sum(summary.skipped.values())
+    of_whole = f" (a part: {found} of {summary.whole})" if found < summary.whole else ""
     yield (
-        f"{summary.folder}: {counted(summary.num_utterances, 'utterance')} in {counted(summary.num_shards, 'shard')}, "
-        f"{summary.hours:.2f} h, "
+        f"{summary.folder}: {counted(summary.num_utterances, 'utterance')}{of_whole} in "
+        f"{counted(summary.num_shards, 'shard')}, {summary.hours:.2f} h, "
         f"{counted(summary.num_speakers, 'speaker') if summary.num_speakers else 'unknown speakers'}"
     )
     kind = (

@@ -48,6 +48,7 @@ class ShardsSummary:
     Attributes:
         folder: that holds them.
         num_shards, num_utterances: how many.
+        whole: utterances in the published subset, 0 when that is not known.
         hours: of all utterances together.
         num_speakers: different ones that are named, 0 when none is.
         codec: how the audio is stored; `npy` for stored features.
@@ -61,6 +62,7 @@ class ShardsSummary:
     folder: str
     num_shards: int
     num_utterances: int
+    whole: int
     hours: float
     num_speakers: int
     codec: str
@@ -80,6 +82,7 @@ def summarize(index: ShardIndex) -> ShardsSummary:
         folder=str(index.folder),
         num_shards=len(index.shards),
         num_utterances=index.num_utterances,
+        whole=index.whole,
         hours=index.seconds / 3600,
         num_speakers=index.num_speakers,
         codec="npy" if index.num_features else index.codec,

@@ -43,6 +43,12 @@ class ShardsConfig(Section):
         gt=0,
         description="least size of a shard but the last; on average they have 1.7 times, at most 4 times that",
     )
+    num_utterances: int | None = Field(
+        default=None,
+        ge=1,
+        description="or least number of utterances in a shard, whichever comes first, on average 1.7 times as many; null: "
+        "size alone",
+    )
     num_threads: int = Field(4, ge=0, description="threads that decode and encode; they change speed, not bytes")
     max_skipped_share: float = Field(
         0.5, ge=0, le=1, description="stop when a larger share of the utterances has unusable audio"
@@ -62,6 +68,7 @@ class ShardIndex(Section):
         skipped: ids of utterances that are not in the shards, by reason.
         shards: in the order in which they were written.
         source: fingerprint of what they were made of and how, "" where that was not recorded.
+        whole: utterances in all of the published subset of which this is the whole or a part, 0 where that is not known.
     """
 
     folder: Place = Field(exclude=True)
@@ -73,6 +80,7 @@ class ShardIndex(Section):
     skipped: dict[str, tuple[str, ...]]
     shards: tuple[Shard, ...] = Field(min_length=1)
     source: str = ""
+    whole: int = Field(default=0, ge=0)
 
     @property
     def num_utterances(self) -> int:
@@ -214,7 +222,7 @@ def combined_index(parts: Mapping[Place, float]) -> ShardIndex:
             skipped[reason] = skipped.get(reason, ()) + ids
     num_speakers = sum(index.num_speakers for index in indices)
     return first.model_copy(
-        update={"shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers, "source": ""}
+        update={"shards": tuple(shards), "skipped": skipped, "num_speakers": num_speakers, "source": "", "whole": 0}
     )
 
 
@@ -225,6 +233,7 @@ def write_shards(
     sample_rate: int,
     config: ShardsConfig,
     num_features: int = 0,
+    whole: int = 0,
     progress: Progress | None = None,
 ) -> ShardIndex:
     """The index of shards newly written into `folder`, which replace any that lie there.
@@ -232,18 +241,16 @@ def write_shards(
     Utterances keep their order, and the same utterances give the same bytes (but for Opus, see `encode_audio`). Those
     whose audio is unusable are left out, counted and named in `ShardIndex.skipped`.
 
-    What an earlier call left behind when it was killed is gone on with, and the result is that of a call that was never
-    disturbed: full shards are kept as long as `utterances` are those that they were made of, which are not decoded again.
-    Finished shards are written anew, all of them.
+    What a killed call left behind is gone on with, and the result is that of one that was never disturbed: full shards are
+    kept as long as `utterances` are those that they were made of. Finished shards are written anew, all of them.
 
-    Shards are cut where their own utterances say (see `ShardWriter`) and named by what they hold. So a speaker whose
-    utterances are added or removed changes a few shards around their place; all others keep name and bytes.
+    Shards are cut where their own utterances say (see `ShardWriter`) and named by what they hold, so that a speaker who
+    comes or goes changes a few shards around their place; all others keep name and bytes.
 
-    With `num_features`, the utterances are stored frames of so many values, `sample_rate` of them in a second.
+    With `num_features`, they are stored frames of so many values, `sample_rate` of them a second. The index notes `whole`.
 
     Raises:
-        CorpusError: no utterances, an id that is repeated or unusable, an empty text, too many utterances with
-            unusable audio, or no room on the disk.
+        CorpusError: no utterances, an id that is repeated or unusable, an empty text, too much unusable audio, or no room.
         AudioError: `config.codec` cannot hold `sample_rate`.
     """
     settings = _settings(sample_rate, num_features, config)
@@ -260,7 +267,7 @@ def write_shards(
         totals = Totals(sample_rate, progress)
         totals.add_entries(entries)
         packed = _packed_ahead(chain(read_too_far, stream), sample_rate, num_features, config)
-        with ShardWriter(folder, config.megabytes, [entry.shard for entry in entries]) as writer:
+        with ShardWriter(folder, config.megabytes, config.num_utterances, [entry.shard for entry in entries]) as writer:
             _write_all(packed, writer, journal, totals)
             totals.check(folder, config.max_skipped_share)
         index = ShardIndex(
@@ -272,6 +279,7 @@ def write_shards(
             skipped={reason: tuple(ids) for reason, ids in sorted(totals.skipped.items())},
             shards=tuple(writer.shards),
             source=journal.fingerprint,
+            whole=whole,
         )
         write_text(folder / _INDEX, index.model_dump_json())
         journal.remove()
@@ -287,7 +295,8 @@ def source_of(utterances: Iterable[Utterance], *, sample_rate: int, config: Shar
 
 def _settings(sample_rate: int, num_features: int, config: ShardsConfig) -> str:
     """All that decides the bytes of shards, but for the utterances."""
-    return f"{sample_rate} {num_features} {config.codec} {config.megabytes} cut by hashes"
+    number = "" if config.num_utterances is None else f" {config.num_utterances}"
+    return f"{sample_rate} {num_features} {config.codec} {config.megabytes}{number} cut by hashes"
 
 
 def _packed_ahead(

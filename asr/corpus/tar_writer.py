@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tarfile
@@ -102,16 +103,21 @@ class ShardWriter:
     Args:
         folder: of the shards.
         megabytes: least size of a shard, but for the last.
+        utterances: or their least number, whichever comes first; None: size alone.
         shards: that are there already; the new ones come behind them.
     """
 
-    def __init__(self, folder: Path, megabytes: float, shards: Iterable[Shard] = ()) -> None:
+    def __init__(
+        self, folder: Path, megabytes: float, utterances: int | None = None, shards: Iterable[Shard] = ()
+    ) -> None:
         self.folder = folder
         self.shards = list(shards)
         self._least_bytes = int(megabytes * 1e6)
+        self._least_number = math.inf if utterances is None else utterances
         self._tar: tarfile.TarFile | None = None
         self._num_samples: list[int] = []
-        self._lowest, self._lowest_at = _ABOVE_ALL, 0  # hash of an id, and where in the shard its utterance begins
+        # Hash of an id, where in the shard its utterance begins, and how many stand before it.
+        self._lowest, self._lowest_at, self._lowest_number = _ABOVE_ALL, 0, 0
         self._contents = Contents()
 
     def __enter__(self) -> ShardWriter:
@@ -136,7 +142,7 @@ class ShardWriter:
         key, sidecar = escaped_key(packed.utterance.id), _sidecar(packed)
         number = hashlib.sha256(key.encode("ascii")).digest()
         if number < self._lowest:
-            self._lowest, self._lowest_at = number, self._tar.offset
+            self._lowest, self._lowest_at, self._lowest_number = number, self._tar.offset, len(self._num_samples)
         self._add(self._tar, f"{key}.{packed.suffix}", packed.audio)
         self._add(self._tar, f"{key}.json", sidecar)
         self._contents.add(packed.suffix, sidecar)
@@ -145,19 +151,24 @@ class ShardWriter:
 
     def _begin_shard(self) -> None:
         self._num_samples.clear()
-        self._lowest, self._lowest_at = _ABOVE_ALL, 0
+        self._lowest, self._lowest_at, self._lowest_number = _ABOVE_ALL, 0, 0
         self._contents = Contents()
 
     def _is_full(self) -> bool:
-        """Whether the lowest hash has stayed the lowest for the least size.
+        """Whether the lowest hash has stayed the lowest for the least size, or the least number of utterances.
 
         Wherever two corpora hold the same utterances, the same ones have the lowest hashes, and so shards that began at
         different places soon end at the same (asymmetric extremum chunking, Zhang et al. 2015).
         """
         if self._tar is None:
             return False
-        size = self._tar.offset
-        return size - self._lowest_at >= self._least_bytes or size >= _MOST_TIMES * self._least_bytes
+
+        def is_full(size: int, lowest_at: int, least: float) -> bool:
+            return size - lowest_at >= least or size >= _MOST_TIMES * least
+
+        return is_full(self._tar.offset, self._lowest_at, self._least_bytes) or is_full(
+            len(self._num_samples), self._lowest_number, self._least_number
+        )
 
     @staticmethod
     def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:

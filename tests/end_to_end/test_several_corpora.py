@@ -9,8 +9,11 @@ import pytest
 from tones import TINY
 
 from asr import preparation
+from asr.cli.shards import info_lines
+from asr.corpus.shard_check import summarize
 from asr.corpus.shards import ShardIndex
 from asr.errors import ConfigError, CorpusError
+from asr.evaluation import open_subsets
 from asr.experiment import Run, load_experiment
 from asr.pipeline import run_stages
 from asr.recipe import find_recipe
@@ -39,6 +42,11 @@ def test_parts_lie_side_by_side_and_learn_together(corpora: Path, capsys: pytest
     said = capsys.readouterr().out
     assert "speechocean762:train-all: 6 utterances" in said
     assert "(a part: 3 of 1519 are there)" in said
+    # Nor do its shards pass for the whole, wherever they are measured on.
+    (subset,) = open_subsets(str(run.folder / "shards" / "test-other"), None)
+    assert subset.whole == 2939
+    (line, *_) = info_lines(summarize(ShardIndex.load(run.folder / "shards" / "test-other")))
+    assert "test-other: 3 utterances (a part: 3 of 2939) in 1 shard" in line
     folders = sorted(path.name for path in (run.folder / "shards").iterdir())
     assert folders == ["dev-clean-2", "speechocean762-train-all", "test-other", "train-clean-5"]
     assert [shard.weight for shard in run.train_index.shards] == [1.0, 0.5]

@@ -90,21 +90,31 @@ def test_shards_give_back_ids_texts_and_metadata(utterances: list[Utterance]) ->
         assert after.seconds == 80 / RATE
 
 
-def contents(utterances: list[Utterance], folder: str) -> list[bytes]:
+BY_SIZE, BY_NUMBER = ShardsConfig(megabytes=0.008, num_threads=0), ShardsConfig(num_utterances=4, num_threads=0)
+
+
+def contents(utterances: list[Utterance], folder: str, config: ShardsConfig) -> list[bytes]:
     """The shards of `utterances`, as bytes, in order."""
-    config = ShardsConfig(megabytes=0.008, num_threads=0)
     index = write_shards(utterances, Path(folder), sample_rate=RATE, config=config)
     return [(Path(folder) / shard.name).read_bytes() for shard in index.shards]
 
 
-@given(st.integers(0, 10**6), st.integers(2, 60), st.integers(0, 59), st.integers(1, 10))
-@settings(max_examples=40)
-def test_shards_end_where_their_own_utterances_say(seed: int, number: int, place: int, length: int) -> None:
+@given(
+    st.integers(0, 10**6),
+    st.integers(2, 60),
+    st.integers(0, 59),
+    st.integers(1, 10),
+    st.sampled_from([BY_SIZE, BY_NUMBER]),
+)
+@settings(max_examples=60)
+def test_shards_end_where_their_own_utterances_say(
+    seed: int, number: int, place: int, length: int, config: ShardsConfig
+) -> None:
     """Utterances that go change no shard before them, and none behind the first shard that begins as one did before."""
     every = [Utterance(id=f"{seed}-{n}", audio=SOUND, text="x" * (n % 7 + 1)) for n in range(number)]
     some = every[:place] + every[place + length :] or every
     with tempfile.TemporaryDirectory() as first, tempfile.TemporaryDirectory() as second:
-        before, after = contents(every, first), contents(some, second)
+        before, after = contents(every, first, config), contents(some, second, config)
     gone = [f'"id": "{utterance.id}"'.encode() for utterance in every[place : place + length]]
     touched = [n for n, shard in enumerate(before) if any(name in shard for name in gone)] or [len(before)]
     assert after[: touched[0]] == before[: touched[0]]

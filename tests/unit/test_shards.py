@@ -383,6 +383,14 @@ def test_shards_are_neither_small_nor_large(tmp_path: Path) -> None:
         assert max(sizes) <= 4 * 12_000 + 14_000  # the last utterance, and a tar ends at a multiple of 10,240
 
 
+def test_shards_hold_neither_few_nor_many_utterances(tmp_path: Path) -> None:
+    numbers = [len(shard.num_samples) for shard in write(clips(120, 200), tmp_path, num_utterances=5).shards]
+    assert sum(numbers) == 120
+    assert min(numbers[:-1]) >= 5
+    assert max(numbers) <= 20
+    assert len(numbers) > 6
+
+
 def test_names_tell_shards_apart_in_any_folder(tmp_path: Path) -> None:
     """A shard keeps its name on another day, also with Opus, and loses it with another text or codec."""
     long = clips(3, num_samples=RATE)
