@@ -132,6 +132,8 @@ def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
             f"batches.seconds={fitting:g}, or larger batches will be halved as they come",
             flush=True,
         )
+    else:
+        print(f"  batches of {batches.seconds:g} s fit into memory", flush=True)
 
 
 def _longest_text(index: ShardIndex) -> str:

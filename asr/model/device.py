@@ -10,6 +10,7 @@ import torch
 from asr.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+_NO_MEMORY = "can't allocate memory"
 
 
 def select_device(name: str) -> torch.device:
@@ -33,6 +34,11 @@ def select_device(name: str) -> torch.device:
             f"device '{name}' is not available: this machine has {found} (`asr doctor` tells more)"
         ) from error
     return device
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that something did not fit into a device's memory; on a CPU torch raises as for anything."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY in str(error)
 
 
 def wait_for(device: torch.device) -> None:

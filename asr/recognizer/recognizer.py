@@ -17,14 +17,11 @@ from asr.corpus.batches import Batch
 from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig
 from asr.errors import AudioError
 from asr.model.acoustic import AcousticModel
-from asr.model.device import select_device
+from asr.model.device import is_out_of_memory, select_device
 from asr.recognizer.ensemble import Ensemble, average_probabilities
 from asr.recognizer.pieces import LONGEST_SECONDS, cut_at_pauses, put_together
 from asr.recognizer.recognized import Recognized
 from asr.text.tokenizer import Tokenizer
-
-_NO_MEMORY = "can't allocate memory"
-
 
 Audio = Path | str | npt.NDArray[Any] | Tensor
 """A sound file, or samples (N,) of one channel: floats with full scale at ±1, or signed integers."""
@@ -113,8 +110,7 @@ class Recognizer:
         try:
             return self._encode(batch)
         except (MemoryError, RuntimeError) as error:
-            # On a CPU torch raises what it raises for anything else.
-            if not isinstance(error, MemoryError | torch.OutOfMemoryError) and _NO_MEMORY not in str(error):
+            if not is_out_of_memory(error):
                 raise
             seconds = float(batch.num_samples.max()) / self.sample_rate
             found = f"'{batch.ids[0]}'" + (f" and {len(batch) - 1} others" if len(batch) > 1 else "")

@@ -19,6 +19,7 @@ from asr.corpus.batches import Batch
 from asr.errors import TrainingError
 from asr.features.augment import AugmentConfig, Augmenter
 from asr.model.acoustic import AcousticModel
+from asr.model.device import is_out_of_memory
 from asr.text.tokenizer import Tokenizer
 from asr.training.distributed import Workers
 from asr.training.init import model_parts
@@ -143,7 +144,9 @@ class Updater:
         while True:
             try:
                 result = self._accumulate(batches, number)
-            except torch.OutOfMemoryError as error:
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
                 largest = max(batches, key=_padded_length)
                 if len(largest) == 1 or self.workers.size > 1:
                     remedy = "lower batches.seconds in another --out (--init goes on from these weights)"

@@ -309,22 +309,30 @@ def test_label_smoothing_pulls_towards_even_and_leaves_the_reported_loss_alone()
     assert (plain.model.head.weight.grad - smooth.model.head.weight.grad).abs().max() > 1e-4
 
 
-def limit_memory(updater: Updater, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
-    """Makes a batch of more than `most` utterances fail as it does on a full GPU, after part of the work."""
+ON_GPU = torch.OutOfMemoryError("CUDA out of memory")
+ON_CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:126] err == 0. DefaultCPUAllocator: can't allocate memory: you tried to"
+)
+
+
+def limit_memory(updater: Updater, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = ON_GPU) -> None:
+    """Makes a batch of more than `most` utterances fail as it does where memory is full, after part of the work."""
     forward = updater.model.after_layers
 
     def limited(waveforms: torch.Tensor, *arguments: object) -> object:
         if len(waveforms) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return forward(waveforms, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(updater.model, "after_layers", limited)
 
 
-@pytest.mark.parametrize("most", [1, 3, 4])
-def test_batch_that_does_not_fit_is_halved_and_teaches_the_same(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("most", "error"), [(1, ON_GPU), (3, ON_GPU), (4, ON_GPU), (4, ON_CPU), (4, MemoryError())])
+def test_batch_that_does_not_fit_is_halved_and_teaches_the_same(
+    most: int, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, limited = make_updater(), make_updater()
-    limit_memory(limited, monkeypatch, most)
+    limit_memory(limited, monkeypatch, most, error)
     expected, found = whole.accumulate([make_batch()], 0), limited.accumulate([make_batch()], 0)
     assert found.loss == pytest.approx(expected.loss)
     assert found.utterances == 8
