@@ -173,8 +173,8 @@ def fetch(
         folder: where to; made if missing.
         mirror: base URL under which the file lies by its name on disk, instead of the publisher's.
         progress: called after each block.
-        retries: further tries after a broken connection or an overloaded server.
-        wait_seconds: before the first further try; doubled before each next.
+        retries: further tries after a broken connection or an overloaded server, counted from the last that brought more.
+        wait_seconds: before the first further try; doubled before each next in vain.
 
     Raises:
         CorpusError: the server refuses, the connection breaks too often, the sum is wrong, or the disk is too small.
@@ -189,21 +189,34 @@ def fetch(
     part = path.with_name(f"{path.name}.part")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for remaining in range(retries, -1, -1):
-            try:
-                _fetch_once(url, part, download, progress)
-                break
-            except BrokenOffError as error:
-                if not remaining:
-                    raise CorpusError(
-                        f"{url}: {error}; run again to go on, name a mirror, or put the file at {path}"
-                    ) from error
-                _LOG.warning("%s: %s; trying again", url, error)
-                time.sleep(wait_seconds * 2 ** (retries - remaining))
+        _complete(url, part, download, progress, retries, wait_seconds)
         part.replace(path)
     except OSError as error:
         raise CorpusError(f"{path}: cannot write the download: {error.strerror or error}") from error
     return path
+
+
+def _complete(
+    url: str, part: Path, download: Download, progress: Progress | None, retries: int, wait_seconds: float
+) -> None:
+    """Completes `part` from `url`, in as many tries as it takes while they bring more than was ever there."""
+    num_failed, most = 0, _size(part)
+    while True:
+        try:
+            return _fetch_once(url, part, download, progress)
+        except BrokenOffError as error:
+            num_failed = 1 if _size(part) > most else num_failed + 1
+            most = max(most, _size(part))
+            if num_failed > retries:
+                raise CorpusError(
+                    f"{url}: {error}; run again to go on, name a mirror, or put the file at {part.with_suffix('')}"
+                ) from error
+            _LOG.warning("%s: %s; trying again", url, error)
+            time.sleep(wait_seconds * 2 ** (num_failed - 1))
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
 
 
 def _fetch_once(url: str, part: Path, download: Download, progress: Progress | None) -> None:
@@ -213,7 +226,7 @@ def _fetch_once(url: str, part: Path, download: Download, progress: Progress | N
         BrokenOffError: the connection fails, or a resumed file turns out wrong (it is removed then).
         CorpusError: trying again is of no use.
     """
-    resumed_from = part.stat().st_size if part.exists() else 0
+    resumed_from = _size(part)
     try:
         _transfer(url, part, download, progress)
     except _NothingLeftError:
@@ -231,7 +244,7 @@ def _fetch_once(url: str, part: Path, download: Download, progress: Progress | N
 
 def _transfer(url: str, part: Path, download: Download, progress: Progress | None) -> None:
     """Appends to `part` what is missing, or writes it anew where the server knows no ranges."""
-    have = part.stat().st_size if part.exists() else 0
+    have = _size(part)
     with connection(url, have) as response:
         if (first := first_byte(response, have)) < have:
             os.truncate(part, first)

@@ -74,6 +74,20 @@ def test_broken_connections_are_resumed_where_they_broke(server: Server, tmp_pat
     assert [asked for _, asked in server.requests] == [None, "bytes=300000-", "bytes=500000-", "bytes=500000-"]
 
 
+def test_tries_are_counted_from_the_last_that_brought_more(server: Server, tmp_path: Path) -> None:
+    server.breaks = [100_000] * 10
+    assert fetch(download(server), tmp_path, retries=1, wait_seconds=0).read_bytes() == CONTENT
+    assert len(server.requests) == 11
+
+
+def test_the_same_bytes_again_are_no_progress(server: Server, tmp_path: Path) -> None:
+    """A server without ranges begins anew, and what it breaks off at may vary without end."""
+    server.ranges, server.breaks = False, [300_000, 200_000, 290_000, 300_000]
+    with pytest.raises(CorpusError, match="run again to go on"):
+        fetch(download(server), tmp_path, retries=2, wait_seconds=0)
+    assert len(server.requests) == 3
+
+
 def test_a_later_call_goes_on_from_the_part(server: Server, tmp_path: Path) -> None:
     server.breaks = [300_000]
     with pytest.raises(CorpusError, match=r"ended after 300000 of 1024000 bytes; run again to go on"):
