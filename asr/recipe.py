@@ -22,7 +22,7 @@ from asr.corpus.places import Place, as_file_name, find_place, title
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
-from asr.terminal import Advance, progress_bar
+from asr.terminal import file_progress
 
 ReadSplit = Callable[[Path, str], Iterator[Utterance]]
 
@@ -148,20 +148,9 @@ def find_corpus(
         )
     needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
     if needed:
-        with progress_bar(f"downloading {recipe.name}", None) as advance:
-            obtain(needed, folder, mirror=mirror, progress=_increments(advance))
+        with file_progress() as progress:
+            obtain(needed, folder, mirror=mirror, progress=progress)
     return folder
-
-
-def _increments(advance: Advance) -> Callable[[str, int, int | None], None]:
-    """A function of a file's name and its bytes so far (and in all), made of one that takes steps."""
-    before: dict[str, int] = {}
-
-    def report(name: str, done: int, total: int | None) -> None:
-        advance(done - before.get(name, 0))
-        before[name] = done
-
-    return report
 
 
 def recipe_files() -> list[Path]:

@@ -7,7 +7,8 @@ epoch alone decide. Shards and batches need audio libraries and torch: import th
 
 from __future__ import annotations
 
-from asr.corpus.download import Download, extract, fetch, obtain
+from asr.corpus.archives import extract
+from asr.corpus.download import Download, fetch, obtain
 from asr.corpus.utterance import Utterance, read_folder, read_manifest, write_manifest
 
 __all__ = ["Download", "Utterance", "extract", "fetch", "obtain", "read_folder", "read_manifest", "write_manifest"]

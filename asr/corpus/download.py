@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import http.client
 import logging
-import lzma
 import os
-import platform
 import re
 import shutil
 import ssl
-import sys
-import tarfile
 import time
 import urllib.error
 import urllib.request
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,16 +21,15 @@ from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 
+from asr.corpus.archives import extract
 from asr.errors import CorpusError
+from asr.terminal import FileProgress, tell_nobody
 
 _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 30.0
 _HTTP_PARTIAL = 206
 _HTTP_RANGE_NOT_SATISFIABLE = 416
-
-Progress = Callable[[str, int, int | None], None]
-"""Called during a download with the file's name, the bytes that are there and the bytes in all (None: unknown)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +116,7 @@ def first_byte(response: http.client.HTTPResponse, asked: int) -> int:
 
 
 def obtain(
-    downloads: Iterable[Download], root: Path, *, mirror: str | None = None, progress: Progress | None = None
+    downloads: Iterable[Download], root: Path, *, mirror: str | None = None, progress: FileProgress = tell_nobody
 ) -> None:
     """Fetches every one of `downloads` into `root` and unpacks it there; what is already done is not done again.
 
@@ -148,7 +140,7 @@ def obtain(
             archive = fetch(download, root, mirror=mirror, progress=progress)
             # Sound is compressed already, so what comes out of an archive is about as large as the archive.
             _check_space(archive, archive.stat().st_size, "unpacking it")
-            extract(archive, root)
+            extract(archive, root, progress)
             if os.name == "posix":
                 os.sync()  # in a power failure, the mark must not outlive what it stands for
             mark.touch()
@@ -159,7 +151,7 @@ def fetch(
     folder: Path,
     *,
     mirror: str | None = None,
-    progress: Progress | None = None,
+    progress: FileProgress = tell_nobody,
     retries: int = 4,
     wait_seconds: float = 1.0,
 ) -> Path:
@@ -172,7 +164,7 @@ def fetch(
         download: what to fetch.
         folder: where to; made if missing.
         mirror: base URL under which the file lies by its name on disk, instead of the publisher's.
-        progress: called after each block.
+        progress: called before the first block and after each, while fetching and while checking.
         retries: further tries after a broken connection or an overloaded server, counted from the last that brought more.
         wait_seconds: before the first further try; doubled before each next in vain.
 
@@ -181,7 +173,7 @@ def fetch(
     """
     path = folder / download.file_name
     if path.exists():
-        problem = _mismatch(path, download)
+        problem = _mismatch(path, download, progress)
         if not problem:
             return path
         _LOG.warning("%s: %s; fetching it again", path, problem)
@@ -197,7 +189,7 @@ def fetch(
 
 
 def _complete(
-    url: str, part: Path, download: Download, progress: Progress | None, retries: int, wait_seconds: float
+    url: str, part: Path, download: Download, progress: FileProgress, retries: int, wait_seconds: float
 ) -> None:
     """Completes `part` from `url`, in as many tries as it takes while they bring more than was ever there."""
     num_failed, most = 0, _size(part)
@@ -219,7 +211,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _fetch_once(url: str, part: Path, download: Download, progress: Progress | None) -> None:
+def _fetch_once(url: str, part: Path, download: Download, progress: FileProgress) -> None:
     """Completes `part` from `url` and checks it.
 
     Raises:
@@ -230,11 +222,11 @@ def _fetch_once(url: str, part: Path, download: Download, progress: Progress | N
     try:
         _transfer(url, part, download, progress)
     except _NothingLeftError:
-        if _mismatch(part, download) or not _verifiable(download):
+        if _mismatch(part, download, progress) or not _verifiable(download):
             part.unlink()
             raise
         return
-    problem = _mismatch(part, download)
+    problem = _mismatch(part, download, progress)
     if problem:
         part.unlink()
         if resumed_from:  # perhaps the file on the server has changed since: once more from its start
@@ -242,7 +234,7 @@ def _fetch_once(url: str, part: Path, download: Download, progress: Progress | N
         raise CorpusError(f"{url}: {problem}; the file was removed, run again or name another mirror")
 
 
-def _transfer(url: str, part: Path, download: Download, progress: Progress | None) -> None:
+def _transfer(url: str, part: Path, download: Download, progress: FileProgress) -> None:
     """Appends to `part` what is missing, or writes it anew where the server knows no ranges."""
     have = _size(part)
     with connection(url, have) as response:
@@ -252,12 +244,13 @@ def _transfer(url: str, part: Path, download: Download, progress: Progress | Non
         length = response.headers["Content-Length"]
         total = have + int(length) if length else download.size
         _check_space(part, (total or 0) - have)
+        title = f"downloading {download.file_name}"
+        progress(title, have, total)
         with part.open("ab" if have else "wb") as file:
             while block := response.read(_BLOCK_BYTES):
                 file.write(block)
                 have += len(block)
-                if progress is not None:
-                    progress(download.file_name, have, total)
+                progress(title, have, total)
             file.flush()
             os.fsync(file.fileno())
     if total is not None and have < total:
@@ -274,52 +267,21 @@ def _verifiable(download: Download) -> bool:
     return bool(download.sha256 or download.md5 or download.size is not None)
 
 
-def _mismatch(path: Path, download: Download) -> str:
+def _mismatch(path: Path, download: Download, progress: FileProgress) -> str:
     """How the file at `path` differs from what `download` states, "" if it does not."""
     size = path.stat().st_size
     if download.size is not None and size != download.size:
         return f"expected {download.size} bytes, found {size}"
     for algorithm, expected in (("sha256", download.sha256), ("md5", download.md5)):
-        if expected:
-            with path.open("rb") as file:
-                found = hashlib.file_digest(file, algorithm).hexdigest()
-            if found != expected.lower():
-                return f"expected {algorithm} {expected}, found {found}"
+        if not expected:
+            continue
+        title, digest, done = f"checking {download.file_name}", hashlib.new(algorithm), 0
+        progress(title, done, size)
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+                done += len(block)
+                progress(title, done, size)
+        if digest.hexdigest() != expected.lower():
+            return f"expected {algorithm} {expected}, found {digest.hexdigest()}"
     return ""
-
-
-def extract(archive: Path, folder: Path) -> None:
-    """Unpacks the tar (also compressed) or zip file at `archive` into `folder`.
-
-    Raises:
-        CorpusError: damaged, neither tar nor zip, a member that would land outside `folder`, or no room on the disk.
-    """
-    if sys.version_info < (3, 11, 4) and not zipfile.is_zipfile(archive):
-        raise CorpusError(
-            f"{archive}: Python 3.11.4 or newer unpacks it safely, this is {platform.python_version()}: unpack it into "
-            f"{folder} by hand, and name the corpus by --root"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as zipped:
-                for name in zipped.namelist():
-                    _check_inside(name, folder, archive)
-                zipped.extractall(folder)  # noqa: S202 - every name was checked
-        elif tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tarred:
-                tarred.extractall(folder, filter="data")  # refuses absolute paths, "..", devices and links outside
-                # To its end, since that is where a compressed file's own sum stands.
-                while tarred.fileobj is not None and tarred.fileobj.read(_BLOCK_BYTES):
-                    pass
-        else:
-            raise CorpusError(f"{archive}: expected a tar or zip file; remove it to fetch it again")
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise CorpusError(f"{archive}: cannot be unpacked: {error}; remove it to fetch it again") from error
-    except OSError as error:
-        raise CorpusError(f"{archive}: cannot be unpacked: {error.strerror or error}") from error
-
-
-def _check_inside(name: str, folder: Path, archive: Path) -> None:
-    if not (folder / name).resolve().is_relative_to(folder.resolve()):
-        raise CorpusError(f"{archive}: member '{name}' would be written outside {folder}")

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 from faulty_server import FaultyServer
 
-from asr.corpus.download import Download, extract, fetch, obtain
+from asr.corpus.archives import extract
+from asr.corpus.download import Download, fetch, obtain
 from asr.errors import CorpusError
 
 CONTENT = bytes(range(256)) * 4000
@@ -60,8 +61,11 @@ def test_a_file_arrives_under_its_name_and_once_only(server: Server, tmp_path: P
     path = fetch(download(server), tmp_path / "new", progress=lambda *state: seen.append(state))
     assert path == tmp_path / "new" / "a b.bin"
     assert path.read_bytes() == CONTENT
-    assert seen[-1] == ("a b.bin", len(CONTENT), len(CONTENT))
-    assert [have for _, have, _ in seen] == sorted(have for _, have, _ in seen)
+    for title in ("downloading a b.bin", "checking a b.bin"):
+        done = [have for what, have, total in seen if (what, total) == (title, len(CONTENT))]
+        assert done[0] == 0
+        assert done == sorted(done)
+        assert done[-1] == len(CONTENT)
     assert fetch(download(server), tmp_path / "new") == path
     assert len(server.requests) == 1
     assert list(path.parent.iterdir()) == [path]
@@ -86,6 +90,13 @@ def test_the_same_bytes_again_are_no_progress(server: Server, tmp_path: Path) ->
     with pytest.raises(CorpusError, match="run again to go on"):
         fetch(download(server), tmp_path, retries=2, wait_seconds=0)
     assert len(server.requests) == 3
+
+
+def test_what_is_there_already_is_told_before_the_first_byte(server: Server, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    (tmp_path / "a b.bin.part").write_bytes(CONTENT[:500_000])
+    fetch(download(server), tmp_path, progress=lambda *state: seen.append(state))
+    assert seen[0] == ("downloading a b.bin", 500_000, len(CONTENT))
 
 
 def test_a_later_call_goes_on_from_the_part(server: Server, tmp_path: Path) -> None:
@@ -224,6 +235,20 @@ def test_archives_are_unpacked(archive: bytes, tmp_path: Path) -> None:
     extract(path, tmp_path / "out")
     for name, content in FILES.items():
         assert (tmp_path / "out" / name).read_bytes() == content
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_how_far_unpacking_is_is_told_in_bytes_of_the_archive(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "archive"
+    path.write_bytes(make({f"{number}.wav": random.Random(number).randbytes(100_000) for number in range(10)}))
+    seen: list[tuple[str, int, int | None]] = []
+    extract(path, tmp_path / "out", lambda *state: seen.append(state))
+    size = path.stat().st_size
+    assert {(title, total) for title, _, total in seen} == {("unpacking archive", size)}
+    done = [each for _, each, _ in seen]
+    assert done[0] == 0
+    assert done == sorted(done)
+    assert size / 2 < done[-1] <= size
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "set/../../outside.txt", "/tmp/asr_outside.txt"])

@@ -1,4 +1,4 @@
-"""The bar says how much time is left, and not where it cannot know."""
+"""Bars say how much time is left, and not where they cannot know; where nobody looks, lines tell of files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from asr.terminal import progress_bar
+from asr import terminal
+from asr.terminal import file_progress, progress_bar
 
 
 class _Terminal(io.StringIO):
@@ -30,3 +31,89 @@ def test_a_bar_speaks_of_time_left_only_where_it_knows_the_end(
     assert "reading" in shown
     assert ("left" in shown) is left
     assert re.search(r"0:00:\d\d (-:--:--|0:00:\d\d) left", shown) or not left
+
+
+@pytest.mark.parametrize("total", [800_000_000, None])
+def test_the_bar_of_a_file_tells_name_bytes_speed_and_time_left(
+    total: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = _Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    with file_progress() as tell:
+        tell("downloading [b].tar.gz", 100_000_000, total)
+        tell("downloading [b].tar.gz", 200_000_000, total)
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.getvalue()))
+    of_total = r"25% 200\.0/800\.0 MB .*(-:--:--|\d:\d\d:\d\d) left" if total else r"200\.0/\? MB"
+    assert any(re.search(rf"downloading \[b\]\.tar\.gz .*{of_total}", line) for line in lines)
+    assert any("left" in line for line in lines) is (total is not None)
+
+
+def test_each_file_has_a_bar_and_one_is_seen_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = _Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setenv("TERM", "xterm")
+    with file_progress() as tell:
+        tell("checking a", 10, 10)
+        tell("unpacking a", 0, 20)
+    last = shown.getvalue().rpartition("unpacking a")[0].rpartition("\r")[2]
+    assert "unpacking a" in shown.getvalue()
+    assert "checking a" not in last
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that a clock shows which stands still."""
+    seconds = [1000.0]
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: seconds[0])
+    return seconds
+
+
+def test_in_a_log_a_file_has_a_line_where_it_begins_and_one_for_each_tenth(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with file_progress() as tell:
+        for done in range(0, 401, 10):
+            tell("downloading a.tar", 1_000_000 * done, 400_000_000)
+            clock[0] += 5
+        tell("checking a.tar", 0, 400_000_000)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "downloading a.tar (400.0 MB)"
+    assert lines[1] == "downloading a.tar: 40.0 MB of 400.0 MB (10%), 2.0 MB/s"
+    assert lines[10] == "downloading a.tar: 400.0 MB of 400.0 MB (100%), 2.0 MB/s"
+    assert lines[11:] == ["checking a.tar (400.0 MB)"]
+
+
+def test_in_a_log_what_is_fast_has_one_line(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with file_progress() as tell:
+        for done in range(0, 1001, 10):
+            tell("unpacking a.tar", done, 1000)
+            clock[0] += 0.05
+    assert capsys.readouterr().err == "unpacking a.tar (1.0 kB)\n"
+
+
+def test_in_a_log_what_was_there_is_told_and_an_unknown_size_too(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with file_progress() as tell:
+        for done in range(60, 361, 20):
+            tell("downloading a.tar", 1_000_000 * done, None)
+            clock[0] += 10
+    assert capsys.readouterr().err.splitlines() == [
+        "downloading a.tar (size unknown, 60.0 MB are there)",
+        "downloading a.tar: 100.0 MB, 2.0 MB/s",
+        "downloading a.tar: 200.0 MB, 2.0 MB/s",
+        "downloading a.tar: 300.0 MB, 2.0 MB/s",
+    ]
+
+
+def test_in_a_log_a_file_that_begins_anew_is_told_of_again(
+    clock: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with file_progress() as tell:
+        for done in (0, 500, 0, 500):
+            tell("downloading a.tar", done, 1000)
+            clock[0] += 10
+    assert len(capsys.readouterr().err.splitlines()) == 3
