@@ -176,14 +176,14 @@ def _prepare_part(run: Run, part: Part, read: Callable[[], Iterator[Utterance]])
         source = source_of(read(), sample_rate=sample_rate, num_features=num_stored, config=run.experiment.shards)
         if index.source == source:
             return index
-    utterances = read()
-    with progress_bar(f"shards of {part.name}", None) as advance:
+    whole = part.recipe.sizes.get(part.split, 0)  # a copy may be partial, which nobody knows before it is read
+    with progress_bar(f"shards of {part.name}" + f" ({whole} if whole)" * bool(whole), whole or None) as advance:
         return write_shards(
-            utterances if num_stored else watch_rates(utterances, sample_rate, part.name, run.experiment.init.model),
+            read() if num_stored else watch_rates(read(), sample_rate, part.name, run.experiment.init.model),
             folder,
             sample_rate=sample_rate,
             num_features=num_stored,
             config=run.experiment.shards,
-            whole=part.recipe.sizes.get(part.split, 0),
+            whole=whole,
             progress=lambda count, seconds: advance(1),
         )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -505,3 +506,26 @@ def test_the_vocabulary_is_that_of_the_training_texts(tmp_path: Path) -> None:
     run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=load_experiment(recipe.config, TINY))
     prepare(run)
     assert "x" not in load_tokenizer(run).pieces
+
+
+def test_the_bar_of_a_part_knows_how_many_utterances_the_whole_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it advances by is what is there, which of a partial copy is less."""
+    bars: dict[str, tuple[float | None, list[float]]] = {}
+
+    @contextmanager
+    def noted(description: str, total: float | None) -> Iterator[Callable[[float], None]]:
+        bars[description] = total, []
+        yield bars[description][1].append
+
+    monkeypatch.setattr(stages, "progress_bar", noted)
+    recipe = find_recipe("librispeech")
+    recipe.imitate(tmp_path)
+    experiment = load_experiment(None, ["splits={train: train-clean-5, dev: dev-clean-2, test: []}"])
+    for name, sizes in (("known", recipe.sizes), ("unknown", {})):
+        known = replace(recipe, sizes=sizes)
+        prepare(Run(folder=tmp_path / name, recipe=known, root=tmp_path, experiment=experiment))
+    size = recipe.sizes["train-clean-5"]
+    assert bars[f"shards of train-clean-5 ({size} if whole)"] == (size, [1, 1, 1])
+    assert bars["shards of train-clean-5"] == (None, [1, 1, 1])
