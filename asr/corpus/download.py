@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import logging
 import os
 import re
@@ -21,6 +22,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 
+from asr.atomic import write_text
 from asr.corpus.archives import extract
 from asr.errors import CorpusError
 from asr.terminal import FileProgress, tell_nobody
@@ -120,13 +122,14 @@ def obtain(
 ) -> None:
     """Fetches every one of `downloads` into `root` and unpacks it there; what is already done is not done again.
 
-    One process at a time does so; the others wait, and find it done.
+    An archive that is unpacked whole is removed. If what came of it is removed, too, it is fetched again. One process at a
+    time does so; the others wait, and find it done.
 
     Raises:
         CorpusError: as `fetch` and `extract`.
     """
-    marks = {root / f".{download.file_name}.extracted": download for download in downloads}
-    if all(mark.exists() for mark in marks):
+    wanted = [each for each in downloads if not _is_unpacked(each, root)]
+    if not wanted:
         return  # perhaps in a folder that nobody may write to
     with contextlib.ExitStack() as stack:
         try:
@@ -134,16 +137,36 @@ def obtain(
             stack.enter_context(FileLock(root / ".download.lock"))
         except OSError as error:
             raise CorpusError(f"{root}: cannot write the download: {error.strerror or error}") from error
-        for mark, download in marks.items():
-            if mark.exists():
-                continue
+        for download in wanted:
+            if _is_unpacked(download, root):
+                continue  # by the process that was waited for
             archive = fetch(download, root, mirror=mirror, progress=progress)
             # Sound is compressed already, so what comes out of an archive is about as large as the archive.
             _check_space(archive, archive.stat().st_size, "unpacking it")
-            extract(archive, root, progress)
+            _mark(download, root).unlink(missing_ok=True)  # what it stood for is gone, and soon will be there in part
+            folders = extract(archive, root, progress)
             if os.name == "posix":
                 os.sync()  # in a power failure, the mark must not outlive what it stands for
-            mark.touch()
+            write_text(_mark(download, root), json.dumps(folders))
+            archive.unlink()
+
+
+def _mark(download: Download, root: Path) -> Path:
+    """The file that says that an archive was unpacked whole, and into which folders."""
+    return root / f".{download.file_name}.extracted"
+
+
+def _is_unpacked(download: Download, root: Path) -> bool:
+    """Whether an archive was unpacked whole, and what came of it is still there."""
+    try:
+        folders: list[str] = json.loads(_mark(download, root).read_text(encoding="utf-8") or "[]")
+    except (OSError, ValueError):
+        return False
+    if folders:
+        return all((root / name).is_dir() for name in folders)
+    # Of an archive without folders, or unpacked by a version that did not name them and kept archives.
+    others = (each.name for each in root.iterdir() if not (root / f".{each.name}.extracted").exists())
+    return any(not name.startswith(".") for name in others)
 
 
 def fetch(

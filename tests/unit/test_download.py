@@ -310,7 +310,7 @@ def test_a_second_process_waits_and_finds_it_done(server: Server, tmp_path: Path
     with ThreadPoolExecutor(2) as pool:
         for each in [pool.submit(obtain, [Download(url=server.url)], tmp_path) for _ in range(2)]:
             each.result()
-    assert (tmp_path / "a b.bin").read_bytes() == server.content
+    assert (tmp_path / "a.bin").stat().st_size == 3_000_000
     assert len(server.requests) == 1
 
 
@@ -323,6 +323,70 @@ def test_a_corpus_is_obtained_once(server: Server, tmp_path: Path) -> None:
     assert not (tmp_path / ".download.lock").exists()  # what is there is read where nothing may be written
     assert (tmp_path / "set" / "a.txt").read_bytes() == b"a"
     assert len(server.requests) == 1
+
+
+def test_an_archive_that_is_unpacked_is_removed(server: Server, tmp_path: Path) -> None:
+    server.content = tar_of(FILES)
+    obtain([Download(url=server.url)], tmp_path)
+    assert not (tmp_path / "a b.bin").exists()
+
+
+@pytest.mark.parametrize("make", [tar_of, zip_of])
+def test_what_was_removed_is_obtained_again(make: Any, server: Server, tmp_path: Path) -> None:
+    """Another archive's folder beside it does not pass for it, and files of no account are not missed."""
+    server.content = make({"Set/README": b"", "Set/train/1/a.wav": b"a", "Set/train/2/b.wav": b"b", "NOTES": b""})
+    wanted = [Download(url=server.url)]
+    obtain(wanted, tmp_path)
+    (tmp_path / "Set" / "README").unlink()
+    (tmp_path / "NOTES").unlink()
+    (tmp_path / "Set" / "dev").mkdir()
+    shutil.rmtree(tmp_path / "Set" / "train" / "1")  # a partial copy is the user's own choice
+    obtain(wanted, tmp_path)
+    assert len(server.requests) == 1
+    shutil.rmtree(tmp_path / "Set" / "train")
+    obtain(wanted, tmp_path)
+    assert (tmp_path / "Set" / "train" / "1" / "a.wav").read_bytes() == b"a"
+    assert len(server.requests) == 2
+
+
+def test_what_was_removed_and_is_unpacked_in_part_is_not_taken_for_whole(server: Server, tmp_path: Path) -> None:
+    content = tar_of({"set/a.wav": b"a", "set/b.wav": random.Random(0).randbytes(300_000)})
+    server.content = content
+    obtain([Download(url=server.url)], tmp_path)
+    shutil.rmtree(tmp_path / "set")
+    server.content = content[:-1000]
+    with pytest.raises(CorpusError, match="remove it to fetch it again"):
+        obtain([Download(url=server.url)], tmp_path)
+    assert (tmp_path / "set" / "a.wav").exists()
+    (tmp_path / "a b.bin").unlink()
+    server.content = content
+    obtain([Download(url=server.url)], tmp_path)
+    assert (tmp_path / "set" / "b.wav").stat().st_size == 300_000
+
+
+def test_names_that_are_no_text_are_found_again(server: Server, tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", encoding="latin-1") as tar:
+        member = tarfile.TarInfo("Sét/a\nb/c.wav")
+        tar.addfile(member, io.BytesIO())
+    server.content = buffer.getvalue()
+    for _ in range(2):
+        obtain([Download(url=server.url)], tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_mark_without_names_counts_while_anything_is_there(server: Server, tmp_path: Path) -> None:
+    """Versions before did not name what they had unpacked, and kept the archive."""
+    for name in ("a b.bin", "another.zip"):
+        (tmp_path / f".{name}.extracted").touch()
+        (tmp_path / name).write_bytes(tar_of(FILES))
+    (tmp_path / "set").mkdir()
+    obtain([Download(url=server.url)], tmp_path)
+    assert not list((tmp_path / "set").iterdir())
+    (tmp_path / "set").rmdir()
+    obtain([Download(url=server.url)], tmp_path)
+    assert (tmp_path / "set" / "a.txt").read_bytes() == b"a"
+    assert not server.requests
 
 
 def test_an_unfinished_unpacking_is_repeated(server: Server, tmp_path: Path) -> None:
