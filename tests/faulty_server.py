@@ -18,6 +18,7 @@ class FaultyServer:
         address: "http://127.0.0.1:PORT" while it serves.
         ranges: whether it can begin in the middle of a file.
         states_length: whether it says how long an answer is.
+        answers_head: whether it says without sending a file how long it is, which is no request of those below.
         loses_last_chunk: whether answers come in chunks, without the one that says that there are no more.
         block: where it can begin, in multiples of bytes.
         breaks: after how many bytes each of the next answers ends.
@@ -28,6 +29,7 @@ class FaultyServer:
     address: str = ""
     ranges: bool = True
     states_length: bool = True
+    answers_head: bool = True
     loses_last_chunk: bool = False
     block: int = 1
     breaks: list[int] = field(default_factory=list)
@@ -46,6 +48,9 @@ class FaultyServer:
             def do_GET(handler) -> None:  # noqa: N805
                 self._answer(handler)
 
+            def do_HEAD(handler) -> None:  # noqa: N805
+                self._answer_head(handler)
+
             def log_message(handler, *_: Any) -> None:  # noqa: N805
                 pass
 
@@ -56,6 +61,16 @@ class FaultyServer:
             yield
             http.shutdown()
             thread.join()
+
+    def _answer_head(self, handler: BaseHTTPRequestHandler) -> None:
+        content = self.body(handler.path.partition("?")[0])
+        if not self.answers_head or content is None:
+            handler.send_error(404 if self.answers_head else 405)
+            return
+        handler.send_response(200)
+        if self.states_length:
+            handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
 
     def _answer(self, handler: BaseHTTPRequestHandler) -> None:
         asked = handler.headers["Range"]

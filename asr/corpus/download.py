@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _BLOCK_BYTES = 1 << 18
 _TIMEOUT_SECONDS = 30.0
 _HTTP_PARTIAL = 206
+_HTTP_NOT_FOUND = 404
 _HTTP_RANGE_NOT_SATISFIABLE = 416
 
 
@@ -68,13 +69,17 @@ class BrokenOffError(Exception):
     """A file arrived in part or not at all; trying again may help."""
 
 
+class _AbsentError(CorpusError):
+    """The server has no such file."""
+
+
 class _NothingLeftError(BrokenOffError):
     """The server has no byte where the rest was to begin."""
 
 
 @contextmanager
-def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
-    """The server's answer to the wish for the file at `url` from byte `start` on.
+def connection(url: str, start: int = 0, method: str = "GET") -> Iterator[http.client.HTTPResponse]:
+    """The server's answer to the wish for the file at `url` from byte `start` on, or by "HEAD" for what is said of it.
 
     Its status is 206 when it begins there; a server that knows no ranges begins at the file's start. Errors while it is
     read are raised as those of opening it.
@@ -85,7 +90,7 @@ def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
     """
     if urlsplit(url).scheme not in {"http", "https"}:
         raise CorpusError(f"{url}: expected an http or https address")
-    request = urllib.request.Request(url, headers={"User-Agent": "bigru-asr"})  # noqa: S310 - checked above
+    request = urllib.request.Request(url, headers={"User-Agent": "bigru-asr"}, method=method)  # noqa: S310 - checked
     if start:
         request.add_header("Range", f"bytes={start}-")
     try:
@@ -96,7 +101,8 @@ def connection(url: str, start: int = 0) -> Iterator[http.client.HTTPResponse]:
             raise _NothingLeftError("the part fetched earlier does not fit the file") from error
         if error.code >= 500 or error.code == 429:
             raise BrokenOffError(f"the server answers {error.code} {error.reason}") from error
-        raise CorpusError(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
+        refusal = _AbsentError if error.code == _HTTP_NOT_FOUND else CorpusError
+        raise refusal(f"{url}: the server answers {error.code} {error.reason}; check the address") from error
     except (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError) as error:
         reason = error.reason if isinstance(error, urllib.error.URLError) else error
         raise BrokenOffError(f"the connection failed ({reason or type(error).__name__})") from error
@@ -126,7 +132,8 @@ def obtain(
     time does so; the others wait, and find it done.
 
     Raises:
-        CorpusError: as `fetch` and `extract`.
+        CorpusError: as `fetch` and `extract`, or all of it would not fit, which is told before the first byte is fetched if
+            the server states the sizes.
     """
     wanted = [each for each in downloads if not _is_unpacked(each, root)]
     if not wanted:
@@ -137,11 +144,11 @@ def obtain(
             stack.enter_context(FileLock(root / ".download.lock"))
         except OSError as error:
             raise CorpusError(f"{root}: cannot write the download: {error.strerror or error}") from error
+        wanted = [each for each in wanted if not _is_unpacked(each, root)]  # by the process that was waited for
+        with contextlib.suppress(BrokenOffError):  # of which more is told where the files themselves are asked for
+            _check_room(wanted, root, mirror)
         for download in wanted:
-            if _is_unpacked(download, root):
-                continue  # by the process that was waited for
             archive = fetch(download, root, mirror=mirror, progress=progress)
-            # Sound is compressed already, so what comes out of an archive is about as large as the archive.
             _check_space(archive, archive.stat().st_size, "unpacking it")
             _mark(download, root).unlink(missing_ok=True)  # what it stood for is gone, and soon will be there in part
             folders = extract(archive, root, progress)
@@ -169,6 +176,39 @@ def _is_unpacked(download: Download, root: Path) -> bool:
     return any(not name.startswith(".") for name in others)
 
 
+def _check_room(downloads: Iterable[Download], root: Path, mirror: str | None) -> None:
+    """Looks whether the disk is large enough for all of `downloads` whose sizes can be known.
+
+    Raises:
+        BrokenOffError: a server does not answer.
+        CorpusError: it is too small.
+    """
+    needed = taken = 0
+    names = []
+    for download in downloads:
+        path = root / download.file_name
+        size = _size(path) or download.size or _size_on_server(download, mirror)
+        there = min(size, _size(path) or _size(_part(path)))
+        # Sound is compressed already, so what comes out of an archive is about as large. It stays, and the archive goes.
+        needed = max(needed, taken - there + 2 * size)
+        taken += size - there
+        names.append(download.file_name)
+    _check_space(root, needed, f"fetching and unpacking {', '.join(names)}")
+
+
+def _size_on_server(download: Download, mirror: str | None) -> int:
+    """Bytes of the file, 0 where the server does not say."""
+    for url in _addresses(download, mirror):
+        try:
+            with connection(url, method="HEAD") as response:
+                return int(response.headers["Content-Length"] or 0)
+        except _AbsentError:
+            continue
+        except CorpusError:
+            break
+    return 0
+
+
 def fetch(
     download: Download,
     folder: Path,
@@ -186,7 +226,8 @@ def fetch(
     Args:
         download: what to fetch.
         folder: where to; made if missing.
-        mirror: base URL under which the file lies by its name on disk, instead of the publisher's.
+        mirror: base URL to fetch from instead of the publisher's: the file lies below it by its name on disk or, where there
+            is none, by its path on the publisher's server.
         progress: called before the first block and after each, while fetching and while checking.
         retries: further tries after a broken connection or an overloaded server, counted from the last that brought more.
         wait_seconds: before the first further try; doubled before each next in vain.
@@ -200,15 +241,35 @@ def fetch(
         if not problem:
             return path
         _LOG.warning("%s: %s; fetching it again", path, problem)
-    url = download.url if mirror is None else f"{mirror.rstrip('/')}/{quote(download.file_name)}"
-    part = path.with_name(f"{path.name}.part")
+    part = _part(path)
+    *others, last = _addresses(download, mirror)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _complete(url, part, download, progress, retries, wait_seconds)
+        for url in others:
+            with contextlib.suppress(_AbsentError):
+                _complete(url, part, download, progress, retries, wait_seconds)
+                break
+        else:
+            _complete(last, part, download, progress, retries, wait_seconds)
         part.replace(path)
+    except _AbsentError as error:
+        raise CorpusError("; nor is it at ".join([str(error), *others])) from error
     except OSError as error:
         raise CorpusError(f"{path}: cannot write the download: {error.strerror or error}") from error
     return path
+
+
+def _part(path: Path) -> Path:
+    """Where what has arrived of the file at `path` is kept."""
+    return path.with_name(f"{path.name}.part")
+
+
+def _addresses(download: Download, mirror: str | None) -> list[str]:
+    """Where the file may lie, in the order in which that is tried."""
+    if mirror is None:
+        return [download.url]
+    below = (f"/{quote(download.file_name)}", urlsplit(download.url).path)
+    return [mirror.rstrip("/") + path for path in dict.fromkeys(below)]
 
 
 def _complete(
@@ -281,9 +342,9 @@ def _transfer(url: str, part: Path, download: Download, progress: FileProgress) 
 
 
 def _check_space(path: Path, needed: int, what: str = "the download") -> None:
-    free = shutil.disk_usage(path.parent).free
+    free = shutil.disk_usage(path if path.is_dir() else path.parent).free
     if needed > free:
-        raise CorpusError(f"{path}: {what} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free")
+        raise CorpusError(f"{path}: {what} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free on that disk")
 
 
 def _verifiable(download: Download) -> bool:

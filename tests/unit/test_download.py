@@ -11,7 +11,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -402,8 +402,91 @@ def test_an_unfinished_unpacking_is_repeated(server: Server, tmp_path: Path) -> 
 def test_room_for_unpacking_is_looked_for_beforehand(
     server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "a b.bin").write_bytes(tar_of(FILES))
+    """Where the server did not say how large the archive is, that is known when it is there."""
+    server.content, server.answers_head, server.states_length = tar_of(FILES), False, False
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
     with pytest.raises(CorpusError, match="unpacking it needs"):
         obtain([Download(url=server.url)], tmp_path)
     assert not (tmp_path / "set").exists()
+
+
+@dataclass(kw_only=True)
+class Shelf(FaultyServer):
+    """Several files, by their paths."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+
+    def body(self, path: str) -> bytes | None:
+        """The file, None where there is none."""
+        return self.files.get(path)
+
+
+@pytest.fixture
+def shelf() -> Iterator[Shelf]:
+    """Archives at OpenSLR's paths."""
+    contents = {number: random.Random(number).randbytes(1_000_000) for number in (12, 31)}
+    files = {
+        f"/resources/{number}/{number}.tar": tar_of({f"set/{number}/a.wav": contents[number]}, "w")
+        for number in contents
+    }
+    state = Shelf(files=files)
+    with state.serving():
+        yield state
+
+
+def of_publisher(address: str) -> list[Download]:
+    return [Download(url=f"{address}/resources/{number}/{number}.tar") for number in (12, 31)]
+
+
+@pytest.mark.parametrize(("free_mb", "fits"), [(2.5, False), (3.5, True)])
+def test_room_for_everything_is_looked_for_before_the_first_byte(
+    free_mb: float, fits: bool, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At most there are what came of the first archive, the second archive, and what comes of it: 3 MB."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free_mb * 1e6))
+    if fits:
+        obtain(of_publisher(shelf.address), tmp_path)
+        assert (tmp_path / "set" / "31").is_dir()
+        return
+    with pytest.raises(CorpusError, match=r"fetching and unpacking 12\.tar, 31\.tar needs 3 MB, 2 MB are free"):
+        obtain(of_publisher(shelf.address), tmp_path)
+    assert not shelf.requests
+
+
+def test_room_is_not_needed_for_what_is_there_already(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, half = shelf.files.values()
+    (tmp_path / "12.tar").write_bytes(whole)
+    (tmp_path / "31.tar.part").write_bytes(half[:900_000])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_300_000))
+    obtain(of_publisher(shelf.address), tmp_path)
+    assert [asked for _, asked in shelf.requests] == ["bytes=900000-"]
+
+
+def test_a_server_that_does_not_tell_sizes_is_fetched_from_all_the_same(shelf: Shelf, tmp_path: Path) -> None:
+    shelf.answers_head = False
+    obtain(of_publisher(shelf.address), tmp_path)
+    assert (tmp_path / "set" / "31").is_dir()
+
+
+def test_a_mirror_may_keep_the_paths_of_the_publisher(
+    shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    downloads = of_publisher("https://publisher.invalid")
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(CorpusError, match=r"12\.tar, 31\.tar needs 3 MB"):
+            obtain(downloads, tmp_path, mirror=shelf.address)
+    obtain(downloads, tmp_path, mirror=f"{shelf.address}/")
+    assert {path.name for path in (tmp_path / "set").iterdir()} == {"12", "31"}
+
+
+def test_a_mirror_without_the_file_is_told_with_all_that_was_tried(shelf: Shelf, tmp_path: Path) -> None:
+    elsewhere = Download(url="https://publisher.invalid/deep/a%20b.tar")
+    with pytest.raises(
+        CorpusError, match=r"/x/deep/a%20b\.tar: the server answers 404 .*; nor is it at .*/x/a%20b\.tar$"
+    ):
+        fetch(elsewhere, tmp_path, mirror=f"{shelf.address}/x")
+    with pytest.raises(CorpusError, match=r"/a\.tar: the server answers 404 Not Found; check the address$"):
+        fetch(Download(url=f"{shelf.address}/a.tar"), tmp_path)
