@@ -76,8 +76,10 @@ class Subset:
         return cls(name=name, batches=batches, whole=whole)
 
 
-def open_subsets(data: str, root: Path | None) -> list[Subset]:
+def open_subsets(data: str, root: Path | None, mirror: str | None = None) -> list[Subset]:
     """The subsets that `data` means: a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT[,SPLIT].
+
+    A recipe's corpus lies below `root`, or is downloaded, from `mirror` if there is one.
 
     Raises:
         CorpusError: nothing of that kind, or its download fails.
@@ -98,7 +100,7 @@ def open_subsets(data: str, root: Path | None) -> list[Subset]:
         )
     recipe = find_recipe(name)
     names = [split.strip() for split in splits.split(",")]
-    folder = find_corpus(recipe, names, root=root)
+    folder = find_corpus(recipe, names, root=root, mirror=mirror)
 
     def subset(split: str) -> Subset:
         return Subset.of_utterances(

@@ -16,6 +16,7 @@ import typer
 from asr.cli.decoder_option import Decoders, Width, Words, parse_decoders, words_for
 from asr.cli.model_option import Models
 from asr.cli.output_option import check_folder, check_outputs
+from asr.cli.run import Mirror, Root
 from asr.errors import AsrError, ConfigError, ScoringError, did_you_mean
 
 if TYPE_CHECKING:
@@ -38,6 +39,10 @@ Data = Annotated[
     list[str],
     typer.Option(help="Manifest, folder of audio with .txt beside, folder or URL of shards, or RECIPE:SPLIT[,SPLIT]."),
 ]
+By = Annotated[
+    list[str] | None,
+    typer.Option(help="Also a table by speaker, duration or any column of the data; may be given several times."),
+]
 Hypotheses = Annotated[Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")]
 EmbedAudio = Annotated[
     bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
@@ -47,15 +52,13 @@ EmbedAudio = Annotated[
 def evaluate(
     model: Models,
     data: Data,
-    root: Annotated[Path | None, typer.Option(help="Folder that holds the recipe's corpus.")] = None,
+    root: Root = None,
+    mirror: Mirror = None,
     decoder: Decoders = None,
     width: Width = None,
     words: Words = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
-    by: Annotated[
-        list[str] | None,
-        typer.Option(help="Also a table by speaker, duration or any column of the data; may be given several times."),
-    ] = None,
+    by: By = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records here.")] = None,
     hypotheses: Hypotheses = None,
     report: Report = None,
@@ -82,7 +85,7 @@ def evaluate(
     _check_models(model, data)
     words = words_for(decoder, words, model[0])
     decoders = parse_decoders(decoder or _DECODERS + ",lexicon" * bool(words), width=width, words=words)
-    subsets = [_looking_for(by or [], subset) for subset in _subsets(data, root)]
+    subsets = [_looking_for(by or [], subset) for subset in _subsets(data, root, mirror)]
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -144,14 +147,17 @@ def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
                 )
 
 
-def _subsets(data: list[str], root: Path | None) -> list[Subset]:
+def _subsets(data: list[str], root: Path | None, mirror: str | None) -> list[Subset]:
     from asr.corpus.places import find_place
     from asr.evaluation import open_subsets
 
     places = [find_place(name) for name in data]
-    if root is not None and all(isinstance(place, str) or place.exists() for place in places):
-        raise ConfigError(f"--root {root}: only RECIPE:SPLIT is looked for there, and --data is {', '.join(data)}")
-    return [subset for name in data for subset in open_subsets(name, root)]
+    for option, value in (("--root", root), ("--mirror", mirror)):
+        if value is not None and all(isinstance(place, str) or place.exists() for place in places):
+            raise ConfigError(
+                f"{option} {value}: only RECIPE:SPLIT is looked for there, and --data is {', '.join(data)}"
+            )
+    return [subset for name in data for subset in open_subsets(name, root, mirror)]
 
 
 def _looking_for(by: list[str], subset: Subset) -> Subset:

@@ -27,7 +27,13 @@ Dev = Annotated[Path | None, typer.Option(help="Your own development set. Defaul
 Init = Annotated[
     Path | None, typer.Option(help="Trained model to start from: run folder or checkpoint, or english_small.")
 ]
-Mirror = Annotated[str | None, typer.Option(help="Base URL to download from instead of the publisher's.")]
+Mirror = Annotated[
+    str | None,
+    typer.Option(
+        help="Base URL to download from instead of the publisher's, such as https://openslr.elda.org: archives lie directly "
+        "below it, or at the publisher's paths (https://openslr.elda.org/resources/12/dev-clean.tar.gz)."
+    ),
+]
 Test = Annotated[list[Path] | None, typer.Option(help="Your own test set; may be given several times.")]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -69,6 +71,36 @@ def test_only_what_is_used_is_fetched_and_only_once(
     assert (tmp_path / "corpora" / "librispeech" / "LibriSpeech" / "test-other").is_dir()
     run_stages(make_run(recipe, mirror, "two"), ["prepare"])
     assert len(Handler.asked) == 3
+
+
+def test_a_mirror_of_the_publishers_folders_serves_subsets_of_both(
+    served: tuple[Recipe, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train-clean-5 and test-other are in different folders at OpenSLR, whose mirrors have its folders."""
+    monkeypatch.chdir(tmp_path)
+    recipe, mirror = served
+    published = {each.splits: each.url for each in find_recipe("librispeech").downloads}
+    downloads = tuple(replace(each, url=published[each.splits]) for each in recipe.downloads)
+    for each in downloads:
+        path = tmp_path / "files" / urlsplit(each.url).path.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "files" / each.file_name).rename(path)
+    run_stages(make_run(replace(recipe, downloads=downloads), mirror, "one"), ["prepare"])
+    assert {path.parent.name for path in (tmp_path / "files").glob("resources/*/*")} == {"12", "31"}
+    assert (tmp_path / "corpora" / "librispeech" / "LibriSpeech" / "test-other").is_dir()
+
+
+def test_a_subset_that_was_removed_is_fetched_again(
+    served: tuple[Recipe, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe, mirror = served
+    run_stages(make_run(recipe, mirror, "one"), ["prepare"])
+    folder = tmp_path / "corpora" / "librispeech"
+    assert [path.name for path in folder.iterdir() if not path.name.startswith(".")] == ["LibriSpeech"]
+    shutil.rmtree(folder / "LibriSpeech" / "train-clean-5")
+    run_stages(make_run(recipe, mirror, "two"), ["prepare"])
+    assert Handler.asked[3:] == ["/train-clean-5.tar.gz"]
 
 
 def test_an_archive_with_another_sum_is_refused(

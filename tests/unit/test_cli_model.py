@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -312,6 +313,10 @@ def test_a_missing_model_is_told_before_data_is_looked_for(
         ("--hypotheses file/x --data no-data", "--hypotheses file/x: 'file' is a file; expected a folder"),
         ("--hypotheses file --data no-data", "--hypotheses file: 'file' is a file; expected a folder"),
         ("--root . --data file", "--root .: only RECIPE:SPLIT is looked for there, and --data is file"),
+        (
+            "--mirror https://m --data file",
+            "--mirror https://m: only RECIPE:SPLIT is looked for there, and --data is file",
+        ),
         ("--json x --report x --data no-data", "--report x: --json writes that file too; name another one"),
     ],
 )
@@ -326,6 +331,21 @@ def test_mistakes_are_told_before_data_is_looked_for(
         main()
     (line,) = capsys.readouterr().err.splitlines()
     assert complaint in line
+
+
+def test_a_mirror_is_what_a_recipe_is_downloaded_from(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def obtain(*_: Any, mirror: str | None, **__: Any) -> None:
+        raise CorpusError(f"from {mirror}")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("asr.recipe.obtain", obtain)
+    words = ["asr", "evaluate", "--model", str(model), "--data", "fsdd:test", "--mirror", "https://m"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err == "error: from https://m\n"
 
 
 @pytest.mark.parametrize("as_shards", [False, True])
