@@ -132,7 +132,7 @@ def find_corpus(
     A given `root` may hold several corpora, each in a folder of its recipe's name.
 
     Raises:
-        CorpusError: there is no such folder, the download fails, or there is none.
+        CorpusError: there is no such folder, the download fails, or there is none, or not of one of `splits`.
     """
     if root is not None:
         if not root.is_dir():
@@ -146,6 +146,9 @@ def find_corpus(
         raise CorpusError(
             f"{recipe.name}: this corpus cannot be downloaded; say with --root where it lies, or leave it out"
         )
+    published = {split for each in recipe.downloads for split in each.splits}
+    if all(each.splits for each in recipe.downloads) and (unknown := sorted(set(splits) - published)) and published:
+        raise CorpusError(f"{recipe.name}: no split '{unknown[0]}'{did_you_mean(unknown[0], published)}")
     needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
     if needed:
         with file_progress() as progress:

@@ -14,7 +14,7 @@ from asr.corpus.places import title
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run, load_experiment
 from asr.preparation import prepare
-from asr.recipe import find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
+from asr.recipe import find_corpus, find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
 
 
 def test_recipes_are_found_by_name() -> None:
@@ -210,6 +210,12 @@ def test_stored_features_are_told_at_once_and_how_to_learn_from_them(tmp_path: P
     run = Run(folder=tmp_path / "run", recipe=recipe, root=tmp_path, experiment=load_experiment(recipe.config, []))
     with pytest.raises(CorpusError, match=r"stored features, not sound: take .*=stored, as --config an4_cepstra does$"):
         prepare(run)
+
+
+def test_a_misspelt_part_is_told_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asr.recipe.obtain", lambda *arguments, **options: pytest.fail("downloads"))
+    with pytest.raises(CorpusError, match="librispeech: no split 'dev-claen', did you mean 'dev-clean'"):
+        find_corpus(find_recipe("librispeech"), ["train-clean-100", "dev-claen"])
 
 
 def test_the_folder_above_is_called_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -519,7 +519,7 @@ def test_the_bar_of_a_part_knows_how_many_utterances_the_whole_has(
         bars[description] = total, []
         yield bars[description][1].append
 
-    monkeypatch.setattr(stages, "progress_bar", noted)
+    monkeypatch.setattr("asr.preparation.progress_bar", noted)
     recipe = find_recipe("librispeech")
     recipe.imitate(tmp_path)
     experiment = load_experiment(None, ["splits={train: train-clean-5, dev: dev-clean-2, test: []}"])
