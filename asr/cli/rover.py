@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.normalize_option import Steps, steps_of
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError, ScoringError, did_you_mean
 from asr.terminal import counted
@@ -25,6 +26,7 @@ _NullConfidence = Annotated[
     typer.Option(min=0, max=1, help="confidence: of a system that has no word where others have one. Default: 0.5."),
 ]
 _METHODS = ("votes", "confidence")
+_SPELLING = ("case", "punctuation")
 
 
 def rover(
@@ -37,6 +39,7 @@ def rover(
             "`confidence` of jsonl, csv or tsv, with one number or a list of one per word."
         ),
     ] = "votes",
+    normalize: Steps = None,
     alpha: _Alpha = None,
     null_confidence: _NullConfidence = None,
     segments: Annotated[
@@ -52,32 +55,40 @@ def rover(
     """Combine transcripts into one with fewer errors: words are aligned, and in each place systems vote.
 
     Where readings have the same score, the system that stands first wins; an utterance that a file lacks is named, and the
-    file has no vote there.
+    file has no vote there. Words that are spelled alike are the same word: with --normalize those that the steps make alike,
+    and the words that are written are those that come out of the steps.
 
     Examples:
-    - `asr rover ours.txt theirs.txt others.txt --out together.txt`
+    - `asr rover ours.txt theirs.txt others.txt --out together.txt --normalize case,punctuation`
     - `asr rover a.ctm b.ctm c.ctm --segments reference.stm --method confidence --alpha 0.4 --out together.jsonl`
     """
-    from asr.scoring import Columns, check_writable, read_transcripts, write_transcripts
+    from asr.scoring import Columns, check_writable, normalizer, read_transcripts, write_transcripts
 
     if method not in _METHODS:
         raise ConfigError(f"--method {method}: no such method{did_you_mean(method, _METHODS)}")
     weights = _weights(method, alpha, null_confidence)
-    if segments is not None and all((format or path.suffix.lower()[1:]) != "ctm" for path in hypothesis):
-        raise ConfigError(f"--segments {segments}: only the words of a ctm need segments, and there is no ctm")
-    if len(hypothesis) < 2:
-        raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")
-    if len({path.resolve() for path in hypothesis}) < len(hypothesis):
-        raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
+    steps = steps_of(normalize)
+    normalizer(steps)  # a step that is none is told before anything is read
+    _check_inputs(hypothesis, segments, format)
     check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
     ids = _ids(heard)
-    texts = {name: _together(name, heard, weights) for name in ids}
-    write_transcripts(out, texts)
-    print(f"wrote {out}: {counted(len(texts), 'utterance')}, by {method} of {len(heard)} files")
+    parted: list[tuple[str, str]] = []
+    write_transcripts(out, {name: _together(name, heard, weights, steps, parted) for name in ids})
+    print(f"wrote {out}: {counted(len(ids), 'utterance')}, by {method} of {len(heard)} files")
+    _tell_of_spelling(parted, steps)
+
+
+def _check_inputs(hypothesis: list[Path], segments: Path | None, format: str | None) -> None:
+    if segments is not None and all((format or path.suffix.lower()[1:]) != "ctm" for path in hypothesis):
+        raise ConfigError(f"--segments {segments}: only the words of a ctm need segments, and there is no ctm")
+    if len(hypothesis) < 2:
+        raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")
+    if len({path.resolve() for path in hypothesis}) < len(hypothesis):
+        raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
 
 
 def _weights(method: str, alpha: float | None, null_confidence: float | None) -> tuple[float, float] | None:
@@ -113,13 +124,50 @@ def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
     return [*ids]
 
 
-def _together(name: str, heard: Mapping[str, FiledTranscripts], weights: tuple[float, float] | None) -> str:
-    """What the files that have the utterance `name` agree on, with `weights` (alpha, confidence of nothing) or by heads."""
-    from asr.scoring import confident_readings, readings, vote
+def _together(
+    name: str,
+    heard: Mapping[str, FiledTranscripts],
+    weights: tuple[float, float] | None,
+    steps: list[str],
+    parted: list[tuple[str, str]],
+) -> str:
+    """What the files that have the utterance `name` agree on, with `weights` (alpha, confidence of nothing) or by heads.
+
+    Words that `steps` leave apart, though they differ in case or punctuation only, are added to `parted`.
+    """
+    from asr.scoring import (
+        confident_readings,
+        normalised,
+        normalizer,
+        readings,
+        spellings,
+        vote,
+        word_transition_network,
+    )
 
     found = {file: transcripts[name] for file, transcripts in heard.items() if name in transcripts}
-    if weights is None:
-        return vote([readings(transcript) for transcript in found.values()])
-    alpha, null_confidence = weights
-    words = [confident_readings(transcript, where=f"{file}: utterance '{name}'") for file, transcript in found.items()]
-    return vote(words, alpha=alpha, null_confidence=null_confidence)
+    words = [
+        readings(transcript) if weights is None else confident_readings(transcript, where=f"{file}: utterance '{name}'")
+        for file, transcript in found.items()
+    ]
+    if steps:
+        words = [normalised(of_file, normalizer(steps)) for of_file in words]
+    network = word_transition_network(words)
+    if simpler := _simpler(steps):
+        parted += spellings(network, normalizer(simpler))
+    return vote(network) if weights is None else vote(network, alpha=weights[0], null_confidence=weights[1])
+
+
+def _simpler(steps: list[str]) -> list[str]:
+    """`steps` with those behind them that spelling asks for, or nothing where they lack none."""
+    lacking = [step for step in _SPELLING if step not in steps]
+    return [*steps, *lacking] if lacking else []
+
+
+def _tell_of_spelling(parted: list[tuple[str, str]], steps: list[str]) -> None:
+    if parted:
+        one, other = parted[0]
+        print(
+            f"warning: {counted(len(parted), 'place')} where words differ in case or punctuation only, such as '{one}' and "
+            f"'{other}', and have their votes apart: --normalize {','.join(_simpler(steps))} counts them as one word"
+        )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asr.cli.normalize_option import Steps, steps_of
 from asr.cli.output_option import check_outputs
 from asr.errors import ScoringError
 from asr.terminal import counted
@@ -27,15 +28,6 @@ _Reference = Annotated[
 _Format = Annotated[
     str | None,
     typer.Option(help="lines (`id text`), trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
-]
-_Steps = Annotated[
-    str | None,
-    typer.Option(
-        metavar="STEPS",
-        help="Change both sides by steps, in the order given, with commas between: unicode, case-tr (ı for I), case, "
-        "brackets, fillers-en, numbers-en, punctuation (behind these), spelling-en, characters (each Chinese one a word). "
-        "Default: none.",
-    ),
 ]
 _TWO_COLUMNS = "; SAID,HEARD where it is another in the hypotheses."
 _IgnoreExtra = Annotated[
@@ -70,7 +62,7 @@ def score(
     format: _Format = None,
     id_column: Annotated[str, typer.Option(help=f"Where jsonl, csv and tsv hold the id{_TWO_COLUMNS}")] = "id",
     text_column: Annotated[str, typer.Option(help=f"Where jsonl, csv and tsv hold the text{_TWO_COLUMNS}")] = "text",
-    normalize: _Steps = None,
+    normalize: Steps = None,
     missing_as_empty: Annotated[
         bool, typer.Option("--missing-as-empty", help="An utterance without hypothesis was recognised as nothing.")
     ] = False,
@@ -102,7 +94,7 @@ def score(
     files = {"--json": json_file, "--csv": csv_file, "--per-utterance": per_utterance, "--report": report}
     check_outputs(files, [reference, *hypothesis])
     limit = _rate(fail_above)
-    steps = [step.strip() for step in normalize.split(",")] if normalize else []
+    steps = steps_of(normalize)
     said, heard, notes = _read_all(
         reference,
         hypothesis,

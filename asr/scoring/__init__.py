@@ -33,7 +33,14 @@ from asr.scoring.report import (
     write_hypotheses,
     write_results,
 )
-from asr.scoring.rover import confident_readings, readings, vote
+from asr.scoring.rover import (
+    confident_readings,
+    normalised,
+    readings,
+    spellings,
+    vote,
+    word_transition_network,
+)
 from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, count_unpaired, ignored
@@ -67,6 +74,7 @@ __all__ = [
     "hint_about_ids",
     "ignored",
     "interval_note",
+    "normalised",
     "normalizer",
     "part_note",
     "rate_interval",
@@ -76,9 +84,11 @@ __all__ = [
     "results_table",
     "score_systems",
     "score_utterance",
+    "spellings",
     "summarize",
     "summarize_groups",
     "vote",
+    "word_transition_network",
     "write_hypotheses",
     "write_results",
     "write_scorecard",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -139,16 +139,58 @@ def winner(slot: Slot, *, alpha: float, null_confidence: float) -> str | None:
     return max(of_words, key=score)
 
 
-def vote(hypotheses: Sequence[Sequence[Reading]], *, alpha: float = 1.0, null_confidence: float = 0.0) -> str:
-    """The text that `hypotheses`, words only, agree on; see above for `alpha` and `null_confidence`.
+def vote(network: Sequence[Slot], *, alpha: float = 1.0, null_confidence: float = 0.0) -> str:
+    """The text that the systems in `network` agree on; see above for `alpha` and `null_confidence`.
 
     Example:
-        >>> vote([[Reading(word) for word in text.split()] for text in ("a b d", "a c d", "a c e")])
+        >>> heard = [[Reading(word) for word in text.split()] for text in ("a b d", "a c d", "a c e")]
+        >>> vote(word_transition_network(heard))
         'a c d'
     """
-    slots = word_transition_network(hypotheses)
-    words = [winner(slot, alpha=alpha, null_confidence=null_confidence) for slot in slots]
+    words = [winner(slot, alpha=alpha, null_confidence=null_confidence) for slot in network]
     return " ".join(word for word in words if word is not None)
+
+
+def spellings(network: Sequence[Slot], simplify: Callable[[str], str]) -> Iterator[tuple[str, str]]:
+    """Of each slot with words that `simplify` makes one, two of them: they part the votes of those who heard the same.
+
+    Example:
+        >>> heard = [[Reading(word) for word in text.split()] for text in ("a World", "a world", "b world")]
+        >>> list(spellings(word_transition_network(heard), str.lower))
+        [('World', 'world')]
+    """
+    for slot in network:
+        earlier: dict[str, str] = {}
+        for word in dict.fromkeys(reading.word for reading in slot if reading.word is not None):
+            other = earlier.setdefault(simplify(word), word)
+            if other != word:
+                yield other, word
+                break
+
+
+def normalised(words: Sequence[Reading], normalize: Callable[[str], str]) -> list[Reading]:
+    """`words` as `normalize` writes their text, each with the confidence of the word that it was, or was a part of.
+
+    Example:
+        >>> normalised([Reading("Well-known,", 0.5), Reading("-"), Reading("B", 0.7)], lambda text: text.replace("-", " "))
+        [Reading(word='Well', confidence=0.5), Reading(word='known,', confidence=0.5), Reading(word='B', confidence=0.7)]
+    """
+    spelled = [reading.word for reading in words if reading.word is not None]
+    each = [
+        reading._replace(word=part)
+        for reading, word in zip(words, spelled, strict=True)
+        for part in normalize(word).split()
+    ]
+    whole = [Reading(word) for word in normalize(" ".join(spelled)).split()]
+    if [reading.word for reading in each] == [reading.word for reading in whole]:
+        return each
+    # What several words hold together, such as brackets around them, is seen in the whole text only.
+    found, source = [], words[0]
+    for own, reading in word_transition_network([each, whole]):
+        source = source if own.word is None else own
+        if reading.word is not None:
+            found.append(source._replace(word=reading.word))
+    return found
 
 
 def readings(transcript: Transcript) -> list[Reading]:

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from asr.scoring.rover import Reading, vote, word_transition_network
+from asr.scoring import NORMALIZERS, normalizer
+from asr.scoring.rover import Reading, normalised, vote, word_transition_network
 
 texts = st.lists(st.sampled_from("abcd"), max_size=7)
 few = settings(max_examples=60)
@@ -16,10 +17,14 @@ def heads(*hypotheses: list[str]) -> list[list[Reading]]:
     return [[Reading(word) for word in words] for words in hypotheses]
 
 
+def voted(hypotheses: list[list[Reading]], alpha: float = 1.0) -> str:
+    return vote(word_transition_network(hypotheses), alpha=alpha)
+
+
 @few
 @given(texts, st.integers(1, 5), st.floats(0.01, 1))
 def test_identical_inputs_come_back(words: list[str], num_systems: int, alpha: float) -> None:
-    assert vote(heads(*[words] * num_systems), alpha=alpha).split() == words
+    assert voted(heads(*[words] * num_systems), alpha=alpha).split() == words
 
 
 @few
@@ -27,13 +32,13 @@ def test_identical_inputs_come_back(words: list[str], num_systems: int, alpha: f
 def test_what_most_systems_say_in_whole_wins(words: list[str], others: list[list[str]], random: object) -> None:
     hypotheses = [*[words] * (len(others) + 1), *others]
     random.shuffle(hypotheses)  # type: ignore[attr-defined]
-    assert vote(heads(*hypotheses)).split() == words
+    assert voted(heads(*hypotheses)).split() == words
 
 
 @few
 @given(texts, texts)
 def test_of_two_systems_the_first_wins(first: list[str], second: list[str]) -> None:
-    assert vote(heads(first, second)).split() == first
+    assert voted(heads(first, second)).split() == first
 
 
 @few
@@ -54,3 +59,14 @@ def test_two_texts_are_aligned_as_cheaply_as_can_be(first: list[str], second: li
     pairs = [(slot[0].word, slot[1].word) for slot in network]
     cost = sum(0 if one == other else 3 if None in (one, other) else 4 for one, other in pairs)
     assert cost == Levenshtein.distance(first, second, weights=(3, 3, 4))
+
+
+@few
+@given(st.text("aB(),.[] 1-", max_size=20), st.lists(st.sampled_from([*NORMALIZERS]), max_size=4, unique=True))
+def test_words_are_normalised_as_their_text_is(text: str, steps: list[str]) -> None:
+    """Whatever steps look at several words at once, as brackets do."""
+    normalize = normalizer(steps)
+    words = [Reading(word, 0.5) for word in text.split()]
+    found = normalised(words, normalize)
+    assert [reading.word for reading in found] == normalize(" ".join(text.split())).split()
+    assert {reading.confidence for reading in found} <= {0.5}

@@ -10,12 +10,25 @@ import pytest
 
 from asr.cli import main
 from asr.errors import ScoringError
-from asr.scoring import Transcript, confident_readings, read_transcripts, readings, vote, write_transcripts
+from asr.scoring import (
+    Transcript,
+    confident_readings,
+    normalised,
+    normalizer,
+    read_transcripts,
+    readings,
+    vote,
+    write_transcripts,
+)
 from asr.scoring.rover import Reading, word_transition_network
 
 
+def voted(heard: list[list[Reading]], **weights: float) -> str:
+    return vote(word_transition_network(heard), **weights)
+
+
 def by_heads(*texts: str) -> str:
-    return vote([readings(Transcript(text=text)) for text in texts])
+    return voted([readings(Transcript(text=text)) for text in texts])
 
 
 @pytest.mark.parametrize(
@@ -51,16 +64,16 @@ def test_a_vote_by_heads(texts: tuple[str, ...], together: str) -> None:
 def test_confidence_outvotes_heads() -> None:
     """on: 0.5 * 2/3 + 0.5 * 0.2 = 0.43; in: 0.5 * 1/3 + 0.5 * 0.9 = 0.62."""
     heard = [[Reading("on", 0.3)], [Reading("in", 0.9)], [Reading("on", 0.1)]]
-    assert vote(heard) == "on"
-    assert vote(heard, alpha=0.5) == "in"
-    assert vote(heard, alpha=0.9) == "on"
+    assert voted(heard) == "on"
+    assert voted(heard, alpha=0.5) == "in"
+    assert voted(heard, alpha=0.9) == "on"
 
 
 def test_silence_has_the_confidence_that_it_is_given() -> None:
     """um: 0.5 * 1/2 + 0.5 * 0.6 = 0.55; nothing: 0.25 + 0.5 * 0.5 = 0.5 or 0.25 + 0.5 * 0.7 = 0.6."""
     heard = [[Reading("yes", 0.9)], [Reading("um", 0.6), Reading("yes", 0.8)]]
-    assert vote(heard, alpha=0.5, null_confidence=0.5) == "um yes"
-    assert vote(heard, alpha=0.5, null_confidence=0.7) == "yes"
+    assert voted(heard, alpha=0.5, null_confidence=0.5) == "um yes"
+    assert voted(heard, alpha=0.5, null_confidence=0.7) == "yes"
 
 
 def test_a_word_stands_opposite_any_that_a_slot_has() -> None:
@@ -151,9 +164,69 @@ def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: 
     assert {name: heard[name].text for name in heard} == {name: said[name].text for name in said}
 
 
+SPELT = {
+    "a.txt": "u1 Hello Word\nu2 no\n",
+    "b.txt": "u1 hello, world\nu2 no\n",
+    "c.txt": "u1 hello World,\nu2 No.\n",
+}
+
+
+def test_what_is_spelt_in_several_ways_is_one_word_where_steps_say_so(rover: Run) -> None:
+    said, _, code = rover(SPELT, "--out", "out.txt", "--normalize", "case, punctuation")
+    assert not code
+    assert "warning" not in said
+    assert Path("out.txt").read_text(encoding="utf-8") == "u1 hello world\nu2 no\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "places", "advised"),
+    [((), "3 places", "case,punctuation"), (("--normalize", "punctuation"), "3 places", "punctuation,case")],
+)
+def test_votes_that_spelling_parts_are_told(rover: Run, options: tuple[str, ...], places: str, advised: str) -> None:
+    said, _, code = rover(SPELT, "--out", "out.txt", *options)
+    assert not code
+    (warning,) = [line for line in said.splitlines() if line.startswith("warning")]
+    assert f"{places} where words differ in case or punctuation only, such as 'Hello' and 'hello" in warning
+    assert f"--normalize {advised} counts" in warning
+
+
+def test_nothing_is_told_of_words_that_are_others(rover: Run) -> None:
+    said, _, _ = rover({"a.txt": "u1 yes a\n", "b.txt": "u1 no a\n"}, "--out", "out.txt")
+    assert "warning" not in said
+
+
+def test_a_normalised_word_keeps_its_confidence() -> None:
+    words = [
+        Reading("(Door", 0.1),
+        Reading("slams)", 0.2),
+        Reading("Take", 0.3),
+        Reading("21", 0.4),
+        Reading("uh", 0.5),
+    ]
+    steps = ["case", "brackets", "fillers-en", "numbers-en"]
+    assert [reading[:2] for reading in normalised(words, normalizer(steps))] == [
+        ("take", 0.3),
+        ("twenty", 0.4),
+        ("one", 0.4),
+    ]
+    assert normalised([Reading("uh")], normalizer(steps)) == normalised([], normalizer(steps)) == []
+
+
+def test_confidences_are_those_of_the_words_before_the_steps(rover: Run) -> None:
+    """The list has a number for each word of the file, of which the steps leave fewer."""
+    files = {
+        "a.jsonl": '{"id": "u", "text": "Uh, On", "confidence": [0.9, 0.2]}\n',
+        "b.jsonl": '{"id": "u", "text": "in", "confidence": 0.8}\n',
+    }
+    _, errors, _ = rover(files, "--out", "out.txt", "--method", "confidence", "--normalize", "fillers-en,case")
+    assert not errors
+    assert Path("out.txt").read_text(encoding="utf-8") == "u in\n"
+
+
 @pytest.mark.parametrize(
     ("files", "options", "told"),
     [
+        ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--normalize", "cases"), "did you mean 'case'?"),
         ({"a.txt": "u yes\n"}, (), "two files of transcripts or more"),
         ({"a.txt": "u yes\n", "b.txt": "v yes\n"}, (), "b.txt: no utterance in common"),
         ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--method", "vote"), "did you mean 'votes'?"),
