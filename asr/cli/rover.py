@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -19,14 +19,25 @@ if TYPE_CHECKING:
 
 _Alpha = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="confidence: weight of the votes; the rest is the confidences'. Default: 0.5."),
+    typer.Option(
+        min=0, max=1, help="confidence, maximum: weight of the votes; the rest is the confidences'. Default: 0.5."
+    ),
 ]
 _NullConfidence = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="confidence: of a system that has no word where others have one. Default: 0.5."),
+    typer.Option(min=0, max=1, help="Confidence of a system that has no word where others have one. Default: 0.5."),
 ]
-_METHODS = ("votes", "confidence")
+_METHODS = ("votes", "confidence", "maximum")
 _SPELLING = ("case", "punctuation")
+
+
+class _Rules(NamedTuple):
+    """How words are made alike, and how they are voted on."""
+
+    steps: list[str]
+    method: str
+    alpha: float = 1.0
+    null_confidence: float = 0.0
 
 
 def rover(
@@ -36,7 +47,8 @@ def rover(
         str,
         typer.Option(
             help="votes: the most systems win. confidence: also how sure they are, by the last column of a ctm or a column "
-            "`confidence` of jsonl, csv or tsv, with one number or a list of one per word."
+            "`confidence` of jsonl, csv or tsv, with one number or a list of one per word. maximum: the same, "
+            "but of those that have a word the surest counts, not the mean."
         ),
     ] = "votes",
     normalize: Steps = None,
@@ -64,11 +76,8 @@ def rover(
     """
     from asr.scoring import Columns, check_writable, normalizer, read_transcripts, write_transcripts
 
-    if method not in _METHODS:
-        raise ConfigError(f"--method {method}: no such method{did_you_mean(method, _METHODS)}")
-    weights = _weights(method, alpha, null_confidence)
-    steps = steps_of(normalize)
-    normalizer(steps)  # a step that is none is told before anything is read
+    rules = _rules(steps_of(normalize), method, alpha, null_confidence)
+    normalizer(rules.steps)  # a step that is none is told before anything is read
     _check_inputs(hypothesis, segments, format)
     check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
     check_writable(out)
@@ -77,9 +86,9 @@ def rover(
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
     ids = _ids(heard)
     parted: list[tuple[str, str]] = []
-    write_transcripts(out, {name: _together(name, heard, weights, steps, parted) for name in ids})
+    write_transcripts(out, {name: _together(name, heard, rules, parted) for name in ids})
     print(f"wrote {out}: {counted(len(ids), 'utterance')}, by {method} of {len(heard)} files")
-    _tell_of_spelling(parted, steps)
+    _tell_of_spelling(parted, rules.steps)
 
 
 def _check_inputs(hypothesis: list[Path], segments: Path | None, format: str | None) -> None:
@@ -91,13 +100,17 @@ def _check_inputs(hypothesis: list[Path], segments: Path | None, format: str | N
         raise ScoringError("the same file stands twice among the hypotheses; expected one file per system")
 
 
-def _weights(method: str, alpha: float | None, null_confidence: float | None) -> tuple[float, float] | None:
-    if method == "confidence":
-        return (0.5 if alpha is None else alpha, 0.5 if null_confidence is None else null_confidence)
+def _rules(steps: list[str], method: str, alpha: float | None, null_confidence: float | None) -> _Rules:
+    if method not in _METHODS:
+        raise ConfigError(f"--method {method}: no such method{did_you_mean(method, _METHODS)}")
+    if method != "votes":
+        return _Rules(
+            steps, method, 0.5 if alpha is None else alpha, 0.5 if null_confidence is None else null_confidence
+        )
     for option, weight in (("--alpha", alpha), ("--null-confidence", null_confidence)):
         if weight is not None:
-            raise ConfigError(f"{option} {weight}: only --method confidence weighs; --method is {method}")
-    return None
+            raise ConfigError(f"{option} {weight}: only --method confidence and maximum weigh; --method is {method}")
+    return _Rules(steps, method)
 
 
 def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
@@ -124,16 +137,10 @@ def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
     return [*ids]
 
 
-def _together(
-    name: str,
-    heard: Mapping[str, FiledTranscripts],
-    weights: tuple[float, float] | None,
-    steps: list[str],
-    parted: list[tuple[str, str]],
-) -> str:
-    """What the files that have the utterance `name` agree on, with `weights` (alpha, confidence of nothing) or by heads.
+def _together(name: str, heard: Mapping[str, FiledTranscripts], rules: _Rules, parted: list[tuple[str, str]]) -> str:
+    """What the files that have the utterance `name` agree on by `rules`.
 
-    Words that `steps` leave apart, though they differ in case or punctuation only, are added to `parted`.
+    Words that these leave apart, though they differ in case or punctuation only, are added to `parted`.
     """
     from asr.scoring import (
         confident_readings,
@@ -147,15 +154,17 @@ def _together(
 
     found = {file: transcripts[name] for file, transcripts in heard.items() if name in transcripts}
     words = [
-        readings(transcript) if weights is None else confident_readings(transcript, where=f"{file}: utterance '{name}'")
+        readings(transcript)
+        if rules.method == "votes"
+        else confident_readings(transcript, where=f"{file}: utterance '{name}'")
         for file, transcript in found.items()
     ]
-    if steps:
-        words = [normalised(of_file, normalizer(steps)) for of_file in words]
+    if rules.steps:
+        words = [normalised(of_file, normalizer(rules.steps)) for of_file in words]
     network = word_transition_network(words)
-    if simpler := _simpler(steps):
+    if simpler := _simpler(rules.steps):
         parted += spellings(network, normalizer(simpler))
-    return vote(network) if weights is None else vote(network, alpha=weights[0], null_confidence=weights[1])
+    return vote(network, alpha=rules.alpha, null_confidence=rules.null_confidence, maximum=rules.method == "maximum")
 
 
 def _simpler(steps: list[str]) -> list[str]:

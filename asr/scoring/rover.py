@@ -3,7 +3,7 @@
 The hypotheses are aligned one after another into a word transition network: a row of slots, in each of which every system
 has a word or nothing. In each slot the reading with the highest score stands,
 
-    alpha * (its share of the systems) + (1 - alpha) * (its mean confidence; of nothing: `null_confidence`)
+    alpha * (its share of the systems) + (1 - alpha) * (its mean or highest confidence; of nothing: `null_confidence`)
 
 so that `alpha` 1 is a vote by heads. Where scores are equal, the system that was named first has its way, with its word or
 with its silence: of two systems that vote by heads, the first always wins. What the first slots are, and so what stands
@@ -118,8 +118,8 @@ def _cheapest_moves(network: list[Slot], words: Sequence[str | None]) -> npt.NDA
     return moves
 
 
-def winner(slot: Slot, *, alpha: float, null_confidence: float) -> str | None:
-    """The word that wins in `slot`, or None where silence does.
+def winner(slot: Slot, *, alpha: float, null_confidence: float, maximum: bool = False) -> str | None:
+    """The word that wins in `slot`, or None where silence does; of confidences the mean counts, or the `maximum`.
 
     Example:
         >>> slot = [Reading("on", 0.3), Reading("in", 0.9), Reading("on", 0.4)]
@@ -132,22 +132,24 @@ def winner(slot: Slot, *, alpha: float, null_confidence: float) -> str | None:
 
     def score(word: str | None) -> float:
         confidences = of_words[word]
-        mean = null_confidence if word is None else math.fsum(confidences) / len(confidences)
-        return alpha * len(confidences) / len(slot) + (1 - alpha) * mean
+        of_all = max(confidences) if maximum else math.fsum(confidences) / len(confidences)
+        return alpha * len(confidences) / len(slot) + (1 - alpha) * (null_confidence if word is None else of_all)
 
     # The first of equals, and words stand in the order of systems.
     return max(of_words, key=score)
 
 
-def vote(network: Sequence[Slot], *, alpha: float = 1.0, null_confidence: float = 0.0) -> str:
+def vote(network: Sequence[Slot], *, alpha: float = 1.0, null_confidence: float = 0.0, maximum: bool = False) -> str:
     """The text that the systems in `network` agree on; see above for `alpha` and `null_confidence`.
+
+    Of the confidences that a word has, the mean counts, or the `maximum`.
 
     Example:
         >>> heard = [[Reading(word) for word in text.split()] for text in ("a b d", "a c d", "a c e")]
         >>> vote(word_transition_network(heard))
         'a c d'
     """
-    words = [winner(slot, alpha=alpha, null_confidence=null_confidence) for slot in network]
+    words = [winner(slot, alpha=alpha, null_confidence=null_confidence, maximum=maximum) for slot in network]
     return " ".join(word for word in words if word is not None)
 
 

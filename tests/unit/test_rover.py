@@ -69,6 +69,13 @@ def test_confidence_outvotes_heads() -> None:
     assert voted(heard, alpha=0.9) == "on"
 
 
+def test_of_those_that_have_a_word_the_surest_may_count() -> None:
+    """on: 0.5 * 2/3 + 0.5 * 0.8 = 0.73, and by the mean of 0.45 0.56; in: 0.5 * 1/3 + 0.5 * 0.9 = 0.62."""
+    heard = [[Reading("on", 0.1)], [Reading("in", 0.9)], [Reading("on", 0.8)]]
+    assert voted(heard, alpha=0.5) == "in"
+    assert voted(heard, alpha=0.5, maximum=True) == "on"
+
+
 def test_silence_has_the_confidence_that_it_is_given() -> None:
     """um: 0.5 * 1/2 + 0.5 * 0.6 = 0.55; nothing: 0.25 + 0.5 * 0.5 = 0.5 or 0.25 + 0.5 * 0.7 = 0.6."""
     heard = [[Reading("yes", 0.9)], [Reading("um", 0.6), Reading("yes", 0.8)]]
@@ -150,6 +157,14 @@ def test_confidences_are_asked_for_by_name(rover: Run) -> None:
     rover(files, "--out", "votes.txt")
     rover(files, "--out", "sure.txt", "--method", "confidence", "--alpha", "0.3")
     assert [Path(name).read_text(encoding="utf-8") for name in ("votes.txt", "sure.txt")] == ["r on\n", "r in\n"]
+
+
+def test_the_surest_counts_where_that_is_asked_for(rover: Run) -> None:
+    """on: 0.5 * 2/3 + 0.5 * 0.8 = 0.73; in: 0.5 * 1/3 + 0.5 * 0.9 = 0.62; by the mean of 0.45, on has 0.56."""
+    files = {"a.ctm": "r 1 0 1 on 0.1\n", "b.ctm": "r 1 0 1 on 0.8\n", "c.ctm": "r 1 0 1 in 0.9\n"}
+    for method, word in (("confidence", "in"), ("maximum", "on")):
+        rover(files, "--out", "out.txt", "--method", method)
+        assert Path("out.txt").read_text(encoding="utf-8") == f"r {word}\n"
 
 
 def test_words_with_times_are_voted_on_segment_by_segment(rover: Run, tmp_path: Path) -> None:
@@ -238,11 +253,15 @@ def test_confidences_are_those_of_the_words_before_the_steps(rover: Run) -> None
         ({"a.txt": "u yes\n", "b.txt": "u yes\n"}, ("--out", "x.csv"), "x.csv: transcripts are written as .txt"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--out", "./b.txt"), "b.txt: this file is read too"),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("b/../a.txt",), "the same file stands twice"),
-        ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--alpha", "0.5"), "--alpha 0.5: only --method confidence weighs"),
+        (
+            {"a.txt": "u yes\n", "b.txt": "u no\n"},
+            ("--alpha", "0.5"),
+            "--alpha 0.5: only --method confidence and maximum weigh",
+        ),
         (
             {"a.txt": "u yes\n", "b.txt": "u no\n"},
             ("--null-confidence", "1"),
-            "--null-confidence 1.0: only --method confidence weighs",
+            "--null-confidence 1.0: only --method confidence and maximum weigh",
         ),
         ({"a.txt": "u yes\n", "b.txt": "u no\n"}, ("--segments", "a.txt"), "--segments a.txt: only the words of a ctm"),
     ],
