@@ -15,7 +15,8 @@ from asr.terminal import counted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from asr.scoring import FiledTranscripts
+    from asr.scoring import FiledTranscripts, Transcript
+    from asr.scoring.rover import Reading
 
 _Alpha = Annotated[
     float | None,
@@ -32,17 +33,23 @@ _SPELLING = ("case", "punctuation")
 
 
 class _Rules(NamedTuple):
-    """How words are made alike, and how they are voted on."""
+    """How words are made alike, how they are voted on, and whether those that are written have times."""
 
     steps: list[str]
     method: str
     alpha: float = 1.0
     null_confidence: float = 0.0
+    timed: bool = False
 
 
 def rover(
     hypothesis: Annotated[list[Path], typer.Argument(help="Files of transcripts, the best system first.")],
-    out: Annotated[Path, typer.Option(help="File to write: .txt (`id text` lines), .trn or .jsonl.")],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="File to write: .txt (`id text` lines), .trn, .jsonl (also confidences) or .ctm (and times)."
+        ),
+    ],
     method: Annotated[
         str,
         typer.Option(
@@ -70,13 +77,16 @@ def rover(
     file has no vote there. Words that are spelled alike are the same word: with --normalize those that the steps make alike,
     and the words that are written are those that come out of the steps.
 
+    In a ctm a word has the time that it has in the first of the files that have it. Its confidence, also in .jsonl, is the
+    mean over all files, with 0 for those that have something else there; by votes, the share of the files that have it.
+
     Examples:
     - `asr rover ours.txt theirs.txt others.txt --out together.txt --normalize case,punctuation`
-    - `asr rover a.ctm b.ctm c.ctm --segments reference.stm --method confidence --alpha 0.4 --out together.jsonl`
+    - `asr rover a.ctm b.ctm c.ctm --segments reference.stm --method confidence --alpha 0.4 --out together.ctm`
     """
-    from asr.scoring import Columns, check_writable, normalizer, read_transcripts, write_transcripts
+    from asr.scoring import Columns, check_writable, form_of, normalizer, read_transcripts, write_transcripts
 
-    rules = _rules(steps_of(normalize), method, alpha, null_confidence)
+    rules = _rules(steps_of(normalize), method, alpha, null_confidence)._replace(timed=form_of(out) == "ctm")
     normalizer(rules.steps)  # a step that is none is told before anything is read
     _check_inputs(hypothesis, segments, format)
     check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
@@ -86,7 +96,7 @@ def rover(
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
     ids = _ids(heard)
     parted: list[tuple[str, str]] = []
-    write_transcripts(out, {name: _together(name, heard, rules, parted) for name in ids})
+    write_transcripts(out, ((name, _together(name, heard, rules, parted)) for name in ids))
     print(f"wrote {out}: {counted(len(ids), 'utterance')}, by {method} of {len(heard)} files")
     _tell_of_spelling(parted, rules.steps)
 
@@ -137,7 +147,9 @@ def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
     return [*ids]
 
 
-def _together(name: str, heard: Mapping[str, FiledTranscripts], rules: _Rules, parted: list[tuple[str, str]]) -> str:
+def _together(
+    name: str, heard: Mapping[str, FiledTranscripts], rules: _Rules, parted: list[tuple[str, str]]
+) -> list[Reading]:
     """What the files that have the utterance `name` agree on by `rules`.
 
     Words that these leave apart, though they differ in case or punctuation only, are added to `parted`.
@@ -159,12 +171,28 @@ def _together(name: str, heard: Mapping[str, FiledTranscripts], rules: _Rules, p
         else confident_readings(transcript, where=f"{file}: utterance '{name}'")
         for file, transcript in found.items()
     ]
+    if rules.timed:
+        _check_times(name, found)
     if rules.steps:
         words = [normalised(of_file, normalizer(rules.steps)) for of_file in words]
     network = word_transition_network(words)
     if simpler := _simpler(rules.steps):
         parted += spellings(network, normalizer(simpler))
     return vote(network, alpha=rules.alpha, null_confidence=rules.null_confidence, maximum=rules.method == "maximum")
+
+
+def _check_times(name: str, found: Mapping[str, Transcript]) -> None:
+    """Accepts the utterance `name`, as the files have it, where its words have times.
+
+    Raises:
+        ScoringError: there are none in a file.
+    """
+    for file, transcript in found.items():
+        if transcript.text.split() and not transcript.times:
+            raise ScoringError(
+                f"{file}: utterance '{name}': expected words with times for a ctm, found none; take files that have "
+                "them (ctm, jsonl of `asr transcribe --format json`), or write .jsonl, .txt or .trn"
+            )
 
 
 def _simpler(steps: list[str]) -> list[str]:

@@ -14,11 +14,10 @@ from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.formats import (
     Columns,
-    check_writable,
+    form_of,
     has_columns,
     hint_about_ids,
     read_transcripts,
-    write_transcripts,
 )
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
@@ -44,6 +43,7 @@ from asr.scoring.rover import (
 from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, count_unpaired, ignored
+from asr.scoring.writers import check_writable, write_transcripts
 
 __all__ = [
     "NORMALIZERS",
@@ -69,6 +69,7 @@ __all__ = [
     "count_unpaired",
     "count_words",
     "errors_of_spelling",
+    "form_of",
     "groups_tables",
     "has_columns",
     "hint_about_ids",

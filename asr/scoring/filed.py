@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from asr.errors import ScoringError
-from asr.scoring.transcripts import Segment, Transcript
+from asr.scoring.transcripts import Segment, Transcript, WordTime
 
 _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 _SCHEMA = "CREATE TABLE transcripts (id BLOB NOT NULL UNIQUE, line INTEGER NOT NULL, content BLOB NOT NULL)"
@@ -62,6 +62,7 @@ class FiledTranscripts(Mapping[str, Transcript]):
             transcript.speaker,
             transcript.seconds,
             segment and (segment.recording, segment.channel, segment.start, segment.end),
+            transcript.times,
             dict(transcript.columns),
         )
         try:
@@ -101,8 +102,15 @@ class FiledTranscripts(Mapping[str, Transcript]):
 
 
 def _transcript(content: bytes) -> Transcript:
-    text, speaker, seconds, segment, columns = json.loads(content)
+    text, speaker, seconds, segment, times, columns = json.loads(content)
     if segment is not None:
         recording, channel, start, end = segment
         segment = Segment(recording=recording, channel=channel, start=start, end=end)
-    return Transcript(text=text, speaker=speaker, seconds=seconds, segment=segment, columns=columns)
+    return Transcript(
+        text=text,
+        speaker=speaker,
+        seconds=seconds,
+        segment=segment,
+        times=tuple(WordTime(*time) for time in times),
+        columns=columns,
+    )

@@ -1,4 +1,4 @@
-"""The forms in which recognisers and corpora write transcripts.
+"""Readers of the forms in which recognisers and corpora write transcripts.
 
 lines  `id text`: LibriSpeech's `.trans.txt`, Kaldi's `text`
 trn    `text (id)`: NIST, for sclite
@@ -19,12 +19,12 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from asr.atomic import write_text
 from asr.errors import ScoringError, did_you_mean
 from asr.scoring.filed import FiledTranscripts
-from asr.scoring.timed import TimedWord, words_in_segments, words_of_recordings
-from asr.scoring.transcripts import Segment, Transcript
+from asr.scoring.timed import TimedWord, numbered_channel, words_in_segments, words_of_recordings
+from asr.scoring.transcripts import Segment, Transcript, WordTime
 
 _SECONDS_COLUMNS = ("seconds", "duration")
 _HALF_OF_PAIR = re.compile("[\ud800-\udfff]")
@@ -73,7 +73,7 @@ def read_transcripts(
         ScoringError: the file cannot be read, is not UTF-8, is not of that form, holds nothing, or an id stands twice.
 
     """
-    kind = _form_of(path, format)
+    kind = form_of(path, format)
     found = FiledTranscripts()
     if kind == "ctm":
         for name, transcript in _read_ctm(path, references or {}, keep_extra):
@@ -98,17 +98,13 @@ def _id(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _channel(name: str) -> str:
-    """The channel called `name`: NIST's tools call the first and the second of a recording by letters or by numbers."""
-    return {"A": "1", "B": "2"}.get(name, name)
-
-
 def has_columns(path: Path, format: str | None = None) -> bool:
     """Whether the file at `path`, in the form `format` or that of its suffix, holds id and text under names."""
-    return _form_of(path, format) in ("jsonl", "csv", "tsv")
+    return form_of(path, format) in ("jsonl", "csv", "tsv")
 
 
-def _form_of(path: Path, format: str | None) -> str:
+def form_of(path: Path, format: str | None = None) -> str:
+    """The name of the form in which the file at `path` is read or written: `format`, or what its suffix says."""
     return "folder" if path.is_dir() else format or _SUFFIXES.get(path.suffix.lower(), "lines")
 
 
@@ -121,7 +117,7 @@ def hint_about_ids(
     heard: Mapping[str, Transcript],
 ) -> str:
     """Why the ids in two files that were read may well not be the same, given their forms; "" where these tell nothing."""
-    forms = {_form_of(path, format) for path in (reference, hypothesis)}
+    forms = {form_of(path, format) for path in (reference, hypothesis)}
     if "ctm" in forms and all(transcript.segment is None for transcript in said.values()):
         return (
             "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
@@ -244,9 +240,23 @@ def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry
         text=cells[columns.text],
         speaker=cells.get("speaker", ""),
         seconds=_number(durations[0], where) if durations else None,
+        times=_word_times(record.get("words"), cells[columns.text], _id(cells[columns.id])),
         columns={name: value for name, value in cells.items() if name not in (columns.id, columns.text)},
     )
     return _Entry(cells[columns.id], transcript, where)
+
+
+def _word_times(words: Any, text: str, recording: str) -> tuple[WordTime, ...]:
+    """The times in `words`, as `asr transcribe --format json` has them; none where not each word of `text` has one."""
+    try:
+        found = [(str(each["word"]).strip(), float(each["start"]), float(each["end"])) for each in words]
+    except (KeyError, TypeError, ValueError):
+        return ()
+    if [word for word, _, _ in found] != text.split() or not all(
+        0 <= start <= end < math.inf for _, start, end in found
+    ):
+        return ()
+    return tuple(WordTime(recording, "1", start, end - start) for _, start, end in found)
 
 
 def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
@@ -279,7 +289,7 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
             text=text.strip(),
             speaker=speaker,
             seconds=end - start,
-            segment=Segment(recording=_id(recording), channel=_channel(channel), start=start, end=end),
+            segment=Segment(recording=_id(recording), channel=numbered_channel(channel), start=start, end=end),
         )
         yield _Entry(f"{recording}-{channel}-{fields[3]}-{fields[4]}", transcript, where)
 
@@ -302,9 +312,7 @@ def _timed_words(path: Path) -> Iterator[TimedWord]:
             raise ScoringError(f"{where}: expected 'recording channel start duration word [confidence]'")
         start, duration = (_number(field, where) for field in fields[2:4])
         yield TimedWord(
-            recording=_id(fields[0]),
-            channel=_channel(fields[1]),
-            middle=start + duration / 2,
+            time=WordTime(_id(fields[0]), fields[1], start, duration),
             word=fields[4],
             where=where,
             confidence=_confidence(fields[5]) if len(fields) > 5 else None,
@@ -328,39 +336,6 @@ def _confidence(text: str) -> float | None:
     except ValueError:
         return None
 
-
-def check_writable(path: Path) -> None:
-    """Accepts a file whose suffix says in which form `write_transcripts` is to write it.
-
-    Raises:
-        ScoringError: a form that is read here, but not written.
-    """
-    kind = _form_of(path, None)
-    if kind not in _WRITERS:
-        raise ScoringError(f"{path}: transcripts are written as .txt (lines), .trn or .jsonl, not as {kind}")
-
-
-def write_transcripts(path: Path, texts: Mapping[str, str]) -> None:
-    """Writes `texts`, by utterance id, to `path`, in the form that its suffix names, so that `read_transcripts` reads them.
-
-    Raises:
-        ScoringError: a form that is not written, or an id or a text that it cannot hold.
-    """
-    check_writable(path)
-    kind = _form_of(path, None)
-    for name in texts:
-        if kind != "jsonl" and (not name or name.split() != [name] or set(name) & set("()")):
-            raise ScoringError(f"{path}: the form '{kind}' cannot hold the id '{name}'; write .jsonl")
-        if kind == "trn" and "{" in texts[name]:
-            raise ScoringError(f"{path}: in 'trn' braces are alternatives, and '{name}' has one; write .jsonl")
-    write_text(path, "".join(f"{_WRITERS[kind](name, text)}\n" for name, text in texts.items()))
-
-
-_WRITERS: dict[str, Callable[[str, str], str]] = {
-    "lines": lambda name, text: f"{name} {text}".rstrip(),
-    "trn": lambda name, text: f"{text} ({name})".lstrip(),
-    "jsonl": lambda name, text: json.dumps({"id": name, "text": text}, ensure_ascii=False),
-}
 
 FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {
     "lines": _read_lines,

@@ -9,6 +9,11 @@ so that `alpha` 1 is a vote by heads. Where scores are equal, the system that wa
 with its silence: of two systems that vote by heads, the first always wins. What the first slots are, and so what stands
 opposite what, depends on the order too: name the best system first.
 
+The word that wins has the time that it has in the first of the systems that have it, and the confidence that they have in it
+together: the mean over all systems of the slot, to which those that have something else add 0, and, where heads are counted,
+those that have the word 1, so that it is their share of the systems. It is not the score, whose weight `alpha` is chosen for
+the vote, and not the mean of those that have the word, which would be as high for the word of one as for the word of all.
+
 Source: Fiscus 1997, "A post-processing system to yield reduced word error rates: Recognizer Output Voting Error Reduction".
 """
 
@@ -23,7 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.errors import ScoringError
-from asr.scoring.transcripts import Transcript
+from asr.scoring.transcripts import Transcript, WordTime
 
 # What NIST's alignments cost. To pass a slot in which some system has nothing is cheaper than to pass another, but not free:
 # else two words that stand for one would get a slot each, and nothing would outvote both. jiwer, which aligns elsewhere,
@@ -33,10 +38,11 @@ _OPPOSITE, _PASSED, _INSERTED = range(3)
 
 
 class Reading(NamedTuple):
-    """What a system has in a slot: a word, or None for nothing, and how sure it is, from 0 to 1."""
+    """What a system has in a slot: a word, or None for nothing, how sure it is, from 0 to 1, and when that was said."""
 
     word: str | None
     confidence: float = 1.0
+    time: WordTime | None = None
 
 
 Slot = list[Reading]
@@ -118,39 +124,44 @@ def _cheapest_moves(network: list[Slot], words: Sequence[str | None]) -> npt.NDA
     return moves
 
 
-def winner(slot: Slot, *, alpha: float, null_confidence: float, maximum: bool = False) -> str | None:
+def winner(slot: Slot, *, alpha: float, null_confidence: float, maximum: bool = False) -> Reading:
     """The word that wins in `slot`, or None where silence does; of confidences the mean counts, or the `maximum`.
+
+    Its time and its confidence are those that are told above.
 
     Example:
         >>> slot = [Reading("on", 0.3), Reading("in", 0.9), Reading("on", 0.4)]
-        >>> winner(slot, alpha=1, null_confidence=0), winner(slot, alpha=0.5, null_confidence=0)
-        ('on', 'in')
+        >>> [winner(slot, alpha=alpha, null_confidence=0).word for alpha in (1, 0.5)]
+        ['on', 'in']
     """
-    of_words: dict[str | None, list[float]] = {}
-    for word, confidence in slot:
-        of_words.setdefault(word, []).append(confidence)
+    of_words: dict[str | None, list[Reading]] = {}
+    for reading in slot:
+        of_words.setdefault(reading.word, []).append(reading)
 
     def score(word: str | None) -> float:
-        confidences = of_words[word]
+        confidences = [reading.confidence for reading in of_words[word]]
         of_all = max(confidences) if maximum else math.fsum(confidences) / len(confidences)
         return alpha * len(confidences) / len(slot) + (1 - alpha) * (null_confidence if word is None else of_all)
 
     # The first of equals, and words stand in the order of systems.
-    return max(of_words, key=score)
+    best = of_words[max(of_words, key=score)]
+    return best[0]._replace(confidence=math.fsum(reading.confidence for reading in best) / len(slot))
 
 
-def vote(network: Sequence[Slot], *, alpha: float = 1.0, null_confidence: float = 0.0, maximum: bool = False) -> str:
-    """The text that the systems in `network` agree on; see above for `alpha` and `null_confidence`.
+def vote(
+    network: Sequence[Slot], *, alpha: float = 1.0, null_confidence: float = 0.0, maximum: bool = False
+) -> list[Reading]:
+    """The words that the systems in `network` agree on; see above for `alpha` and `null_confidence`.
 
     Of the confidences that a word has, the mean counts, or the `maximum`.
 
     Example:
         >>> heard = [[Reading(word) for word in text.split()] for text in ("a b d", "a c d", "a c e")]
-        >>> vote(word_transition_network(heard))
-        'a c d'
+        >>> [(reading.word, round(reading.confidence, 2)) for reading in vote(word_transition_network(heard))]
+        [('a', 1.0), ('c', 0.67), ('d', 0.67)]
     """
-    words = [winner(slot, alpha=alpha, null_confidence=null_confidence, maximum=maximum) for slot in network]
-    return " ".join(word for word in words if word is not None)
+    winners = [winner(slot, alpha=alpha, null_confidence=null_confidence, maximum=maximum) for slot in network]
+    return [reading for reading in winners if reading.word is not None]
 
 
 def spellings(network: Sequence[Slot], simplify: Callable[[str], str]) -> Iterator[tuple[str, str]]:
@@ -171,17 +182,16 @@ def spellings(network: Sequence[Slot], simplify: Callable[[str], str]) -> Iterat
 
 
 def normalised(words: Sequence[Reading], normalize: Callable[[str], str]) -> list[Reading]:
-    """`words` as `normalize` writes their text, each with the confidence of the word that it was, or was a part of.
+    """`words` as `normalize` writes their text, each with confidence and time of the word that it was, or its part of these.
 
     Example:
-        >>> normalised([Reading("Well-known,", 0.5), Reading("-"), Reading("B", 0.7)], lambda text: text.replace("-", " "))
-        [Reading(word='Well', confidence=0.5), Reading(word='known,', confidence=0.5), Reading(word='B', confidence=0.7)]
+        >>> words = [Reading("Well-known,", 0.5), Reading("-"), Reading("B", 0.7)]
+        >>> [(reading.word, reading.confidence) for reading in normalised(words, lambda text: text.replace("-", " "))]
+        [('Well', 0.5), ('known,', 0.5), ('B', 0.7)]
     """
     spelled = [reading.word for reading in words if reading.word is not None]
     each = [
-        reading._replace(word=part)
-        for reading, word in zip(words, spelled, strict=True)
-        for part in normalize(word).split()
+        part for reading, word in zip(words, spelled, strict=True) for part in _parts(reading, normalize(word).split())
     ]
     whole = [Reading(word) for word in normalize(" ".join(spelled)).split()]
     if [reading.word for reading in each] == [reading.word for reading in whole]:
@@ -195,9 +205,23 @@ def normalised(words: Sequence[Reading], normalize: Callable[[str], str]) -> lis
     return found
 
 
+def _parts(reading: Reading, words: Sequence[str]) -> list[Reading]:
+    """`reading` as `words`, each of which lasts as long as the others."""
+    if reading.time is None:
+        return [reading._replace(word=word) for word in words]
+    duration = reading.time.duration / max(1, len(words))
+    starts = [reading.time.start + number * duration for number in range(len(words))]
+    return [
+        reading._replace(word=word, time=reading.time._replace(start=start, duration=duration))
+        for word, start in zip(words, starts, strict=True)
+    ]
+
+
 def readings(transcript: Transcript) -> list[Reading]:
-    """The words of `transcript`, all alike in confidence."""
-    return [Reading(word) for word in transcript.text.split()]
+    """The words of `transcript` with their times, where it has them; all alike in confidence."""
+    words = transcript.text.split()
+    times: Sequence[WordTime | None] = transcript.times or [None] * len(words)
+    return [Reading(word, time=time) for word, time in zip(words, times, strict=True)]
 
 
 def confident_readings(transcript: Transcript, *, where: str) -> list[Reading]:
@@ -208,9 +232,9 @@ def confident_readings(transcript: Transcript, *, where: str) -> list[Reading]:
 
     Example:
         >>> confident_readings(Transcript(text="a b", columns={"confidence": "[0.5, 1]"}), where="")
-        [Reading(word='a', confidence=0.5), Reading(word='b', confidence=1.0)]
+        [Reading(word='a', confidence=0.5, time=None), Reading(word='b', confidence=1.0, time=None)]
     """
-    words = transcript.text.split()
+    words = readings(transcript)
     confidences = _confidences(transcript.columns, len(words))
     if len(confidences) != len(words) or not all(0 <= confidence <= 1 for confidence in confidences):
         found = transcript.columns.get("confidence") or "none"
@@ -218,7 +242,7 @@ def confident_readings(transcript: Transcript, *, where: str) -> list[Reading]:
             f"{where}: expected a column 'confidence' with a number from 0 to 1, or a list of {len(words)}, found {found}; "
             "--method votes needs none"
         )
-    return [Reading(word, confidence) for word, confidence in zip(words, confidences, strict=True)]
+    return [reading._replace(confidence=confidence) for reading, confidence in zip(words, confidences, strict=True)]
 
 
 def _confidences(columns: Mapping[str, str], num_words: int) -> list[float]:

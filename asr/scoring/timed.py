@@ -17,36 +17,35 @@ from itertools import groupby
 
 from asr.errors import ScoringError
 from asr.scoring.filed import temporary_database, told_where_full
-from asr.scoring.transcripts import Transcript
+from asr.scoring.transcripts import Transcript, WordTime
 
 _SCHEMA = (
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL,"
     " heard INTEGER DEFAULT 0)",
     "CREATE INDEX place ON segments (recording, channel)",
-    "CREATE TABLE words (segment INTEGER, middle REAL, word TEXT, confidence REAL)",
+    "CREATE TABLE words (segment INTEGER, middle REAL, channel TEXT, start REAL, duration REAL, word TEXT, confidence REAL)",
 )
-_INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?)"
+_INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HEARD = "UPDATE segments SET heard = 1 WHERE recording = ? AND channel = ?"
 _INSERT_RECORDING = "INSERT INTO segments (name, recording, channel) VALUES (?, ?, ?)"
 _BY_PLACE = (
     "SELECT recording, channel, start, end, number FROM segments ORDER BY recording, channel, start, number DESC"
 )
 _IN_ORDER = """
-    SELECT number, name, word, confidence FROM segments LEFT JOIN words ON segment = number
+    SELECT number, name, recording, words.channel, words.start, duration, word, confidence
+    FROM segments LEFT JOIN words ON segment = number
     WHERE heard ORDER BY number, middle, words.rowid
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TimedWord:
-    """A word, the middle of its time in the recording in seconds, and the place in a file that says so.
+    """A word, its time in the recording, and the place in a file that says so.
 
     Its confidence, from 0 to 1, is None where the file has none.
     """
 
-    recording: str
-    channel: str
-    middle: float
+    time: WordTime
     word: str
     where: str
     confidence: float | None = None
@@ -85,18 +84,20 @@ def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Trans
     """The names of recordings and what was heard in each, all channels together, in the order of time.
 
     Example:
-        >>> place = {"recording": "r", "channel": "1", "where": ""}
-        >>> words = [TimedWord(**place, middle=middle, word=word) for middle, word in ((2, "no"), (1, "oh"))]
+        >>> said = ((2, "no"), (1, "oh"))
+        >>> words = [TimedWord(time=WordTime("r", "1", start, 0.5), word=word, where="") for start, word in said]
         >>> [(name, heard.text) for name, heard in words_of_recordings(words)]
         [('r', 'oh no')]
     """
     numbers: dict[str, int] = {}
     with told_where_full(), closing(temporary_database(*_SCHEMA)) as database:
         for word in words:
-            number = numbers.setdefault(word.recording, len(numbers))
-            database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
+            number = numbers.setdefault(word.time.recording, len(numbers))
+            database.execute(_INSERT_WORD, _row(number, word))
         for name, number in numbers.items():
-            database.execute("INSERT INTO segments (number, name, heard) VALUES (?, ?, 1)", (number, name))
+            database.execute(
+                "INSERT INTO segments (number, name, recording, heard) VALUES (?, ?, ?, 1)", (number, name, name)
+            )
         yield from _texts(database)
 
 
@@ -116,11 +117,11 @@ def words_in_segments(
 
     Example:
         >>> from asr.scoring.transcripts import Segment
-        >>> here = {"recording": "r", "channel": "1"}
-        >>> segments = {name: Segment(**here, start=start, end=start + 2) for name, start in (("a", 0), ("b", 5))}
+        >>> starts = (("a", 0), ("b", 5))
+        >>> segments = {name: Segment(recording="r", channel="1", start=at, end=at + 2) for name, at in starts}
         >>> said = {name: Transcript(text="", segment=segment) for name, segment in segments.items()}
         >>> heard = ((1, "yes"), (3.2, "uh"), (6, "no"))
-        >>> words = [TimedWord(**here, middle=middle, word=word, where="") for middle, word in heard]
+        >>> words = [TimedWord(time=WordTime("r", "1", start, 0), word=word, where="") for start, word in heard]
         >>> [(name, found.text) for name, found in words_in_segments(words, said)]
         [('a', 'yes uh'), ('b', 'no')]
     """
@@ -133,26 +134,38 @@ def words_in_segments(
         segments = {place: _Segments(row[2:] for row in rows) for place, rows in by_place}
         heard = set()
         for word in words:
-            recording = (word.recording, word.channel)
+            recording = (word.time.recording, numbered_channel(word.time.channel))
             if recording not in segments:
                 if not keep_extra:
                     raise ScoringError(
-                        f"{word.where}: recording '{word.recording}', channel '{word.channel}' is not in the references; "
+                        f"{word.where}: recording '{recording[0]}', channel '{recording[1]}' is not in the references; "
                         "take it out, or let `asr score --ignore-extra` leave it out"
                     )
                 added = database.execute(_INSERT_RECORDING, ("-".join(recording), *recording))
                 segments[recording] = _Segments([(0.0, math.inf, added.lastrowid or 0)])
-            number = segments[recording].nearest(word.middle)
-            database.execute(_INSERT_WORD, (number, word.middle, word.word, word.confidence))
+            number = segments[recording].nearest(word.time.middle)
+            database.execute(_INSERT_WORD, _row(number, word))
             heard.add(recording)
         database.executemany(_HEARD, heard)
         yield from _texts(database)
 
 
+def numbered_channel(name: str) -> str:
+    """The channel called `name`: NIST's tools call the first and the second of a recording by letters or by numbers."""
+    return {"A": "1", "B": "2"}.get(name, name)
+
+
+def _row(number: int, word: TimedWord) -> tuple[object, ...]:
+    """`word` as it stands in the table, in the segment of that number."""
+    time = word.time
+    return (number, time.middle, time.channel, time.start, time.duration, word.word, word.confidence)
+
+
 def _texts(database: sqlite3.Connection) -> Iterator[tuple[str, Transcript]]:
     for (_, name), rows in groupby(database.execute(_IN_ORDER), key=lambda row: row[:2]):
-        found = [(word, confidence) for _, _, word, confidence in rows if word is not None]
-        confidences = [confidence for _, confidence in found if confidence is not None]
+        found = [(word, confidence, WordTime(*time)) for _, _, *time, word, confidence in rows if word is not None]
+        confidences = [confidence for _, confidence, _ in found if confidence is not None]
         # As a table's cell would hold them; where a word has none, the others are of no use.
         columns = {"confidence": json.dumps(confidences)} if found and len(confidences) == len(found) else {}
-        yield name, Transcript(text=" ".join(word for word, _ in found), columns=columns)
+        text = " ".join(word for word, _, _ in found)
+        yield name, Transcript(text=text, times=tuple(time for _, _, time in found), columns=columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from asr.errors import ScoringError
 
@@ -21,6 +22,20 @@ class Segment:
     end: float
 
 
+class WordTime(NamedTuple):
+    """When a word is said in a recording, and in which channel of it: start and duration in seconds."""
+
+    recording: str
+    channel: str
+    start: float
+    duration: float
+
+    @property
+    def middle(self) -> float:
+        """The moment by which words stand in order, in seconds."""
+        return self.start + self.duration / 2
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
     """What was said, or heard, in one utterance.
@@ -30,6 +45,7 @@ class Transcript:
         speaker: who said it, "" when unknown.
         seconds: duration of the recording, None when unknown.
         segment: the part of a longer recording that this is, None when that is unknown.
+        times: when each word was said, empty when that is unknown.
         columns: whatever else the file says of the utterance, by name.
     """
 
@@ -37,6 +53,7 @@ class Transcript:
     speaker: str = ""
     seconds: float | None = None
     segment: Segment | None = None
+    times: tuple[WordTime, ...] = ()
     columns: Mapping[str, str] = field(default_factory=dict)
 
 

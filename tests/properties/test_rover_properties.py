@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rapidfuzz.distance import Levenshtein
 
-from asr.scoring import NORMALIZERS, normalizer
+from asr.scoring import NORMALIZERS, normalizer, read_transcripts, write_transcripts
 from asr.scoring.rover import Reading, normalised, vote, word_transition_network
+from asr.scoring.transcripts import WordTime
 
 texts = st.lists(st.sampled_from("abcd"), max_size=7)
 few = settings(max_examples=60)
@@ -18,7 +22,7 @@ def heads(*hypotheses: list[str]) -> list[list[Reading]]:
 
 
 def voted(hypotheses: list[list[Reading]], alpha: float = 1.0) -> str:
-    return vote(word_transition_network(hypotheses), alpha=alpha)
+    return " ".join(str(reading.word) for reading in vote(word_transition_network(hypotheses), alpha=alpha))
 
 
 @few
@@ -70,3 +74,17 @@ def test_words_are_normalised_as_their_text_is(text: str, steps: list[str]) -> N
     found = normalised(words, normalize)
     assert [reading.word for reading in found] == normalize(" ".join(text.split())).split()
     assert {reading.confidence for reading in found} <= {0.5}
+
+
+@few
+@given(st.lists(st.tuples(st.floats(0, 5), st.floats(0, 2)), min_size=1, max_size=8))
+def test_words_of_a_ctm_are_read_in_the_order_in_which_they_were_voted_on(times: list[tuple[float, float]]) -> None:
+    """Systems may not agree on when a word is said: the winners' times alone are in no order."""
+    words = [Reading(str(number), 0.5, WordTime("r", "1", *time)) for number, time in enumerate(times)]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "out.ctm"
+        write_transcripts(path, [("r", words)])
+        heard = read_transcripts(path)["r"]
+    assert heard.text == " ".join(str(reading.word) for reading in words)
+    assert heard.times[0] == WordTime("r", "1", round(times[0][0], 3), round(times[0][1], 3))
+    assert all(one.middle <= other.middle for one, other in zip(heard.times, heard.times[1:], strict=False))

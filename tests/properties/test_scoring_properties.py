@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from asr.scoring import ErrorCounts, count_characters, count_words, rate_interval, score_utterance, summarize
 from asr.scoring.error_counts import differences, word_edits
 from asr.scoring.timed import TimedWord, words_in_segments
-from asr.scoring.transcripts import Segment, Transcript
+from asr.scoring.transcripts import Segment, Transcript, WordTime
 
 # Few words, so that they meet again; with odd white space between.
 WORDS = st.lists(st.sampled_from(["a", "b", "ab", "ba", "é", "好"]), max_size=8)
@@ -49,7 +49,7 @@ def test_a_word_goes_to_the_segment_that_a_look_at_all_of_them_finds(
         str(number): Transcript(text="", segment=Segment(**place, start=start, end=start + length))
         for number, (start, length) in enumerate(segments)
     }
-    words = [TimedWord(**place, middle=middle, word=str(middle), where="") for middle in middles]
+    words = [TimedWord(time=WordTime("r", "1", middle, 0), word=str(middle), where="") for middle in middles]
     found = {(name, int(word)) for name, heard in words_in_segments(words, said) for word in heard.text.split()}
 
     def distance(number: int, middle: int) -> tuple[int, int, int]:

@@ -9,12 +9,13 @@ import pytest
 from asr.errors import ScoringError
 from asr.scoring import FiledTranscripts, Transcript, timed
 from asr.scoring.filed import temporary_database
-from asr.scoring.transcripts import Segment
+from asr.scoring.transcripts import Segment, WordTime
 
 TRANSCRIPTS = {
     "b": Transcript(text="one two", speaker="s", seconds=1.1, columns={"z": "1", "a": ""}),
     "a": Transcript(text="", segment=Segment(recording="r", channel="1", start=0.1, end=1e99)),
     "": Transcript(text="\0 nothing", seconds=0.0),
+    "timed": Transcript(text="x y", times=(WordTime("r", "A", 0.1, 1.0), WordTime("r", "B", 1e9, 0.0))),
     "a\0": Transcript(text="3"),
     "好": Transcript(text="ü\n", seconds=float("inf")),
 }
@@ -62,8 +63,7 @@ def test_no_room_for_the_words_of_a_recording_is_told(monkeypatch: pytest.Monkey
         return temporary_database("PRAGMA max_page_count = 9", *statements)
 
     monkeypatch.setattr(timed, "temporary_database", small)
-    place = {"recording": "r", "channel": "1", "where": ""}
-    words = [timed.TimedWord(**place, middle=number, word="word" * 20) for number in range(1000)]
+    words = [timed.TimedWord(time=WordTime("r", "1", number, 1), word="word" * 20, where="") for number in range(1000)]
     for read in (timed.words_of_recordings(words), timed.words_in_segments(words, {}, keep_extra=True)):
         with pytest.raises(ScoringError, match=r"do not fit into the folder of temporary files: .*TMPDIR"):
             list(read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,11 @@ from asr.scoring import (
     write_transcripts,
 )
 from asr.scoring.rover import Reading, word_transition_network
+from asr.scoring.transcripts import WordTime
 
 
 def voted(heard: list[list[Reading]], **weights: float) -> str:
-    return vote(word_transition_network(heard), **weights)
+    return " ".join(str(reading.word) for reading in vote(word_transition_network(heard), **weights))
 
 
 def by_heads(*texts: str) -> str:
@@ -113,7 +115,7 @@ def test_a_ctm_keeps_confidences_in_the_order_of_time(tmp_path: Path) -> None:
     ctm = tmp_path / "hyp.ctm"
     ctm.write_text("r 1 1.0 0.2 b 0.25\nr 1 0.0 0.2 a 0.75\nq 1 0.0 0.2 c NA\nq 1 0.5 0.2 d 0.5\n", encoding="utf-8")
     heard = read_transcripts(ctm)
-    assert confident_readings(heard["r"], where="") == [Reading("a", 0.75), Reading("b", 0.25)]
+    assert [reading[:2] for reading in confident_readings(heard["r"], where="")] == [("a", 0.75), ("b", 0.25)]
     with pytest.raises(ScoringError, match="found none; --method votes needs none"):
         confident_readings(heard["q"], where="q")
 
@@ -280,16 +282,110 @@ def test_what_cannot_be_combined_is_one_line(
 def test_an_id_that_a_form_cannot_hold_is_refused(tmp_path: Path, name: str) -> None:
     for suffix in ("txt", "trn"):
         with pytest.raises(ScoringError, match="cannot hold the id"):
-            write_transcripts(tmp_path / f"out.{suffix}", {name: "text"})
-    write_transcripts(tmp_path / "out.jsonl", {name: "text"})
+            write_transcripts(tmp_path / f"out.{suffix}", [(name, [Reading("text")])])
+    write_transcripts(tmp_path / "out.jsonl", [(name, [Reading("text")])])
     assert read_transcripts(tmp_path / "out.jsonl")[name].text == "text"
 
 
 def test_a_text_that_would_be_read_as_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ScoringError, match=r"braces are alternatives, and 'u' has one; write \.jsonl"):
-        write_transcripts(tmp_path / "out.trn", {"u": "hello {x}"})
-    write_transcripts(tmp_path / "out.txt", {"u": "hello {x}"})
+        write_transcripts(tmp_path / "out.trn", [("u", [Reading("hello"), Reading("{x}")])])
+    write_transcripts(tmp_path / "out.txt", [("u", [Reading("hello"), Reading("{x}")])])
     assert read_transcripts(tmp_path / "out.txt")["u"].text == "hello {x}"
+
+
+TIMED = {
+    "a.ctm": "r A 0.50 0.20 turn 0.9\nr A 0.80 0.10 of 0.2\nr A 3.00 0.40 yes 0.5\n",
+    "b.ctm": "r A 0.52 0.20 turn 0.7\nr A 0.82 0.12 on 0.8\nr A 3.02 0.40 yes 0.5\n",
+    "c.ctm": "r A 0.54 0.20 turn 0.5\nr A 0.84 0.14 on 0.6\n",
+}
+
+
+@pytest.mark.parametrize(
+    ("options", "confidences"),
+    [
+        # The share of the systems that have the word.
+        ((), ("1.0000", "0.6667", "0.6667")),
+        # (0.9 + 0.7 + 0.5) / 3, (0.8 + 0.6 + 0) / 3 and (0.5 + 0.5 + 0) / 3, whatever won the vote.
+        (("--method", "confidence"), ("0.7000", "0.4667", "0.3333")),
+        (("--method", "maximum", "--alpha", "0.9"), ("0.7000", "0.4667", "0.3333")),
+    ],
+)
+@pytest.mark.parametrize("segmented", [False, True])
+def test_a_ctm_has_the_time_of_the_first_that_has_the_word_and_the_confidence_of_all(
+    rover: Run, tmp_path: Path, options: tuple[str, ...], confidences: tuple[str, ...], segmented: bool
+) -> None:
+    (tmp_path / "ref.stm").write_text("r A s 0 2 turn on\nr A s 2 5 yes\n", encoding="utf-8")
+    _, errors, code = rover(TIMED, "--out", "out.ctm", *options, *(("--segments", "ref.stm") if segmented else ()))
+    assert not code, errors
+    words = ("r A 0.500 0.200 turn", "r A 0.820 0.120 on", "r A 3.000 0.400 yes")
+    lines = Path("out.ctm").read_text(encoding="utf-8").splitlines()
+    assert lines == [f"{word} {confidence}" for word, confidence in zip(words, confidences, strict=True)]
+
+
+@pytest.mark.parametrize("out", ["out.ctm", "out.jsonl"])
+def test_what_was_voted_on_is_voted_on_again(rover: Run, out: str) -> None:
+    """The confidences that are written are read, one for each word."""
+    rover(TIMED, "--out", out, "--method", "confidence")
+    words = confident_readings(read_transcripts(Path(out))["r"], where="")
+    assert [reading[:2] for reading in words] == [("turn", 0.7), ("on", 0.4667), ("yes", 0.3333)]
+    said, errors, code = rover({}, out, "a.ctm", "--out", "again.jsonl", "--method", "confidence")
+    assert not code, errors
+    assert "1 utterance, by confidence of 2 files" in said
+
+
+def test_lines_of_a_ctm_are_sorted_as_tools_of_nist_ask_for(rover: Run) -> None:
+    content = "s 1 5 1 d\nr B 0 1 b\nr A 4 1 c\nr A 0.2 1 a\n"
+    rover({"a.ctm": content, "b.ctm": content}, "--out", "out.ctm")
+    assert [line.split()[:3] for line in Path("out.ctm").read_text(encoding="utf-8").splitlines()] == [
+        ["r", "A", "0.200"],
+        ["r", "A", "4.000"],
+        ["r", "B", "0.000"],
+        ["s", "1", "5.000"],
+    ]
+
+
+def test_json_with_words_and_times_becomes_a_ctm(rover: Run) -> None:
+    record = {
+        "id": "u",
+        "text": "at a",
+        "words": [{"word": "at", "start": 0.12, "end": 0.24}, {"word": "a", "start": 0.36, "end": 0.38}],
+    }
+    rover({"a.jsonl": json.dumps(record), "b.ctm": "u 1 0.1 0.1 at\n"}, "--out", "out.ctm")
+    assert Path("out.ctm").read_text(encoding="utf-8") == "u 1 0.120 0.120 at 1.0000\nu 1 0.360 0.020 a 0.5000\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [None, "at", [], [{"word": "at"}], [{"word": "a", "start": 0, "end": 1}], [{"word": "at", "start": 1, "end": 0.5}]],
+)
+def test_a_ctm_of_words_without_times_is_refused(rover: Run, words: object) -> None:
+    """Such words are no mistake of a file that has nothing to do with times."""
+    files = {"a.ctm": "u 1 0 1 at\n", "b.jsonl": json.dumps({"id": "u", "text": "at", "words": words})}
+    _, errors, code = rover(files, "--out", "out.ctm")
+    assert code == 2
+    (line,) = errors.splitlines()
+    assert "b.jsonl: utterance 'u': expected words with times for a ctm, found none; take files that have them" in line
+    assert not Path("out.ctm").exists()
+    assert not rover({}, "a.ctm", "b.jsonl", "--out", "out.txt")[2]
+
+
+def test_times_in_several_recordings_are_not_mixed(tmp_path: Path) -> None:
+    words = [Reading("a", time=WordTime("r", "1", 0, 1)), Reading("b", time=WordTime("r-1-0-2", "1", 1, 1))]
+    with pytest.raises(ScoringError, match=r"in 'u' are those of several recordings, 'r', 'r-1-0-2'; expected"):
+        write_transcripts(tmp_path / "out.ctm", [("u", words)])
+    with pytest.raises(ScoringError, match=r"'u' has words without; write \.jsonl"):
+        write_transcripts(tmp_path / "out.ctm", [("u", [*words[:1], Reading("b")])])
+    spaced = [Reading("a", time=WordTime("two words", "1", 0, 1))]
+    with pytest.raises(ScoringError, match="the form 'ctm' cannot hold the id 'two words'"):
+        write_transcripts(tmp_path / "out.ctm", [("two words", spaced)])
+
+
+def test_words_that_steps_make_of_one_share_its_time(rover: Run) -> None:
+    files = dict.fromkeys(("a.ctm", "b.ctm"), "u 1 1.0 0.6 21 0.8\nu 1 2.0 0.5 uh 0.8\n")
+    rover(files, "--out", "out.ctm", "--normalize", "fillers-en,numbers-en", "--method", "confidence")
+    lines = Path("out.ctm").read_text(encoding="utf-8").splitlines()
+    assert lines == ["u 1 1.000 0.300 twenty 0.8000", "u 1 1.300 0.300 one 0.8000"]
 
 
 def test_nothing_is_a_weight_too(rover: Run) -> None:

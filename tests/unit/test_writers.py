@@ -9,7 +9,6 @@ from pathlib import Path
 from asr.decoding import Hypothesis
 from asr.recognizer import FORMATS, Recognized
 from asr.scoring import confident_readings, read_transcripts
-from asr.scoring.rover import Reading
 
 
 def recognized(pieces: str, frames: list[int], probability: float = 0.5) -> Recognized:
@@ -66,7 +65,14 @@ def test_rover_and_score_read_words_and_confidences_from_json_and_ctm(tmp_path: 
         path = tmp_path / f"heard{suffix}"
         path.write_text(FORMATS[name](each, 0.04) + "\n", encoding="utf-8")
         heard = read_transcripts(path)[utterance]
-        assert confident_readings(heard, where="") == [Reading("at", 0.5), Reading("a", 0.75)]
+        words = confident_readings(heard, where="")
+        assert [reading[:2] for reading in words] == [("at", 0.5), ("a", 0.75)]
+        times = [reading.time for reading in words if reading.time is not None]
+        assert [(time.recording, time.channel, time.start) for time in times] == [
+            (utterance, "1", 0.12),
+            (utterance, "1", 0.36),
+        ]
+        assert [round(time.duration, 3) for time in times] == [0.12, 0.02]
 
 
 def test_ctm_has_a_line_per_word() -> None:
