@@ -190,10 +190,10 @@ def _of_other_code(search: Search, study: optuna.Study) -> Iterator[str]:
 def _pruner(search: Search) -> BasePruner:
     if search.pruner == "none":
         return NopPruner()
-    if search.pruner == "halving":
-        return SuccessiveHalvingPruner()
     # While the rate is still being raised, or all is blank, errors say little of what follows.
     warm_up = 1 + max(run.experiment.training.epochs for run in search.ends()) // 5
+    if search.pruner == "halving":
+        return SuccessiveHalvingPruner(min_resource=warm_up)
     return MedianPruner(n_startup_trials=_TRIALS_TO_LEARN_FROM, n_warmup_steps=warm_up)
 
 

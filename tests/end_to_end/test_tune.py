@@ -241,8 +241,8 @@ def test_without_optuna_it_says_what_to_install(
     assert "pip install optuna" in capsys.readouterr().err
 
 
-def rate_search(tmp_path: Path, **settings: str) -> Search:
-    request = RunRequest(recipe="fsdd", overrides=("optimizer.lr=log(1e-8,1)", "training.epochs=4"))
+def rate_search(tmp_path: Path, epochs: int = 4, **settings: str) -> Search:
+    request = RunRequest(recipe="fsdd", overrides=("optimizer.lr=log(1e-8,1)", f"training.epochs={epochs}"))
     return make_search(request, tmp_path, num_trials=1, **settings)
 
 
@@ -257,6 +257,20 @@ def test_a_hopeless_trial_is_stopped_unless_it_is_not_to_be(tmp_path: Path, prun
             stopped.append(trial.should_prune())
         study.tell(trial, 0.1)
     assert any(stopped) == stops
+
+
+@pytest.mark.parametrize("pruner", ["median", "halving"])
+def test_no_trial_is_judged_during_its_warm_up(tmp_path: Path, pruner: str) -> None:
+    """A fifth of the epochs and one more: whoever is worst until then goes on."""
+    study = optuna.create_study(pruner=tune._pruner(rate_search(tmp_path, epochs=20, pruner=pruner)))
+    for number in range(9):
+        trial = study.ask()
+        stopped = []
+        for epoch in range(1, 21):
+            trial.report(0.1 if number < 8 else 0.9, epoch)
+            stopped.append(trial.should_prune())
+        study.tell(trial, 0.1)
+    assert stopped.index(True) + 1 == 5
 
 
 def test_a_logarithmic_space_is_searched_at_all_its_scales() -> None:
