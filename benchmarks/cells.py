@@ -9,7 +9,10 @@ and weights are in float32; with --bf16 the cells' factors of products are round
 torch's GRU stays as it is. All take turns, `torch.nn.GRU` among them; what counts is the median of a cell's ratios to it,
 one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
 others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: compiled on a CPU.
-"gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`).
+"gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`). What stands around a cell is run by the encoder's
+own layers: "gru+learnt" starts from a learnt state (`encoder.initial_state`), for which the compiled recurrence gives way to
+torch's; "gru+highway" has the gate of `encoder.highway`; "gru+dropout" leaves out a tenth of the units, the same over an
+utterance (`encoder.dropout_over`). What each costs is its row against "gru". Other cells take them too: "ligru+highway".
 """
 
 from __future__ import annotations
@@ -24,10 +27,16 @@ from torch import Tensor, nn
 
 from asr.model import matrix_unit
 from asr.model.cells import CELLS, make_cell, run_cells
+from asr.model.encoder import EncoderConfig, RecurrentLayer
 
 NUM_LAYERS, BATCH, FRAMES, HIDDEN = 3, 16, 250, 320
 SEED = 1
 _KERNEL = "torch.nn.GRU"
+_AROUND: dict[str, dict[str, object]] = {
+    "learnt": {"initial_state": "learnt"},
+    "highway": {"residual": True, "highway": True},
+    "dropout": {"dropout": 0.1, "dropout_over": "utterance"},
+}
 
 
 class Stack(nn.Module):
@@ -52,6 +61,25 @@ class Stack(nn.Module):
         return frames
 
 
+class Layers(nn.Module):
+    """The encoder's layers of one cell with an option of `_AROUND`, and nothing else; no frame is padding."""
+
+    def __init__(self, name: str, directions: int, option: str) -> None:
+        super().__init__()
+        bare = {"norm": "none", "residual": False, "dropout": 0.0}
+        both = directions == 2
+        config = EncoderConfig(cell=name, hidden_size=HIDDEN, bidirectional=both, **(bare | _AROUND[option]))
+        self.layers = nn.ModuleList(RecurrentLayer(config) for _ in range(NUM_LAYERS))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Outputs (S, B, H * directions) of `frames` of the same shape."""
+        mask = torch.ones(frames.shape[:2], dtype=torch.bool, device=frames.device)
+        reversal = torch.arange(len(frames), device=frames.device).flip(0)[:, None].expand_as(mask)
+        for layer in self.layers:
+            frames = layer(frames, mask, reversal)
+        return frames
+
+
 class Kernel(nn.Module):
     """torch's own layers of GRU."""
 
@@ -71,8 +99,8 @@ def main() -> None:
     torch.manual_seed(SEED)
     directions = 2 if options.bidirectional else 1
     frames = torch.randn(FRAMES, BATCH, HIDDEN * directions, device=options.device, requires_grad=True)
-    names = options.cells or [*CELLS, "gru+norm"]
-    modules = {_KERNEL: Kernel(directions)} | {name: Stack(name, directions) for name in names}
+    names = options.cells or [*CELLS, "gru+norm", *(f"gru+{option}" for option in _AROUND)]
+    modules = {_KERNEL: Kernel(directions)} | {name: made(name, directions) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in modules}
     on_one_thread = options.device == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if on_one_thread else time.perf_counter
@@ -105,6 +133,14 @@ def main() -> None:
             },
         },
     )
+
+
+def made(name: str, directions: int) -> nn.Module:
+    """What is timed as `name`: a cell, or one with an option behind a +."""
+    cell, _, option = name.partition("+")
+    if cell not in CELLS or option not in ("", "norm", *_AROUND):
+        raise SystemExit(f"{name}: expected one of {', '.join(CELLS)}, or one with +norm, +{', +'.join(_AROUND)}")
+    return Layers(cell, directions, option) if option in _AROUND else Stack(name, directions)
 
 
 def timed(module: nn.Module, frames: Tensor, clock: Callable[[], float]) -> float:
