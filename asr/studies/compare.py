@@ -134,7 +134,7 @@ def make_plan(request: RunRequest, folder: Path | None, *, num_seeds: int, match
         name = ", ".join(names[key] + value for key, value in of_variant.items())
         variants.append(Variant(name=name, values=of_variant))
     # With what varies: settings beside it may suit the variants only, such as a loss of layer 3 beside `num_layers=4,5`.
-    base = request.run(changes=variants[0].overrides)
+    base = _checked_runs(request, variants)[0]
     plan = Plan(
         folder=folder or Path("runs") / f"compare-{base.recipe.name}-{slug('-'.join(map(_last, keys)))}",
         request=request,
@@ -145,6 +145,27 @@ def make_plan(request: RunRequest, folder: Path | None, *, num_seeds: int, match
     for variant in plan.variants:
         plan.run(variant, plan.seeds[0])  # complains of what is wrong before anything is computed
     return plan
+
+
+def _checked_runs(request: RunRequest, variants: Sequence[Variant]) -> list[Run]:
+    """The runs of `variants` by their settings alone.
+
+    Raises:
+        ConfigError: some cannot be, of which the first is named; what is wrong in all of them alike is no variant's.
+    """
+    runs: list[Run] = []
+    refused: dict[str, str] = {}
+    for variant in variants:
+        try:
+            runs.append(request.run(changes=variant.overrides))
+        except ConfigError as error:
+            refused[variant.name] = str(error)
+    if not refused:
+        return runs
+    name, why = next(iter(refused.items()))
+    if not runs and len(set(refused.values())) == 1:
+        raise ConfigError(why)
+    raise ConfigError(f"{len(refused)} of {len(variants)} variants cannot be, such as '{name}': {why}")
 
 
 def _names_of_keys(keys: Sequence[str]) -> dict[str, str]:

@@ -296,6 +296,31 @@ def test_mistakes_are_one_line(command: Command, words: list[str], message: str)
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["cells=gru,ligru", "encoder.cell_norm=false,true"],
+            "1 of 4 variants cannot be, such as 'ligru, cell_norm=true': configuration: encoder.cell_norm: cell 'ligru' "
+            "takes no layer normalisation inside",
+        ),
+        (
+            ["encoder.cell_norm=true,false", "cells=sru,gru"],
+            "1 of 4 variants cannot be, such as 'cell_norm=true, sru': configuration: encoder.cell_norm: cell 'sru' "
+            "takes no layer normalisation inside",
+        ),
+        (
+            ["cells=gru,lstm", "encoder.num_layer=2"],
+            "configuration: encoder.num_layer: unknown key, did you mean 'num_layers'?",
+        ),
+    ],
+    ids=["last", "first", "all"],
+)
+def test_a_variant_that_cannot_be_is_named(command: Command, words: list[str], message: str) -> None:
+    code, _, err = command("--recipe", "fsdd", *words, "--dry-run", corpus=False)
+    assert (code, err) == (2, f"error: {message}\n")
+
+
 def test_what_is_matched_cannot_vary(command: Command) -> None:
     code, _, err = command("--recipe", "fsdd", "encoder.hidden_size=8,16", "--match", "parameters", corpus=False)
     assert (code, err) == (2, "error: --match parameters sets encoder.hidden_size, so that cannot vary\n")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 import typer
 from documents import PAGES, ROOT, blocks, commands, run_python
+from pydantic import ValidationError
 
 from asr.cli.main import app
+from asr.model import CELLS, EncoderConfig
 
 OF_PYTHON = [page for page in PAGES if any(language == "python" for language, _ in blocks(page))]
 
@@ -46,3 +48,27 @@ def test_commands_are_known_with_their_options(page: Path) -> None:
 
 def test_there_are_commands_to_look_at() -> None:
     assert sum(1 for page in PAGES for _ in commands(page)) > 40
+
+
+def test_the_table_of_options_is_what_cells_accept() -> None:
+    switched_on = {"cell_norm": True, "initial_state": "learnt", "recurrent_init": "orthogonal", "gate_bias": 1.0}
+    around = {"norm": "none", "residual": True, "highway": True, "dropout_over": "utterance"}
+    accepted = {}
+    for cell in CELLS:
+        EncoderConfig(cell=cell, **around)
+        for option, value in switched_on.items():
+            try:
+                accepted[cell, option] = bool(EncoderConfig(cell=cell, **{option: value}))
+            except ValidationError:
+                accepted[cell, option] = False
+    _, table = (ROOT / "docs" / "guide.md").read_text(encoding="utf-8").split("| cell | `cell_norm`")
+    head, _, *rows = f"| cell | `cell_norm`{table}".partition("\n\n")[0].splitlines()
+    options = re.findall(r"`(\w+)`", head)
+    told = {}
+    for row in rows:
+        cells, *answers = (part.strip() for part in row.strip("|").split("|"))
+        for cell in re.findall(r"`(\w+)`", cells):
+            told |= {
+                (cell, option): {"yes": True, "-": False}[each] for option, each in zip(options, answers, strict=True)
+            }
+    assert told == accepted
