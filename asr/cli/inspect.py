@@ -80,7 +80,14 @@ def saliency(
     out: Out = None,
     text: Text = None,
     tokens: Annotated[str | None, typer.Option(help="Numbers such as 1,3 or 5-8, from 1; default: all.")] = None,
-    steps: Annotated[int, typer.Option(min=0, max=65536, help="Of integrated gradients; 0: the plain gradient.")] = 64,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=65536,
+            help="Of integrated gradients, the same for all tokens; 0: the plain gradient. Default: as each token needs.",
+        ),
+    ] = None,
 ) -> None:
     """Draw what in the sound each token rests on.
 

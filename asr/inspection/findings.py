@@ -141,16 +141,19 @@ def inspect_gradients(subject: Subject, layers: Sequence[int], token: int) -> Fi
     )
 
 
-def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Finding:
+def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int | None = None) -> Finding:
     """What the tokens `numbers` (from 1) rest on, by integrated gradients in so many `steps`; 0 for the plain gradient.
+
+    Without `steps`, in as many as each token needs.
 
     Raises:
         AudioError: no tokens were recognised.
     """
     saliency = saliency_of(subject, numbers, steps)
+    how_many = f"{steps} steps that begin small" if steps else "steps that are small where its probability changes much"
     integrated = (
         "Integrated gradients: the sound is faded in from its own mean spectrum, in "
-        f"{steps} steps that begin small, and the gradients of a token's log-probability on the way are summed, each by the "
+        f"{how_many}, and the gradients of a token's log-probability on the way are summed, each by the "
         "size of its step. The shares of all points of the picture add up to what the sound as a whole is worth to the "
         "token; the table compares the two sums, which agree the better the more steps are taken.",
     )
@@ -159,13 +162,24 @@ def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Fi
         kind="saliency",
         question="What in the sound does each token rest on?",
         explanation=(
-            *(integrated if steps else plain),
+            *(plain if steps == 0 else integrated),
             "CTC is free to speak a token out at any moment after it is sure, and a network that reads in both directions "
             "also before: the distance from the sound to the token's frame is the model's own choice.",
         ),
-        columns=("token", "time", "probability", "worth", "sum of shares", "centre", "half within", "strongest"),
+        columns=(
+            "token",
+            "time",
+            "probability",
+            "worth",
+            "sum of shares",
+            "steps",
+            "centre",
+            "half within",
+            "strongest",
+        ),
         rows=tuple(_saliency_row(subject, each) for each in saliency),
-        table_note="Worth: the log-probability less that of the mean spectrum, in nats. Centre: when half of the absolute "
+        table_note="Worth: the log-probability less that of the mean spectrum, in nats. *: the shares add up to another sum "
+        "than the worth, by more than a tenth, so they are not to be relied on. Centre: when half of the absolute "
         "shares have come, from the token's frame on. Half within: the shortest stretch that holds half of them. "
         "Strongest: the feature that holds most.",
         pictures=_drawn(saliency_pictures(subject, saliency)),
@@ -174,12 +188,16 @@ def inspect_saliency(subject: Subject, numbers: Sequence[int], steps: int) -> Fi
     )
 
 
-def _sums_warning(saliency: Sequence[Saliency], steps: int) -> str:
+def _sums_warning(saliency: Sequence[Saliency], steps: int | None) -> str:
     num_off = sum(not each.adds_up for each in saliency)
     if not num_off:
         return ""
     tokens = counted(len(saliency), "token")
-    return f"the shares of {num_off} of {tokens} add up to another sum than the worth; take more than --steps {steps}"
+    more = f"; take more than --steps {steps}"
+    if steps is None:
+        most = max(each.steps for each in saliency)
+        more = f" in up to {most} steps, placed where they are needed; take many more, such as --steps {16 * most}"
+    return f"the shares of {num_off} of {tokens} (*) add up to another sum than the worth{more}"
 
 
 def _saliency_row(subject: Subject, saliency: Saliency) -> tuple[str, ...]:
@@ -190,7 +208,8 @@ def _saliency_row(subject: Subject, saliency: Saliency) -> tuple[str, ...]:
         f"{saliency.seconds:.2f} s",
         f"{math.exp(saliency.log_prob):.3f}",
         "-" if baseline is None else f"{saliency.log_prob - baseline:.1f}",
-        "-" if baseline is None else f"{saliency.shares.sum().item():.1f}",
+        "-" if baseline is None else f"{'' if saliency.adds_up else '* '}{saliency.shares.sum().item():.1f}",
+        "-" if baseline is None else str(saliency.steps),
         f"{1000 * saliency.centre_seconds:+.0f} ms",
         _milliseconds(saliency.width_seconds),
         f"number {saliency.band + 1}" if centres is None else f"{centres[saliency.band]:.0f} Hz",

@@ -144,7 +144,7 @@ def test_saliency_of_some_tokens(cli: Run, model: Path, audio: Path, tmp_path: P
     assert code == 0
     assert " Hz" in printed
     record = json.loads((tmp_path / "saliency.json").read_text(encoding="utf-8"))
-    assert [each["token"] for each in record["saliency"]] == ["<", "&"]
+    assert [(each["token"], each["steps"]) for each in record["saliency"]] == [("<", 3), ("&", 3)]
     check_page(tmp_path / "saliency.html", 3)
 
 
@@ -154,9 +154,10 @@ def test_steps_that_are_too_few_are_told(
     monkeypatch.setattr("asr.inspection.saliency.Saliency.adds_up", False)
     options = ("--text", TRAP, "--tokens", "1", "--steps", "2", "--out", tmp_path)
     code, _, errors = cli("inspect", "saliency", audio, "--model", model, *options)
-    told = "the shares of 1 of 1 token add up to another sum than the worth; take more than --steps 2"
+    told = "the shares of 1 of 1 token (*) add up to another sum than the worth; take more than --steps 2"
     assert (code, errors) == (0, f"warning: {told}\n")
-    assert told in (tmp_path / "saliency.html").read_text(encoding="utf-8")
+    assert told in (page := (tmp_path / "saliency.html").read_text(encoding="utf-8"))
+    assert "<td>* " in page
 
 
 def test_a_cell_without_gates_has_gradients(cli: Run, audio: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from documents import ROOT
 from ragged import SAMPLE_RATE, encoder_config, feature_config, ragged_features, ragged_signals, small_model
 from spellers import letters
 from torch import Tensor
@@ -307,14 +308,66 @@ def test_shares_add_up_where_all_happens_near_the_mean(tmp_path: Path, monkeypat
     subject = subject_in(tmp_path)
     way = subject.features - subject.features.mean(0)
 
-    def steep(subject: Subject, point: Tensor, tokens: Tensor, frames: Tensor) -> Tensor:
+    def steep(model: AcousticModel, points: Tensor) -> Tensor:
         """Of 1 - exp(-60 t), where t of the way is gone."""
-        t = ((point - subject.features.mean(0)) * way).sum() / way.square().sum()
-        return (60 * torch.exp(-60 * t) * way / way.square().sum())[None]
+        t = ((points - subject.features.mean(0)) * way).sum((1, 2)) / way.square().sum()
+        return (1 - torch.exp(-60 * t))[:, None, None].expand(-1, *subject.log_probs.shape)
 
-    monkeypatch.setattr("asr.inspection.saliency._token_gradients", steep)
+    monkeypatch.setattr("asr.inspection.saliency.log_probs_of", steep)
     (found,) = saliency_of(subject, [1], 24)
     assert found.shares.sum().item() == pytest.approx(1, abs=0.03)
+
+
+def steep_subject(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Subject, Tensor]:
+    """A subject whose log-probability jumps by 20 nats and back by 10 at two points of the way, and the exact shares."""
+    subject = subject_in(folder)
+    way = subject.features - subject.features.mean(0)
+    weights = torch.randn(way.shape, generator=torch.Generator().manual_seed(0))
+    scale = (weights * way).sum()
+
+    def value(points: Tensor) -> Tensor:
+        gone = ((points - subject.features.mean(0)) * weights).sum((1, 2)) / scale
+        return 20 * torch.sigmoid(600 * (gone - 0.31)) - 10 * torch.sigmoid(600 * (gone - 0.57)) - 30
+
+    def log_probs(model: AcousticModel, points: Tensor) -> Tensor:
+        return value(points)[:, None, None].expand(-1, *subject.log_probs.shape)
+
+    monkeypatch.setattr("asr.inspection.saliency.log_probs_of", log_probs)
+    # It depends on one sum of the features alone, so each has its part of it.
+    exact = weights * way / scale * 10
+    return replace(subject, log_probs=log_probs(subject.model, subject.features[None])[0]), exact
+
+
+def test_steps_are_small_where_the_log_probability_jumps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, exact = steep_subject(tmp_path, monkeypatch)
+    (found,) = saliency_of(subject, [1])
+    assert found.adds_up
+    assert found.steps < 64
+    torch.testing.assert_close(found.shares, exact, rtol=0.1, atol=1e-4)
+    (even,) = saliency_of(subject, [1], 64)
+    assert (even.steps, even.adds_up) == (64, False)
+
+
+def test_steps_end_somewhere_and_the_row_is_marked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject, _ = steep_subject(tmp_path, monkeypatch)
+    monkeypatch.setattr("asr.inspection.saliency._MOST_STEPS", 32)
+    finding = inspect_saliency(subject, [1])
+    assert finding.rows[0][finding.columns.index("steps")] == "32"
+    assert finding.rows[0][finding.columns.index("sum of shares")].startswith("* ")
+    assert finding.record["saliency"][0]["adds_up"] is False
+    assert finding.warning == (
+        "the shares of 1 of 1 token (*) add up to another sum than the worth in up to 32 steps, placed where they are "
+        "needed; take many more, such as --steps 512"
+    )
+
+
+def test_shares_of_the_english_model_add_up_unasked() -> None:
+    recognizer = Recognizer.load("english_small", device="cpu")
+    subject = subject_of(recognizer, ROOT / "data" / "spoken_commands" / "clip.opus")
+    for each in saliency_of(subject, [2, 4]):
+        assert each.baseline_log_prob is not None
+        worth = each.log_prob - each.baseline_log_prob
+        assert each.shares.sum().item() == pytest.approx(worth, abs=0.1 * max(1, abs(worth)))
 
 
 def test_a_sum_that_is_off_by_more_than_a_tenth_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +377,7 @@ def test_a_sum_that_is_off_by_more_than_a_tenth_is_told(tmp_path: Path, monkeypa
     off = [replace(found[0], shares=found[0].shares + 1), *found[1:]]
     monkeypatch.setattr("asr.inspection.findings.saliency_of", lambda *arguments: off)
     assert inspect_saliency(subject, [1, 2, 3], 50).warning == (
-        "the shares of 1 of 3 tokens add up to another sum than the worth; take more than --steps 50"
+        "the shares of 1 of 3 tokens (*) add up to another sum than the worth; take more than --steps 50"
     )
     plain = [replace(each, baseline_log_prob=None) for each in off]
     monkeypatch.setattr("asr.inspection.findings.saliency_of", lambda *arguments: plain)
