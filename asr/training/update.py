@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import Batch
@@ -210,6 +210,7 @@ class Updater:
         attention decoder keeps grows with frames times tokens. What does not fit is halved; 0: not one such utterance fits.
         Nothing is learnt from it. Each process tries by itself, and the answer is that of the one with the least memory.
         """
+        reserved = self._room_for_optimizer()
         state = {name: value.clone() for name, value in self.model.state_dict().items()}
         self.model.train()
         length = max(1, round(longest * self.sample_rate))
@@ -223,7 +224,17 @@ class Updater:
                 break
             seconds = min(seconds, count * longest) / 2
         self.model.load_state_dict(state)
+        del reserved
         return min(self.workers.gather([seconds]))
+
+    def _room_for_optimizer(self) -> list[Tensor]:
+        """As much memory as the optimiser takes from its first step on: two moments of each weight, as AdamW has."""
+        if self.optimizer.state:
+            return []
+        weights = [
+            weight for group in self.optimizer.param_groups for weight in group["params"] if weight.requires_grad
+        ]
+        return [torch.empty_like(weight) for weight in weights for _ in range(2)]
 
     def _fits(self, count: int, length: int, text: str) -> bool:
         """Whether the gradients of `count` utterances of `length` samples that say `text` fit into this process's memory."""

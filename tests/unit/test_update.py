@@ -391,6 +391,16 @@ def test_the_largest_batch_is_found_and_nothing_learnt(monkeypatch: pytest.Monke
     assert all(parameter.grad is None for parameter in updater.model.parameters())
 
 
+def test_the_largest_batch_leaves_room_for_what_the_optimiser_will_remember() -> None:
+    updater = make_updater()
+    updater.optimizer = torch.optim.AdamW(updater.objective.parameters())
+    reserved = sum(room.numel() for room in updater._room_for_optimizer())
+    updater.update([make_batch()], 0, lr=0.1)
+    moments = [value for state in updater.optimizer.state.values() for name, value in state.items() if name != "step"]
+    assert reserved == sum(moment.numel() for moment in moments) > 0
+    assert not updater._room_for_optimizer()
+
+
 def test_the_largest_batch_has_no_more_utterances_than_there_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
     updater = make_updater()
     limit_memory(updater, monkeypatch, 12)
