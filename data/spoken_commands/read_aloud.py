@@ -52,6 +52,21 @@ def texts_of(source: Path) -> Iterator[tuple[str, str]]:
             yield f"{source.name.partition('.')[0]}-{number:06d}", line
 
 
+def check_sources(sources: list[Path]) -> None:
+    """Ends the program where one of `sources` is not there, or is a part to measure on."""
+    for source in sources:
+        # In LibriSpeech's folders PART/SPEAKER/CHAPTER, wherever among these `source` is.
+        parts = [source.resolve()]
+        for transcript in source.rglob("*.trans.txt"):
+            parts += transcript.resolve().parents[2:3]
+        if wrong := next((part for part in parts if part.name.startswith(NOT_FOR_TRAINING)), None):
+            sys.exit(f"error: {wrong}: expected a training part, found one to measure on; nothing was written")
+        if not source.exists():
+            sys.exit(
+                f"error: {source}: expected a folder with *.trans.txt below or a file of texts, found nothing there"
+            )
+
+
 def read_aloud(job: tuple[str, str], share_of_flite: float) -> Utterance:
     """The utterance that a synthesiser made of (id, text); the same in every run."""
     utterance_id, text = job
@@ -78,17 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--processes", type=int, default=None, help="as many as there are processors by default")
     options = parser.parse_args()
-    for source in options.sources:
-        # In LibriSpeech's folders PART/SPEAKER/CHAPTER, wherever among these `source` is.
-        parts = [source.resolve()]
-        for transcript in source.rglob("*.trans.txt"):
-            parts += transcript.resolve().parents[2:3]
-        if wrong := next((part for part in parts if part.name.startswith(NOT_FOR_TRAINING)), None):
-            sys.exit(f"error: {wrong}: expected a training part, found one to measure on; nothing was written")
-        if not source.exists():
-            sys.exit(
-                f"error: {source}: expected a folder with *.trans.txt below or a file of texts, found nothing there"
-            )
+    check_sources(options.sources)
     missing = [program for program in PROGRAMS if shutil.which(program) is None]
     if missing:
         sys.exit(f"error: not found: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing)}")

@@ -7,7 +7,7 @@ from typing import get_args
 
 import pytest
 
-from asr.cli.score import _Steps
+from asr.cli.normalize_option import Steps
 from asr.errors import ScoringError
 from asr.scoring import NORMALIZERS, normalizer
 
@@ -57,7 +57,7 @@ def test_a_step_done_twice_changes_nothing(name: str, text: str) -> None:
 
 
 def test_the_help_of_asr_score_names_every_step_in_the_order_that_works() -> None:
-    (option,) = get_args(_Steps)[1:]
+    (option,) = get_args(Steps)[1:]
     _, _, listed = option.help.partition(": ")
     assert re.findall(r"(?:^|, )([a-z-]+)", listed.partition(". ")[0]) == list(NORMALIZERS)
 

@@ -25,6 +25,7 @@ from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 from asr.recipe import find_recipe
 from asr.resources import resource
+from asr.text.lexicon import Lexicon
 
 ROOT = resource("data", "spoken_commands")
 RECIPE = find_recipe("spoken_commands")
@@ -311,6 +312,27 @@ def test_training_texts_are_read_aloud_the_same_in_every_run(tmp_path: Path) -> 
     assert once == twice
     assert [(each.id, each.text) for each in once] == [(f"{name}-aloud", text) for name, text in jobs]
     assert all(len(read_audio(each.audio, 16000)) > 8000 for each in once)
+
+
+def test_words_of_training_texts_get_their_phones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("espeak-ng") is None:
+        pytest.skip("needs espeak-ng")
+    texts, out = tmp_path / "texts.txt", tmp_path / "phones.txt"
+    texts.write_text("THE CAT'S HAT\nthe 2 extraordinary cats\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["pronounce.py", str(texts), "--out", str(out)])
+    generator("pronounce").main()
+    assert "5 words, " in (said := capsys.readouterr().out)
+    assert "1 left out" in said
+    lexicon = Lexicon(out, str.lower)
+    phones = {line.split()[0]: line.split()[1:] for line in out.read_text(encoding="utf-8").splitlines()}
+    assert lexicon.unknown_words("the cat's hat extraordinary cats") == []
+    assert phones["cats"] == phones["cat's"] == ["k", "æ", "t", "s"]
+    assert len(phones["extraordinary"]) > 8
+    monkeypatch.setattr(sys, "argv", ["pronounce.py", str(tmp_path / "no.txt"), "--out", str(out)])
+    with pytest.raises(SystemExit, match=r"no\.txt: expected a folder .* or a file of texts, found nothing there"):
+        generator("pronounce").main()
 
 
 def test_lines_of_a_text_file_are_texts_with_ids(tmp_path: Path) -> None:
