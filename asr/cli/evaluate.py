@@ -41,7 +41,7 @@ Data = Annotated[
 ]
 By = Annotated[
     list[str] | None,
-    typer.Option(help="Also a table by speaker, duration or any column of the data; may be given several times."),
+    typer.Option(help="Also a table by speaker, duration or any column of the data; with commas for several."),
 ]
 Hypotheses = Annotated[Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")]
 EmbedAudio = Annotated[
@@ -77,6 +77,7 @@ def evaluate(
     from asr.evaluation import evaluate_subsets
     from asr.report.of_model import write_model_report
 
+    by = [name.strip() for each in by or [] for name in each.split(",")]
     report = report or _default_report(model, data)
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
@@ -85,7 +86,7 @@ def evaluate(
     _check_models(model, data)
     words = words_for(decoder, words, model[0])
     decoders = parse_decoders(decoder or _DECODERS + ",lexicon" * bool(words), width=width, words=words)
-    subsets = [_looking_for(by or [], subset) for subset in _subsets(data, root, mirror)]
+    subsets = [_looking_for(by, subset) for subset in _subsets(data, root, mirror)]
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -105,7 +106,7 @@ def evaluate(
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     _say_where(json_file, hypotheses, report)
     # Last of all, since what cannot be used must not cost what was computed.
-    if complaints := [*failures, *_print_groups(found, by or [])]:
+    if complaints := [*failures, *_print_groups(found, by)]:
         raise _all_of(complaints)
 
 

@@ -156,7 +156,8 @@ def _write(subject: Subject, file: Path, folder: Path, finding: Finding) -> None
     for row in finding.rows:
         table.add_row(*row)
     console = get_console()
-    console.print(f"{subject.name}: {subject.heard}")
+    looked_at = "" if subject.text == subject.heard else f"; looked at: {subject.text}"
+    console.print(f"{subject.name}: {subject.heard}{looked_at}")
     console.print(table)
     console.print(finding.table_note)
     if finding.warning:

@@ -33,13 +33,17 @@ _SPELLING = ("case", "punctuation")
 
 
 class _Rules(NamedTuple):
-    """How words are made alike, how they are voted on, and whether those that are written have times."""
+    """How words are made alike, how they are voted on, whether those that are written have times, and the files of words.
+
+    In the files `words_only`, an utterance that is not there is one in which nothing was heard: a ctm has no line for it.
+    """
 
     steps: list[str]
     method: str
     alpha: float = 1.0
     null_confidence: float = 0.0
     timed: bool = False
+    words_only: frozenset[str] = frozenset()
 
 
 def rover(
@@ -74,8 +78,8 @@ def rover(
     """Combine transcripts into one with fewer errors: words are aligned, and in each place systems vote.
 
     Where readings have the same score, the system that stands first wins; an utterance that a file lacks is named, and the
-    file has no vote there. Words that are spelled alike are the same word: with --normalize those that the steps make alike,
-    and the words that are written are those that come out of the steps.
+    file has no vote there; but a ctm, which has no line where nothing was heard, votes for silence. Words that are spelled
+    alike are the same word: with --normalize those that the steps make alike, and these are written as the steps have them.
 
     In a ctm a word has the time that it has in the first of the files that have it. Its confidence, also in .jsonl, is the
     mean over all files, with 0 for those that have something else there; by votes, the share of the files that have it.
@@ -94,7 +98,8 @@ def rover(
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
-    ids = _ids(heard)
+    rules = rules._replace(words_only=frozenset(str(path) for path in hypothesis if form_of(path, format) == "ctm"))
+    ids = _ids(heard, rules.words_only)
     parted: list[tuple[str, str]] = []
     write_transcripts(out, ((name, _together(name, heard, rules, parted)) for name in ids))
     print(f"wrote {out}: {counted(len(ids), 'utterance')}, by {method} of {len(heard)} files")
@@ -123,7 +128,7 @@ def _rules(steps: list[str], method: str, alpha: float | None, null_confidence: 
     return _Rules(steps, method)
 
 
-def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
+def _ids(heard: Mapping[str, FiledTranscripts], words_only: frozenset[str]) -> list[str]:
     """The ids of all utterances, in the order of the first file that has them; says which are missing where.
 
     Raises:
@@ -143,7 +148,9 @@ def _ids(heard: Mapping[str, FiledTranscripts]) -> list[str]:
     for file, transcripts in heard.items():
         missing = [name for name in ids if name not in transcripts]
         if missing:
-            print(f"{file}: no vote on {len(missing)} of {len(ids)} utterances, which it lacks: {named(missing)}")
+            which = f"{len(missing)} of {len(ids)} utterances"
+            said = f"nothing heard in {which}" if file in words_only else f"no vote on {which}, which it lacks"
+            print(f"{file}: {said}: {named(missing)}")
     return [*ids]
 
 
@@ -155,6 +162,7 @@ def _together(
     Words that these leave apart, though they differ in case or punctuation only, are added to `parted`.
     """
     from asr.scoring import (
+        Transcript,
         confident_readings,
         normalised,
         normalizer,
@@ -164,7 +172,11 @@ def _together(
         word_transition_network,
     )
 
-    found = {file: transcripts[name] for file, transcripts in heard.items() if name in transcripts}
+    found = {
+        file: transcripts[name] if name in transcripts else Transcript(text="")
+        for file, transcripts in heard.items()
+        if name in transcripts or file in rules.words_only
+    }
     words = [
         readings(transcript)
         if rules.method == "votes"

@@ -53,7 +53,7 @@ def build_decoder(config: DecoderConfig, tokenizer: Tokenizer, attention: Attent
         case AttentionDecoderConfig() | JointDecoderConfig():
             if attention is None:
                 raise ConfigError(
-                    f"decoder '{config.kind}': this model has no attention decoder; take greedy or beam, or train a model "
-                    "with attention={}"
+                    f"decoder '{config.kind}': this model has no attention decoder; take greedy, beam or lexicon, or train "
+                    "a model with attention={}"
                 )
             return AttentionSearch(config, tokenizer, attention)

@@ -22,8 +22,9 @@ def check_writable(path: Path) -> None:
         ScoringError: a form that is read here, but not written.
     """
     kind = form_of(path)
-    if kind not in _WRITERS:
-        raise ScoringError(f"{path}: transcripts are written as .txt (lines), .trn, .jsonl or .ctm, not as {kind}")
+    if kind not in _WRITERS or (kind == "lines" and path.suffix.lower() not in ("", ".txt")):
+        found = path.suffix[1:] if kind == "lines" else kind
+        raise ScoringError(f"{path}: transcripts are written as .txt (lines), .trn, .jsonl or .ctm, not as {found}")
 
 
 def write_transcripts(path: Path, utterances: _Utterances) -> None:

@@ -143,6 +143,7 @@ def test_saliency_of_some_tokens(cli: Run, model: Path, audio: Path, tmp_path: P
     code, printed, _ = cli("inspect", "saliency", audio, "--model", model, *options)
     assert code == 0
     assert " Hz" in printed
+    assert f"; looked at: {TRAP}\n" in printed
     record = json.loads((tmp_path / "saliency.json").read_text(encoding="utf-8"))
     assert [(each["token"], each["steps"]) for each in record["saliency"]] == [("<", 3), ("&", 3)]
     check_page(tmp_path / "saliency.html", 3)

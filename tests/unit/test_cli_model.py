@@ -285,7 +285,9 @@ def test_speakers_are_listed_on_demand(cli: Command, model: Path, tmp_path: Path
     assert "speaker0" not in plain
     results = tmp_path / "results.json"
     decoder = ("--decoder", "greedy")
-    listed = cli("evaluate", "--model", model, "--data", corpus, *decoder, "--by", "speaker", "--json", results)
+    listed = cli(
+        "evaluate", "--model", model, "--data", corpus, *decoder, "--by", "duration, speaker", "--json", results
+    )
     (record,) = json.loads(results.read_text(encoding="utf-8"))
     lines = [line.split() for line in listed.splitlines()]
     rows = [row for row in lines if len(row) > 6 and row[2].startswith("speaker") and row[2] != "speaker"]
@@ -601,7 +603,9 @@ def test_a_model_without_attention_says_what_to_do(
     with pytest.raises(SystemExit, match="2"):
         main()
     (line,) = capsys.readouterr().err.splitlines()
-    assert "this model has no attention decoder; take greedy or beam, or train a model with attention={}" in line
+    assert (
+        "this model has no attention decoder; take greedy, beam or lexicon, or train a model with attention={}" in line
+    )
 
 
 def test_without_model_the_one_that_comes_along_is_asked(cli: Command) -> None:

@@ -323,6 +323,25 @@ def test_a_ctm_has_the_time_of_the_first_that_has_the_word_and_the_confidence_of
     assert lines == [f"{word} {confidence}" for word, confidence in zip(words, confidences, strict=True)]
 
 
+@pytest.mark.parametrize("options", [(), ("--method", "confidence")])
+def test_a_ctm_without_a_line_has_heard_nothing(rover: Run, options: tuple[str, ...]) -> None:
+    """As the jsonl of the same recognisers has it: one of three who heard something is outvoted."""
+    both = "r 1 0.0 0.2 yes 0.9\n"
+    files = {"a.ctm": both, "b.ctm": both + "s 1 0.0 0.2 e 0.3\n", "c.ctm": both}
+    said, errors, code = rover(files, "--out", "out.ctm", *options)
+    assert not code, errors
+    assert "a.ctm: nothing heard in 1 of 2 utterances: 's'" in said
+    assert Path("out.ctm").read_text(encoding="utf-8") == "r 1 0.000 0.200 yes " + (
+        "0.9000\n" if options else "1.0000\n"
+    )
+
+
+def test_what_is_written_in_no_known_form_is_refused(rover: Run) -> None:
+    _, errors, code = rover({"a.txt": "u yes\n", "b.txt": "u no\n"}, "--out", "out.jsnl")
+    assert code == 2
+    assert "out.jsnl: transcripts are written as .txt (lines), .trn, .jsonl or .ctm, not as jsnl" in errors
+
+
 @pytest.mark.parametrize("out", ["out.ctm", "out.jsonl"])
 def test_what_was_voted_on_is_voted_on_again(rover: Run, out: str) -> None:
     """The confidences that are written are read, one for each word."""
