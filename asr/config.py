@@ -224,7 +224,7 @@ def _complaint(section: type[Section], details: Any) -> str:
     if details["type"] == "union_tag_invalid":
         kind = str(details["ctx"]["tag"])
         return f"{key}.kind: unknown kind '{kind}'{did_you_mean(kind, map(_kind_of, sections))}"
-    message = str(details["msg"]).removeprefix("Value error, ")
+    message = str(details["msg"]).removeprefix("Value error, ").replace("a valid tuple", "a list such as [a, b]")
     if details["type"] in {"value_error", "missing"}:
         return f"{key}: {message}" if steps else message
     return f"{key}: {message[0].lower()}{message[1:]}, found {details['input']!r}"

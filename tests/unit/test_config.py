@@ -347,7 +347,7 @@ def test_no_is_false_where_a_truth_is_expected_and_text_where_text_is() -> None:
         ("inner=3", "inner: input should be a valid dictionary or instance of Inner, found 3"),
         ("inner=null", "inner: input should be a valid dictionary or instance of Inner, found None"),
         ("choice.width=0", "choice.width: input should be greater than or equal to 1, found 0"),
-        ("choice.names=a", "choice.names: input should be a valid tuple, found 'a'"),
+        ("choice.names=a", "choice.names: input should be a list such as [a, b], found 'a'"),
         ("choice.names=[a, 1]", "choice.names.1: input should be a valid string, found 1"),
         ("choice={kind: large, weight: 0.1}", "choice: weight=0.1 is below inner.ratio=0.5"),
         ("several=[{kind: large, weight: 0.1}]", "several.0: weight=0.1 is below inner.ratio=0.5"),
