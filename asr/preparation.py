@@ -82,7 +82,7 @@ def prepare(run: Run) -> None:
             index = ShardIndex.load(part.shards)
             _read_ready(run, part, index, checked(part, shard_utterances(index)))
         _tell_part(run, part, index)
-    if run.experiment.init.keeps_tokens:
+    if init.keeps_tokens:
         return
     tokenizer = train_tokenizer(
         (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer

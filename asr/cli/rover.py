@@ -90,24 +90,26 @@ def rover(
     """
     from asr.scoring import Columns, check_writable, form_of, normalizer, read_transcripts, write_transcripts
 
-    rules = _rules(steps_of(normalize), method, alpha, null_confidence)._replace(timed=form_of(out) == "ctm")
+    words_only = frozenset(str(path) for path in hypothesis if form_of(path, format) == "ctm")
+    rules = _rules(steps_of(normalize), method, alpha, null_confidence)._replace(
+        timed=form_of(out) == "ctm", words_only=words_only
+    )
     normalizer(rules.steps)  # a step that is none is told before anything is read
-    _check_inputs(hypothesis, segments, format)
+    _check_inputs(hypothesis, segments, words_only)
     check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
     heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
-    rules = rules._replace(words_only=frozenset(str(path) for path in hypothesis if form_of(path, format) == "ctm"))
-    ids = _ids(heard, rules.words_only)
+    ids = _ids(heard, words_only)
     parted: list[tuple[str, str]] = []
     write_transcripts(out, ((name, _together(name, heard, rules, parted)) for name in ids))
     print(f"wrote {out}: {counted(len(ids), 'utterance')}, by {method} of {len(heard)} files")
     _tell_of_spelling(parted, rules.steps)
 
 
-def _check_inputs(hypothesis: list[Path], segments: Path | None, format: str | None) -> None:
-    if segments is not None and all((format or path.suffix.lower()[1:]) != "ctm" for path in hypothesis):
+def _check_inputs(hypothesis: list[Path], segments: Path | None, words_only: frozenset[str]) -> None:
+    if segments is not None and not words_only:
         raise ConfigError(f"--segments {segments}: only the words of a ctm need segments, and there is no ctm")
     if len(hypothesis) < 2:
         raise ScoringError("expected two files of transcripts or more, found one: nothing to vote on")

@@ -15,7 +15,7 @@ VARIANCE_FLOOR = 1e-5
 """What a feature that never varies is divided by the root of."""
 
 _DELTA_REACH = 2
-_LOUD_NATS = 6.0
+_LOUD_NATS = 6.0  # of power: 26 dB
 
 
 class FrameConfig(Section):
@@ -45,7 +45,7 @@ def normalized_per_utterance(features: Tensor, mask: Tensor, counted: Tensor) ->
 def spoken(loudness: Tensor, mask: Tensor, reach: int) -> Tensor:
     """Which valid frames (B, T, 1) lie between the first and the last loud one, or up to `reach` frames beside these.
 
-    Loud is what lies at most 26 dB below the loudest: where noise does, all of the utterance counts.
+    Loud is what lies at most `_LOUD_NATS` below the loudest: where noise does, all of the utterance counts.
 
     Args:
         loudness: logarithm of the power, mean over bands (B, T), in nats.

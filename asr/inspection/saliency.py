@@ -115,7 +115,7 @@ def saliency_of(subject: Subject, numbers: Sequence[int], steps: int | None = No
         subject: what is looked at.
         numbers: of the tokens.
         steps: so many pieces of equal size for every token; None: for each token the pieces over which p changes by another
-            amount than their shares say are halved, until all shares add up (`Saliency.adds_up`) or there are 256.
+            amount than their shares say are halved, until all shares add up (`Saliency.adds_up`) or there are `_MOST_STEPS`.
 
     Raises:
         AudioError: no tokens were recognised.

@@ -43,6 +43,15 @@ def run_to_end(arguments: list[str], processes: list[str]) -> str:
     return output
 
 
+def complaints(process: subprocess.Popen[str]) -> str:
+    """What the processes said that failed, without what their launcher said of it."""
+    output = process.communicate(timeout=150)[0]
+    assert process.returncode != 0
+    own = output.partition("torch/distributed/elastic")[0]
+    assert "Traceback" not in own
+    return own
+
+
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("together")
@@ -128,26 +137,18 @@ def test_machines_that_do_not_share_the_run_folder_are_told(prepared: Path) -> N
         "run_name='__main__')\n",
         encoding="utf-8",
     )
-    process = start(arguments, TWO_PROCESSES, (str(program),))
-    output = process.communicate(timeout=150)[0]
-    assert process.returncode != 0
-    own = output.partition("torch/distributed/elastic")[0]
+    own = complaints(start(arguments, TWO_PROCESSES, (str(program),)))
     assert "error: run: some processes find another checkpoint or other shards there" in own
     assert "(process 1, others than process 0)" in own
-    assert "Traceback" not in own
 
 
 @pytest.mark.slow
 def test_a_mistake_is_one_line_of_each_process(prepared: Path) -> None:
     # The first process looks into the run folder for all, and alone meets what is wrong there.
     run_to_end(train(prepared, "begun", "training.epochs=1"), TWO_PROCESSES)
-    process = start(train(prepared, "begun", "training.epochs=2"), TWO_PROCESSES)
-    output = process.communicate(timeout=150)[0]
-    assert process.returncode != 0
-    own = output.partition("torch/distributed/elastic")[0]
+    own = complaints(start(train(prepared, "begun", "training.epochs=2"), TWO_PROCESSES))
     assert "'train' was begun here with other settings (training.epochs was 1, is 2)" in own
     assert "error: process 1 stops, since another one has: see what that one said" in own
-    assert "Traceback" not in own
 
 
 def test_all_processes_told_to_stop_at_once_save_first(prepared: Path) -> None:

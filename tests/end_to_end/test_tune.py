@@ -246,31 +246,28 @@ def rate_search(tmp_path: Path, epochs: int = 4, **settings: str) -> Search:
     return make_search(request, tmp_path, num_trials=1, **settings)
 
 
-@pytest.mark.parametrize(("pruner", "stops"), [("median", True), ("halving", True), ("none", False)])
-def test_a_hopeless_trial_is_stopped_unless_it_is_not_to_be(tmp_path: Path, pruner: str, stops: bool) -> None:
-    study = optuna.create_study(pruner=tune._pruner(rate_search(tmp_path, pruner=pruner)))
+def judged_epochs(search: Search, epochs: int) -> list[bool]:
+    """Whether a trial that is worse than eight before it would be stopped, epoch by epoch."""
+    study = optuna.create_study(pruner=tune._pruner(search))
     for number in range(9):
         trial = study.ask()
         stopped = []
-        for epoch in range(1, 5):
+        for epoch in range(1, epochs + 1):
             trial.report(0.1 if number < 8 else 0.9, epoch)
             stopped.append(trial.should_prune())
         study.tell(trial, 0.1)
-    assert any(stopped) == stops
+    return stopped
+
+
+@pytest.mark.parametrize(("pruner", "stops"), [("median", True), ("halving", True), ("none", False)])
+def test_a_hopeless_trial_is_stopped_unless_it_is_not_to_be(tmp_path: Path, pruner: str, stops: bool) -> None:
+    assert any(judged_epochs(rate_search(tmp_path, pruner=pruner), 4)) == stops
 
 
 @pytest.mark.parametrize("pruner", ["median", "halving"])
 def test_no_trial_is_judged_during_its_warm_up(tmp_path: Path, pruner: str) -> None:
     """A fifth of the epochs and one more: whoever is worst until then goes on."""
-    study = optuna.create_study(pruner=tune._pruner(rate_search(tmp_path, epochs=20, pruner=pruner)))
-    for number in range(9):
-        trial = study.ask()
-        stopped = []
-        for epoch in range(1, 21):
-            trial.report(0.1 if number < 8 else 0.9, epoch)
-            stopped.append(trial.should_prune())
-        study.tell(trial, 0.1)
-    assert stopped.index(True) + 1 == 5
+    assert judged_epochs(rate_search(tmp_path, epochs=20, pruner=pruner), 20).index(True) + 1 == 5
 
 
 def test_a_logarithmic_space_is_searched_at_all_its_scales() -> None:
