@@ -68,7 +68,7 @@ def training_updater(
     experiment, loss = run.experiment, run.experiment.loss
     freeze(model, experiment.init.freeze)
     num_samples = (number for shard in index.shards for number in shard.num_samples)
-    utterances = zip(shard_utterances(index), num_samples, strict=True)
+    utterances = zip(shard_utterances(index, with_audio=False), num_samples, strict=True)
     heads, notes = make_heads(loss.speaker, loss.phones, model, tokenizer, utterances)
     dtype = select_dtype(experiment.training.precision, next(model.parameters()).device)
     return make_updater(experiment, model, tokenizer, dtype=dtype, workers=run.workers, heads=heads), notes

@@ -84,9 +84,8 @@ def prepare(run: Run) -> None:
         _tell_part(run, part, index)
     if init.keeps_tokens:
         return
-    tokenizer = train_tokenizer(
-        (utterance.text for utterance in shard_utterances(run.train_index)), run.experiment.tokenizer
-    )
+    texts = (utterance.text for utterance in shard_utterances(run.train_index, with_audio=False))
+    tokenizer = train_tokenizer(texts, run.experiment.tokenizer)
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
 

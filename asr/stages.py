@@ -9,10 +9,13 @@ import torch
 
 from asr.atomic import write_text
 from asr.config import Tree
+from asr.corpus.batch_order import BatchesConfig, EpochSize, epoch_size, most_samples
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.shard_reader import read_shard
 from asr.corpus.shards import ShardIndex
+from asr.corpus.tar_writer import Shard
 from asr.decoding import GreedyDecoderConfig, build_decoder
+from asr.errors import ConfigError
 from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
 from asr.experiment import CONFIG_FILE, Experiment, Run
 from asr.learner import first_model, training_updater
@@ -69,12 +72,13 @@ def train(run: Run) -> None:
         f"{run.folder}: some processes find another checkpoint or other shards there: on several machines, the run folder "
         "must lie on a disk that all of them share",
     )
+    size = _size_of_epoch(experiment.batches, index)
     group = run.batches_per_update
     num_updates = num_epoch_batches(
         index, experiment.batches, seed=experiment.seed, epoch=0, per_update=group, world_size=group
     )
     print(
-        f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {index.seconds_per_epoch / 3600:.2f} h of speech "
+        f"  {num_parameters(model):,} parameters, {tokenizer.size} tokens, {size.seconds / 3600:.2f} h of speech "
         f"in {counted(num_updates, 'update')} per epoch, on {device}"
         + (f", {workers.size} processes" if workers.size > 1 else "")
         + (origin(experiment.init) if is_new else f", from update {trainer.progress.update}"),
@@ -99,6 +103,23 @@ def train(run: Run) -> None:
     plot_training(run.folder)
 
 
+def _size_of_epoch(batches: BatchesConfig, index: ShardIndex) -> EpochSize:
+    """How much of `index` an epoch hears; what is left out is told.
+
+    Raises:
+        ConfigError: nothing is left.
+    """
+    size = epoch_size(index, batches)
+    if size.too_long:
+        found = (
+            f"{size.too_long} of {counted(index.num_utterances, 'utterance')} are longer than {batches.max_seconds:g} s"
+        )
+        if size.too_long == index.num_utterances:
+            raise ConfigError(f"batches.max_seconds: {found}, so that nothing is left to learn from; set it higher")
+        print(f"  {found} (batches.max_seconds) and are not learnt from", flush=True)
+    return size
+
+
 def _note_warm_up(experiment: Experiment, num_updates: int) -> None:
     """Say it when the learning rate hardly gets to where it was set; an epoch has `num_updates`."""
     warm_up, num_updates = experiment.schedule.warmup_updates, experiment.training.epochs * num_updates
@@ -114,14 +135,17 @@ def _note_warm_up(experiment: Experiment, num_updates: int) -> None:
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
     """Say before the first update, not in the middle of the night, when the largest batches do not fit into a GPU."""
     batches = run.experiment.batches
-    longest = max(max(shard.num_samples) for shard in index.shards) / index.sample_rate
-    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index))
+    most = most_samples(index, batches)
+    longest = (
+        max(length for shard in index.shards for length in shard.num_samples if length <= most) / index.sample_rate
+    )
+    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index, most))
     # What a study says of memory is what the training takes, not what was tried, which may have been the whole GPU.
     torch.cuda.reset_peak_memory_stats(updater.device)
     if fitting == 0:
         print(
-            f"  note: the longest utterances, {longest:g} s, do not fit into memory even alone: leave them out, or make "
-            "the model smaller",
+            f"  note: the longest utterances, {longest:g} s, do not fit into memory even alone: leave them out by "
+            "batches.max_seconds, or make the model smaller",
             flush=True,
         )
     elif fitting < batches.seconds:
@@ -136,10 +160,18 @@ def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
         print(f"  batches of {batches.seconds:g} s fit into memory", flush=True)
 
 
-def _longest_text(index: ShardIndex) -> str:
-    """The longest text, as far as one can tell from the few shards with the longest utterances: a corpus may be large."""
-    shards = sorted(index.shards, key=lambda shard: max(shard.num_samples), reverse=True)[:_SHARDS_LOOKED_INTO]
-    return max((stored.utterance.text for shard in shards for stored in read_shard(index, shard)), key=len)
+def _longest_text(index: ShardIndex, most_samples: float) -> str:
+    """The longest text, as far as one can tell from the few shards with the longest utterances: a corpus may be large.
+
+    Of those that are longer than `most_samples`, it does not matter.
+    """
+
+    def longest(shard: Shard) -> int:
+        return max((length for length in shard.num_samples if length <= most_samples), default=0)
+
+    shards = sorted(index.shards, key=longest, reverse=True)[:_SHARDS_LOOKED_INTO]
+    found = (stored for shard in shards for stored in read_shard(index, shard, with_audio=False))
+    return max((stored.utterance.text for stored in found if stored.num_samples <= most_samples), key=len)
 
 
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
@@ -165,7 +197,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         recognizer,
         updater,
         TrainingData(
-            num_utterances=index.utterances_per_epoch,
+            num_utterances=round(epoch_size(index, experiment.batches).utterances),
             epoch=epoch,
             dev=lambda: sequential_batches(dev_index, experiment.batches, rank=workers.rank, world_size=workers.size),
             contents=index.contents,

@@ -1,6 +1,7 @@
 """Speed and memory of the loader: tar shards -> compressed samples -> shuffled, sorted, decoded, padded batches.
 
-Claims: at least 200 times real time per core, and peak memory that does not depend on the size of the corpus.
+Claims: at least 200 times real time per core, peak memory that does not depend on the size of the corpus, and of eight
+processes each reads an eighth.
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -62,6 +64,7 @@ def main() -> None:
                 "corpus_seconds": round(index.seconds),
                 "corpus_megabytes": round(sum(shard.bytes for shard in index.shards) / 1e6),
                 **{f"workers_{workers}": speeds(index, workers) for workers in (0, 1, 2)},
+                "share_read_by_one_of_8_processes": share_read(index, 8),
                 "peak_memory_megabytes": {
                     f"corpus_times_{repeat}": measured_alone(folder, repeat) for repeat in REPEATS
                 },
@@ -91,6 +94,20 @@ def speeds(index: ShardIndex, num_workers: int) -> dict[str, dict[str, float]]:
             by_processor.append(index.seconds / (time.process_time() - processor))
             by_clock.append(index.seconds / (time.perf_counter() - clock))
     return {"times_real_time_per_core": spread(by_processor), "times_real_time_by_clock": spread(by_clock)}
+
+
+def share_read(index: ShardIndex, world_size: int) -> float:
+    """Bytes that the first of so many processes reads for an epoch, by those of all shards. Linux only."""
+    before = bytes_read()
+    for _ in epoch_batches(index, CONFIG, seed=SEED, epoch=0, world_size=world_size):
+        pass
+    return round((bytes_read() - before) / sum(shard.bytes for shard in index.shards), 3)
+
+
+def bytes_read() -> int:
+    """What this process has read so far, from the page cache too."""
+    (line,) = re.findall(r"^rchar: (\d+)$", Path("/proc/self/io").read_text(encoding="ascii"), re.MULTILINE)
+    return int(line)
 
 
 def spread(values: list[float]) -> dict[str, float]:

@@ -6,6 +6,7 @@ Utterances are known by their lengths alone, so that batches can also be counted
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,9 @@ class BatchesConfig(Section):
 
     seconds: float = Field(120.0, gt=0, description="audio in a batch, padding included")
     max_utterances: int = Field(64, ge=1, description="most utterances in a batch")
+    max_seconds: float | None = Field(
+        default=None, gt=0, description="longer utterances are not learnt from, which is told; null: none is too long"
+    )
     shuffle_buffer: int = Field(
         4096,
         ge=1,
@@ -56,9 +60,25 @@ AnyItem = TypeVar("AnyItem")
 
 @dataclass(frozen=True, slots=True)
 class Length:
-    """All of a sample that decides its place."""
+    """All of a sample that decides its place, and which of the epoch's utterances it is."""
 
     num_samples: int
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class EpochSize:
+    """How much an epoch of training hears, on average.
+
+    Attributes:
+        utterances: number of them.
+        seconds: of audio.
+        too_long: utterances of the index that are left out of it.
+    """
+
+    utterances: float
+    seconds: float
+    too_long: int
 
 
 class Order:
@@ -73,10 +93,39 @@ class Order:
         """The shards of `index`, permuted: each draws its place by its name, so that those of other shards do not matter."""
         return sorted(index.shards, key=lambda shard: random.Random(f"{self.name}, place of {shard.name}").random())
 
-    def copies(self, shard: Shard) -> Iterator[int]:
-        """How often each utterance of `shard` comes: its weight, rounded up or down at random so that the mean is right."""
+    def copies(self, shard: Shard, most_samples: float = math.inf) -> Iterator[int]:
+        """How often each utterance of `shard` comes: its weight, rounded up or down at random so that the mean is right.
+
+        Not at all if it is longer than `most_samples`.
+        """
         drawn = random.Random(f"{self.name}, {shard.name}")
-        return (int(shard.weight + drawn.random()) for _ in shard.num_samples)
+        copies = (int(shard.weight + drawn.random()) for _ in shard.num_samples)
+        return (number * (length <= most_samples) for number, length in zip(copies, shard.num_samples, strict=True))
+
+    def lengths(self, index: ShardIndex, config: BatchesConfig) -> Iterator[Length]:
+        """What an epoch hears of `index`, each as often as it comes, numbered in the order of the permuted shards."""
+        number = 0
+        for shard in self.shards(index):
+            for length, copies in zip(shard.num_samples, self.copies(shard, most_samples(index, config)), strict=True):
+                yield from (Length(length, number) for _ in range(copies))
+                number += 1
+
+
+def most_samples(index: ShardIndex, config: BatchesConfig) -> float:
+    """Samples of the longest utterance that may be learnt from."""
+    return math.inf if config.max_seconds is None else config.max_seconds * index.sample_rate
+
+
+def epoch_size(index: ShardIndex, config: BatchesConfig) -> EpochSize:
+    """How much of `index` an epoch of training hears."""
+    utterances = samples = 0.0
+    too_long, most = 0, most_samples(index, config)
+    for shard in index.shards:
+        heard = [length for length in shard.num_samples if length <= most]
+        utterances += shard.weight * len(heard)
+        samples += shard.weight * sum(heard)
+        too_long += len(shard.num_samples) - len(heard)
+    return EpochSize(utterances, samples / index.sample_rate, too_long)
 
 
 def shuffled_batches(
@@ -110,9 +159,8 @@ def shuffled_batches(
 
 def _num_batches(index: ShardIndex, config: BatchesConfig) -> int:
     """About how many batches an epoch has at least."""
-    num_utterances = sum(shard.weight * len(shard.num_samples) for shard in index.shards)
-    num_samples = sum(shard.weight * sum(shard.num_samples) for shard in index.shards)
-    return int(max(num_utterances / config.max_utterances, num_samples / (config.seconds * index.sample_rate)))
+    size = epoch_size(index, config)
+    return int(max(size.utterances / config.max_utterances, size.seconds / config.seconds))
 
 
 def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> Iterator[AnyItem]:

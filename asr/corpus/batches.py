@@ -3,27 +3,39 @@
     shards (permuted) -> samples, still compressed -> shuffle buffer -> window, sorted by length -> batches (shuffled)
     -> threads decode them, a few ahead, in order
 
-All that decides which utterance comes when happens in one thread on compressed samples. The others only decode, so their
-number changes speed and nothing else, and passing over the first batches of an epoch, to resume in its middle, costs no
-decoding. Memory is bounded by buffer and windows, however large the corpus is.
+All that decides which utterance comes when happens in one thread and by lengths alone, which the index has. So an epoch is
+gone through without reading first, to mark the utterances of the batches that are wanted: of several processes each reads
+those of its own batches, and to resume in the middle of an epoch nothing of its beginning is read. The other threads only
+decode, so their number changes speed and nothing else. Memory is that of buffer and windows, and a byte per utterance.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import accumulate, chain, islice
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from asr.audio import audio_info, read_frames, read_signal
 from asr.corpus.ahead import map_ahead, read_ahead
-from asr.corpus.batch_order import BatchesConfig, Length, Order, of_rank, shuffled_batches, windows
+from asr.corpus.batch_order import (
+    AnySample,
+    BatchesConfig,
+    Length,
+    Order,
+    most_samples,
+    of_rank,
+    shuffled_batches,
+    windows,
+)
 from asr.corpus.shard_reader import StoredUtterance, read_shard
 from asr.corpus.shards import ShardIndex
+from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
 from asr.errors import AudioError, CorpusError
 
@@ -86,8 +98,8 @@ def epoch_batches(
     """The batches of one epoch of training: every utterance as often as its shard's weight says, in random order.
 
     The same (index, config but for its threads, seed, epoch, per_update) gives the same batches. Of several processes, each
-    reads all shards and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with
-    batches of its own, marked as `repeated`.
+    reads and decodes every `world_size`-th batch; all get equally many, since the last group is filled up with batches of
+    its own, marked as `repeated`.
 
     Args:
         index: the shards.
@@ -104,16 +116,25 @@ def epoch_batches(
         CorpusError: a shard cannot be read, or its audio cannot be decoded.
     """
     _report_long(index, config)
+
+    def mine(order: Order, samples: Iterable[AnySample]) -> Iterator[tuple[list[AnySample], bool]]:
+        batches = shuffled_batches(samples, config, index, order, per_update)
+        return islice(of_rank(batches, rank, world_size), skip_batches, None)
+
     order = Order(seed, epoch)
+    shards = order.shards(index)
+    copies = [list(order.copies(shard, most_samples(index, config))) for shard in shards]
+    wanted: Sequence[Sequence[int]] = copies
+    if world_size > 1 or skip_batches:
+        planned = mine(Order(seed, epoch), order.lengths(index, config))
+        wanted = _marked(shards, (sample.number for batch, _ in planned for sample in batch))
     samples = (
         sample
-        for shard in order.shards(index)
-        for sample, copies in zip(read_shard(index, shard), order.copies(shard), strict=True)
-        for _ in range(copies)
+        for shard, numbers, flags in zip(shards, copies, wanted, strict=True)
+        for sample, number in zip(_of_shard(index, shard, flags), numbers, strict=True)
+        for _ in range(number)
     )
-    batches = shuffled_batches(samples, config, index, order, per_update)
-    mine = islice(of_rank(batches, rank, world_size), skip_batches, None)
-    yield from _decoded(mine, config, index.sample_rate, index.num_features)
+    yield from _decoded(mine(order, samples), config, index.sample_rate, index.num_features)
 
 
 def num_epoch_batches(
@@ -121,13 +142,7 @@ def num_epoch_batches(
 ) -> int:
     """Number of batches that `epoch_batches` yields to each rank, exactly and without reading a shard."""
     order = Order(seed, epoch)
-    lengths = (
-        Length(length)
-        for shard in order.shards(index)
-        for length, copies in zip(shard.num_samples, order.copies(shard), strict=True)
-        for _ in range(copies)
-    )
-    num_batches = sum(1 for _ in shuffled_batches(lengths, config, index, order, per_update))
+    num_batches = sum(1 for _ in shuffled_batches(order.lengths(index, config), config, index, order, per_update))
     return -(-num_batches // world_size)
 
 
@@ -136,15 +151,23 @@ def sequential_batches(
 ) -> Iterator[Batch]:
     """Batches for evaluation: every utterance once, none at random; within a window they are sorted by length.
 
-    Of several processes, each gets every `world_size`-th batch, the last ones perhaps one less.
+    Of several processes, each reads and gets every `world_size`-th batch, the last ones perhaps one less.
 
     Raises:
         CorpusError: a shard cannot be read, or its audio cannot be decoded.
     """
-    samples = (sample for shard in index.shards for sample in read_shard(index, shard))
-    batches = ((batch, False) for window in windows(samples, config, index.sample_rate) for batch in window)
-    mine = islice(batches, rank, None, world_size)
-    yield from _decoded(mine, config, index.sample_rate, index.num_features)
+
+    def mine(samples: Iterable[AnySample]) -> Iterator[tuple[list[AnySample], bool]]:
+        batches = ((batch, False) for window in windows(samples, config, index.sample_rate) for batch in window)
+        return islice(batches, rank, None, world_size)
+
+    lengths = chain.from_iterable(shard.num_samples for shard in index.shards)
+    planned = mine(Length(length, number) for number, length in enumerate(lengths))
+    wanted = _marked(index.shards, (sample.number for batch, _ in planned for sample in batch))
+    samples = (
+        sample for shard, flags in zip(index.shards, wanted, strict=True) for sample in _of_shard(index, shard, flags)
+    )
+    yield from _decoded(mine(samples), config, index.sample_rate, index.num_features)
 
 
 def batches_of_utterances(
@@ -169,9 +192,26 @@ def batches_of_utterances(
     yield from _decoded(batches, config, sample_rate, num_features, unusable)
 
 
+def _marked(shards: Sequence[Shard], numbers: Iterable[int]) -> list[memoryview]:
+    """For each of `shards`, which of its utterances are among `numbers`, which count through all of them."""
+    ends = list(accumulate(len(shard.num_samples) for shard in shards))
+    marks = bytearray(ends[-1])
+    for number in numbers:
+        marks[number] = 1
+    return [memoryview(marks)[end - len(shard.num_samples) : end] for shard, end in zip(shards, ends, strict=True)]
+
+
+def _of_shard(index: ShardIndex, shard: Shard, wanted: Sequence[int]) -> Iterator[StoredUtterance]:
+    """The utterances of `shard`; of those that `wanted` is 0 for, which decide no more than places, no more than lengths."""
+    stored = read_shard(index, shard, wanted)
+    for length, is_wanted in zip(shard.num_samples, wanted, strict=True):
+        yield next(stored) if is_wanted else cast(StoredUtterance, Length(length))
+    next(stored, None)  # what is wrong behind the last one shows there
+
+
 def _report_long(index: ShardIndex, config: BatchesConfig) -> None:
-    limit = config.seconds * index.sample_rate
-    num_long = sum(1 for shard in index.shards for length in shard.num_samples if length > limit)
+    limit, most = config.seconds * index.sample_rate, most_samples(index, config)
+    num_long = sum(1 for shard in index.shards for length in shard.num_samples if limit < length <= most)
     if num_long:
         _LOG.info("%d utterances are longer than %g s and make batches of their own", num_long, config.seconds)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
 from typing import Any
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
@@ -34,46 +36,62 @@ class StoredUtterance:
     name: str
 
 
-def shard_utterances(index: ShardIndex) -> Iterator[Utterance]:
+def shard_utterances(index: ShardIndex, *, with_audio: bool = True) -> Iterator[Utterance]:
     """The utterances of the shards of `index` in the order of writing, with their audio still compressed, as bytes.
+
+    Without it, where only what is said matters, they have none (`b""`), and that on a disk is not read.
 
     Raises:
         CorpusError: a shard cannot be read or does not hold what the index lists.
     """
     for shard in index.shards:
-        for stored in read_shard(index, shard):
+        for stored in read_shard(index, shard, with_audio=with_audio):
             yield stored.utterance
 
 
-def read_shard(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
-    """The utterances of one shard of `index`, one at a time and in order.
+def read_shard(
+    index: ShardIndex, shard: Shard, wanted: Sequence[int] | None = None, *, with_audio: bool = True
+) -> Iterator[StoredUtterance]:
+    """The utterances of one shard of `index`, one at a time and in order; with `wanted`, those alone that it is 1 for.
+
+    On a disk, only their bytes are read, and nowhere is a shard opened of which none is wanted.
 
     Raises:
         CorpusError: the shard cannot be read or does not hold what the index lists.
     """
+    listed = enumerate(shard.num_samples)
+    numbers = list(listed if wanted is None else compress(listed, wanted))
+    if not numbers:
+        return
     path = index.place(shard)
     num_read = 0
-    for members in shard_members(path, shard.bytes):
-        stored = stored_utterance(members, path)
-        if num_read == len(shard.num_samples) or stored.num_samples != shard.num_samples[num_read]:
+    for members in shard_members(path, shard.bytes, wanted, with_audio=with_audio):
+        stored = stored_utterance(members, path, with_audio=with_audio)
+        if num_read == len(numbers) or stored.num_samples != numbers[num_read][1]:
             raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
         num_read += 1
         yield stored
-    if num_read < len(shard.num_samples):
-        raise CorpusError(
-            f"{path}: {num_read} of {len(shard.num_samples)} utterances are there; prepare the shards again"
-        )
+    if num_read < len(numbers):
+        raise CorpusError(f"{path}: {num_read} of {len(numbers)} utterances are there; prepare the shards again")
 
 
-def shard_members(place: Place, num_bytes: int) -> Iterator[dict[str, Any]]:
+def shard_members(
+    place: Place, num_bytes: int, wanted: Sequence[int] | None = None, *, with_audio: bool = True
+) -> Iterator[dict[str, Any]]:
     """For each key of the shard at `place`, its members by suffix, as webdataset groups them.
+
+    `wanted` and `with_audio` as in `read_shard`; from a URL the audio comes all the same.
 
     Raises:
         CorpusError: the shard cannot be read, or behind a URL there are not `num_bytes` bytes.
     """
     try:
+        if isinstance(place, Path) and not (wanted is None and with_audio):
+            yield from group_by_keys(_picked(place, wanted, with_audio))
+            return
         with open_place(place, num_bytes) as stream:
-            yield from group_by_keys(tar_file_expander([{"url": str(place), "stream": stream}]))
+            found = group_by_keys(tar_file_expander([{"url": str(place), "stream": stream}]))
+            yield from found if wanted is None else compress(found, wanted)
             while stream.read(_BLOCK_BYTES):  # behind the tar's end mark: whether the file ends, and in time
                 pass
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
@@ -83,14 +101,26 @@ def shard_members(place: Place, num_bytes: int) -> Iterator[dict[str, Any]]:
         raise CorpusError(f"{place}: cannot read the shard: {reason}; prepare the shards again") from error
 
 
-def stored_utterance(members: dict[str, Any], path: Place) -> StoredUtterance:
-    """The utterance that `members` of the shard at `path` describe.
+def _picked(path: Path, wanted: Sequence[int] | None, with_audio: bool) -> Iterator[dict[str, Any]]:
+    """The members that are asked for, as webdataset expands a tar, which would read all of it."""
+    with tarfile.open(path, "r:") as tar:
+        number, key = -1, ""
+        for member in tar:
+            before, (key, _, suffix) = key, member.name.partition(".")
+            number += key != before
+            is_wanted = wanted is None or (number < len(wanted) and wanted[number])
+            if is_wanted and (with_audio or suffix == "json") and (content := tar.extractfile(member)) is not None:
+                yield {"fname": member.name, "data": content.read(), "__url__": str(path)}
+
+
+def stored_utterance(members: dict[str, Any], path: Place, *, with_audio: bool = True) -> StoredUtterance:
+    """The utterance that `members` of the shard at `path` describe; without audio, it has none.
 
     Raises:
         CorpusError: not one sound file, or the description is missing or damaged.
     """
     where = f"{path}: {members['__key__']}"
-    audio = members[suffix_of_audio(members, where)]
+    audio = members[suffix_of_audio(members, where)] if with_audio else b""
     try:
         record = json.loads(members["json"])
         num_samples = int(record.pop("num_samples"))

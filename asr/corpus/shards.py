@@ -93,16 +93,6 @@ class ShardIndex(Section):
         return sum(sum(shard.num_samples) for shard in self.shards) / self.sample_rate
 
     @property
-    def utterances_per_epoch(self) -> int:
-        """Number of utterances that an epoch of training hears, on average."""
-        return round(sum(shard.weight * len(shard.num_samples) for shard in self.shards))
-
-    @property
-    def seconds_per_epoch(self) -> float:
-        """Duration of what an epoch of training hears in seconds, on average."""
-        return sum(shard.weight * sum(shard.num_samples) for shard in self.shards) / self.sample_rate
-
-    @property
     def contents(self) -> str:
         """A digest of the shards' names, which tell what they hold, of their sizes and weights."""
         each = [(shard.name, shard.bytes, shard.weight) for shard in self.shards]

@@ -73,7 +73,7 @@ def new_model(
     if config.model is not None:
         model, tokenizer = pretrained(config, acoustic, of_texts)
         if config.keeps_tokens:
-            refuse_unspellable(config, tokenizer, shard_utterances(index))
+            refuse_unspellable(config, tokenizer, shard_utterances(index, with_audio=False))
         return model, tokenizer
     tokenizer = of_texts()
     model = AcousticModel(acoustic, tokenizer.size)

@@ -152,7 +152,8 @@ class Updater:
                     remedy = "lower batches.seconds in another --out (--init goes on from these weights)"
                     raise TrainingError(
                         f"{self.device}: a batch of {len(largest)} utterances, {self._seconds(largest):.0f} s with padding, "
-                        f"does not fit into memory (the first is '{largest.ids[0]}'): {remedy} or leave long utterances out"
+                        f"does not fit into memory (the first is '{largest.ids[0]}'): {remedy} or leave long ones out by "
+                        "batches.max_seconds"
                     ) from error
             else:
                 result.split = split

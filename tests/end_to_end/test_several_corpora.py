@@ -10,6 +10,7 @@ from tones import TINY
 
 from asr import preparation
 from asr.cli.shards import info_lines
+from asr.corpus.batch_order import epoch_size
 from asr.corpus.shard_check import summarize
 from asr.corpus.shards import ShardIndex
 from asr.errors import ConfigError, CorpusError
@@ -50,7 +51,7 @@ def test_parts_lie_side_by_side_and_learn_together(corpora: Path, capsys: pytest
     folders = sorted(path.name for path in (run.folder / "shards").iterdir())
     assert folders == ["dev-clean-2", "speechocean762-train-all", "test-other", "train-clean-5"]
     assert [shard.weight for shard in run.train_index.shards] == [1.0, 0.5]
-    assert run.train_index.utterances_per_epoch == 6
+    assert epoch_size(run.train_index, run.experiment.batches).utterances == 6
 
 
 def test_training_says_how_much_an_epoch_has(corpora: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import random
+import tarfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ import torch
 from asr.audio import encode_audio, read_audio
 from asr.corpus import batches as batches_module
 from asr.corpus.ahead import map_ahead, read_ahead
-from asr.corpus.batch_order import BatchesConfig, Length, Order, shuffled_batches, windows
+from asr.corpus.batch_order import BatchesConfig, Length, Order, epoch_size, shuffled_batches, windows
 from asr.corpus.batches import batches_of_utterances, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.shard_reader import StoredUtterance, read_shard
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
@@ -130,9 +131,9 @@ def test_the_order_is_that_of_every_machine_and_version(megabytes: float, expect
 def test_shards_keep_their_order_when_one_goes(index: ShardIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
 
-    def noted(index: ShardIndex, shard: Shard) -> Iterator[StoredUtterance]:
+    def noted(index: ShardIndex, shard: Shard, wanted: Sequence[int]) -> Iterator[StoredUtterance]:
         read.append(shard.name)
-        return read_shard(index, shard)
+        return read_shard(index, shard, wanted)
 
     monkeypatch.setattr(batches_module, "read_shard", noted)
 
@@ -180,6 +181,52 @@ def test_ranks_share_the_batches_evenly(index: ShardIndex, world_size: int) -> N
     together = [ids for group in zip(*ranks, strict=True) for ids in group]
     assert together[: len(alone)] == alone
     assert set(together) == set(alone)
+
+
+@pytest.mark.parametrize(("rank", "skip"), [(1, 0), (0, 4), (2, 3)])
+def test_only_what_is_wanted_is_read(index: ShardIndex, rank: int, skip: int, tmp_path: Path) -> None:
+    """What lies beside it may be damaged: nobody looks at it."""
+
+    def batches(index: ShardIndex) -> list[tuple[tuple[str, ...], bytes]]:
+        found = epoch_batches(index, CONFIG, seed=0, epoch=0, rank=rank, world_size=3, skip_batches=skip)
+        return [(batch.ids, batch.waveforms.numpy().tobytes()) for batch in found]
+
+    expected = batches(index)
+    wanted = {name for ids, _ in expected for name in ids}
+    assert 0 < len(wanted) < len(CLIPS) / 2
+    for shard in index.shards:
+        with tarfile.open(index.place(shard)) as tar:
+            content = bytearray(Path(index.place(shard)).read_bytes())
+            for member in tar:
+                if member.name.partition(".")[0] not in wanted:
+                    content[member.offset_data : member.offset_data + member.size] = bytes(member.size)
+        (tmp_path / shard.name).write_bytes(content)
+    assert batches(index.model_copy(update={"folder": tmp_path})) == expected
+
+
+def test_ranks_share_what_is_measured(index: ShardIndex) -> None:
+    alone = [batch.ids for batch in sequential_batches(index, CONFIG)]
+    for world_size in (2, 3):
+        for rank in range(world_size):
+            found = sequential_batches(index, CONFIG, rank=rank, world_size=world_size)
+            assert [batch.ids for batch in found] == alone[rank::world_size]
+
+
+@pytest.mark.parametrize("max_seconds", [0.1, 0.25, 0.5])
+def test_what_is_too_long_is_not_learnt_from(index: ShardIndex, max_seconds: float) -> None:
+    parts = weighted(index, 2.0, *[1.0] * (len(index.shards) - 1))
+    config = CONFIG.model_copy(update={"max_seconds": max_seconds})
+    batches = list(epoch_batches(parts, config, seed=0, epoch=0))
+    assert num_epoch_batches(parts, config, seed=0, epoch=0) == len(batches)
+    doubled = len(index.shards[0].num_samples)
+    short = [f"u{n}" for n, length in enumerate(LENGTHS) if length <= max_seconds * RATE]
+    twice = [f"u{n}" for n, length in enumerate(LENGTHS[:doubled]) if length <= max_seconds * RATE]
+    assert sorted(name for batch in batches for name in batch.ids) == sorted(short + twice)
+    size = epoch_size(parts, config)
+    assert (size.utterances, size.too_long) == (len(short + twice), len(CLIPS) - len(short))
+    assert size.seconds == pytest.approx(sum(int(batch.num_samples.sum()) for batch in batches) / RATE)
+    # It is still measured on.
+    assert sum(map(len, sequential_batches(parts, config))) == len(CLIPS)
 
 
 def of_lengths(lengths: list[int]) -> ShardIndex:

@@ -103,6 +103,17 @@ def test_batches_are_those_from_a_disk(url: str, train: ShardIndex) -> None:
         for local, remote in zip(batches(train), batches(index), strict=True):
             assert local.ids == remote.ids
             assert torch.equal(local.waveforms, remote.waveforms)
+    local, remote = (list(shard_utterances(each, with_audio=False)) for each in (train, index))
+    assert local == remote
+
+
+def test_resuming_asks_for_no_shard_that_it_wants_nothing_of(server: Server, train: ShardIndex) -> None:
+    index = ShardIndex.load(f"{server.url}/train")
+    config = SMALL.model_copy(update={"shuffle_buffer": 1, "window_batches": 1})
+    num_batches = sum(1 for _ in epoch_batches(index, config, seed=1, epoch=2))
+    server.requests = []
+    assert list(epoch_batches(index, config, seed=1, epoch=2, skip_batches=num_batches - 1))
+    assert 1 <= len(server.requests) < len(index.shards) / 2
 
 
 def test_commands_take_urls(

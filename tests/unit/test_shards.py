@@ -20,6 +20,7 @@ import pytest
 import webdataset
 
 from asr.audio import encode_audio, read_audio
+from asr.corpus.batch_order import BatchesConfig, epoch_size
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
@@ -320,14 +321,28 @@ write_shards(utterances(), Path({str(tmp_path)!r}), sample_rate=8000,
     assert ShardIndex.load(tmp_path).num_utterances == 2
 
 
+def test_what_is_said_is_read_without_the_sound(tmp_path: Path) -> None:
+    index = write(clips(5), tmp_path)
+    expected = [replace(utterance, audio=b"") for utterance in shard_utterances(index)]
+    for path in tmp_path.glob("shard-*.tar"):
+        content = path.read_bytes()
+        with tarfile.open(path) as tar:
+            for member in (each for each in tar if not each.name.endswith(".json")):
+                start, stop = member.offset_data, member.offset_data + member.size
+                content = content[:start] + bytes(member.size) + content[stop:]
+        path.write_bytes(content)
+    assert list(shard_utterances(index, with_audio=False)) == expected
+
+
 def test_several_folders_are_one_index(tmp_path: Path) -> None:
     write(clips(2), tmp_path / "first")
     write(clips(1), tmp_path / "second")
     both = combined_index({tmp_path / "first": 1.0, tmp_path / "second": 3.0})
     assert [utterance.id for utterance in shard_utterances(both)] == ["u0", "u1", "u0"]
-    assert (both.num_utterances, both.utterances_per_epoch) == (3, 5)
+    size = epoch_size(both, BatchesConfig())
+    assert (both.num_utterances, size.utterances) == (3, 5)
     first, second = (ShardIndex.load(tmp_path / name).seconds for name in ("first", "second"))
-    assert both.seconds_per_epoch == pytest.approx(first + 3 * second)
+    assert size.seconds == pytest.approx(first + 3 * second)
 
 
 def test_folders_at_different_rates_are_not_one_index(tmp_path: Path) -> None:

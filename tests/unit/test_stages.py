@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_batches import of_lengths
 from test_pipeline import make_run
 from test_update import WORDS, make_batch
 from tones import TINY, write_tone_corpus
 
 from asr.audio import encode_audio
+from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
@@ -32,7 +34,7 @@ from asr.pipeline import run_stages
 from asr.preparation import prepare
 from asr.recipe import find_recipe, recipe_of_files
 from asr.scoring import read_results, write_results
-from asr.stages import _note_warm_up, _try_largest_batch, average, evaluate, show_results
+from asr.stages import _note_warm_up, _size_of_epoch, _try_largest_batch, average, evaluate, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 RATE = 8000
@@ -53,16 +55,25 @@ class Asked:
 
 
 @pytest.mark.parametrize(
-    ("fitting", "said"),
+    ("fitting", "said", "max_seconds", "tried"),
     [
-        (40.0, "batches of 40 s fit into memory"),
-        (10.0, "note: batches of 40 s do not fit into memory, 10 s do: set batches.seconds=10"),
-        (0.0, "note: the longest utterances, 0.5 s, do not fit into memory even alone"),
+        (40.0, "batches of 40 s fit into memory", "null", (0.5, "the longest text of all")),
+        (40.0, "batches of 40 s fit into memory", "0.3", (0.25, "short")),
+        (
+            *(10.0, "note: batches of 40 s do not fit into memory, 10 s do: set batches.seconds=10"),
+            *("null", (0.5, "the longest text of all")),
+        ),
+        (
+            *(0.0, "note: the longest utterances, 0.375 s, do not fit into memory even alone"),
+            *("0.4", (0.375, "the longest text of all")),
+        ),
     ],
 )
 def test_batches_are_tried_with_the_longest_sound_and_text(
     fitting: float,
     said: str,
+    max_seconds: str,
+    tried: tuple[float, str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -74,10 +85,10 @@ def test_batches_are_tried_with_the_longest_sound_and_text(
         for text, length in TEXTS.items()
     ]
     write_shards(clips, tmp_path / "shards", sample_rate=RATE, config=ShardsConfig())
-    run = make_run(tmp_path, "batches.seconds=40")
+    run = make_run(tmp_path, "batches.seconds=40", f"batches.max_seconds={max_seconds}")
     updater = Asked(fitting)
     _try_largest_batch(run, updater, combined_index({tmp_path / "shards": 1.0}))  # type: ignore[arg-type]
-    assert updater.asked == (run.experiment.batches, 0.5, "the longest text of all")
+    assert updater.asked == (run.experiment.batches, *tried)
     found = capsys.readouterr().out
     assert found.strip().startswith(said)
     assert forgotten == [updater.device]
@@ -345,6 +356,22 @@ def test_a_warm_up_that_is_most_of_the_training_is_told(
     _note_warm_up(load_experiment(None, [f"training.epochs={epochs}"]), 10)
     note = "note: the learning rate rises for 100 updates, and there are 50, so that it hardly gets to 0.002"
     assert (note in capsys.readouterr().out) == told
+
+
+def test_what_is_too_long_to_be_learnt_from_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    index = of_lengths([16000, 48000, 32000])
+    _size_of_epoch(BatchesConfig(max_seconds=2), index)
+    assert (
+        capsys.readouterr().out.strip()
+        == "1 of 3 utterances are longer than 2 s (batches.max_seconds) and are not learnt from"
+    )
+    for most in (3.0, None):
+        _size_of_epoch(BatchesConfig(max_seconds=most), index)
+        assert not capsys.readouterr().out
+    with pytest.raises(
+        ConfigError, match=r"max_seconds: 3 of 3 utterances are longer than 0\.5 s, so that nothing is left"
+    ):
+        _size_of_epoch(BatchesConfig(max_seconds=0.5), index)
 
 
 @pytest.mark.parametrize("what", ["augment.spec_augment={}", "augment.warp={}", "encoder.dropout=0.1"])
