@@ -181,6 +181,9 @@ def _why_no_index(folder: Place) -> str:
         names = sorted(str(path.parent.relative_to(folder)) for path in found)
         if names:
             return f"{folder}: no shards here, but in its folders: {', '.join(names)}"
+        files = sorted(path.name for path in folder.iterdir())
+        if files and not any(name.startswith("shard-") or name.endswith(".journal") for name in files):
+            return f"{folder}: expected a folder of shards, with an {_INDEX}, found others, such as '{files[0]}'"
     return f"{inside(folder, _INDEX)}: no such file; these shards were never finished, prepare them again"
 
 

@@ -147,6 +147,12 @@ def test_a_folder_that_holds_no_shards_is_not_called_unfinished(tmp_path: Path) 
     write(clips(2), tmp_path / "run" / "shards" / "train")
     with pytest.raises(CorpusError, match=r"run: no shards here, but in its folders: shards/train$"):
         ShardIndex.load(tmp_path / "run")
+    (tmp_path / "music").mkdir()
+    (tmp_path / "music" / "song.mp3").touch()
+    with pytest.raises(
+        CorpusError, match=r"music: expected a folder of shards, with an index.json, found .*'song.mp3'"
+    ):
+        ShardIndex.load(tmp_path / "music")
 
 
 @pytest.mark.parametrize(
