@@ -40,7 +40,7 @@ def info(
     folders: Folders,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the records of all folders here.")] = None,
 ) -> None:
-    """Print what shards hold: utterances, hours, speakers, codec, size, durations, and what was left out and why.
+    """Print what shards hold: utterances, hours, speakers, codec, size, durations, texts, and what was left out and why.
 
     Examples:
     - `asr shards info runs/fsdd/shards/train`
@@ -83,6 +83,11 @@ def info_lines(summary: ShardsSummary) -> Iterator[str]:
         f"  {durations.min:.2f} to {durations.max:.2f} s, median {durations.median:.2f} s, mean {durations.mean:.2f} s"
     )
     yield from histogram_lines(durations)
+    if (texts := summary.texts) is not None:
+        yield (
+            f"  texts of {texts.min} to {texts.max} characters, median {texts.median:g}, mean {texts.mean:.1f}, "
+            f"{texts.per_second:.1f} per second"
+        )
     for reason, count in summary.skipped.items():
         yield f"  left out: {count} ({reason})"
 

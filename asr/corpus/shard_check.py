@@ -42,6 +42,17 @@ class Durations:
 
 
 @dataclass(frozen=True)
+class TextLengths:
+    """How long the texts are, in characters, and how many are said in a second of audio, all in all."""
+
+    min: int
+    median: float
+    mean: float
+    max: int
+    per_second: float
+
+
+@dataclass(frozen=True)
 class ShardsSummary:
     """What a folder of shards holds, as its index says.
 
@@ -56,6 +67,7 @@ class ShardsSummary:
         num_features: values per stored frame, 0 for audio.
         num_bytes: of all shards together.
         durations: of the utterances.
+        texts: their lengths, None where older code has written the index.
         skipped: number of utterances that were left out, by reason.
     """
 
@@ -70,6 +82,7 @@ class ShardsSummary:
     num_features: int
     num_bytes: int
     durations: Durations
+    texts: TextLengths | None
     skipped: Mapping[str, int]
 
 
@@ -92,8 +105,17 @@ def summarize(index: ShardIndex) -> ShardsSummary:
         durations=Durations(
             min(seconds), statistics.median(seconds), statistics.fmean(seconds), max(seconds), _histogram(seconds)
         ),
+        texts=_text_lengths(index),
         skipped={reason: len(ids) for reason, ids in index.skipped.items()},
     )
+
+
+def _text_lengths(index: ShardIndex) -> TextLengths | None:
+    lengths = [length for shard in index.shards for length in shard.num_characters]
+    if len(lengths) < index.num_utterances:
+        return None
+    median, mean = statistics.median(lengths), statistics.fmean(lengths)
+    return TextLengths(min(lengths), median, mean, max(lengths), sum(lengths) / index.seconds)
 
 
 def _histogram(seconds: list[float]) -> tuple[Bin, ...]:

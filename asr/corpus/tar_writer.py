@@ -35,12 +35,14 @@ class Shard(Section):
         name: of the file in the index's folder; plain, since an index from a server may be anyone's.
         bytes: its size.
         num_samples: of each of its utterances.
+        num_characters: of the text of each; none where older code has written it.
         weight: how many times an epoch of training hears each of them, on average.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     bytes: int
     num_samples: tuple[int, ...]
+    num_characters: tuple[int, ...] = ()
     weight: float = 1.0
 
 
@@ -116,6 +118,7 @@ class ShardWriter:
         self._least_number = math.inf if utterances is None else utterances
         self._tar: tarfile.TarFile | None = None
         self._num_samples: list[int] = []
+        self._num_characters: list[int] = []
         # Hash of an id, where in the shard its utterance begins, and how many stand before it.
         self._lowest, self._lowest_at, self._lowest_number = _ABOVE_ALL, 0, 0
         self._contents = Contents()
@@ -147,10 +150,12 @@ class ShardWriter:
         self._add(self._tar, f"{key}.json", sidecar)
         self._contents.add(packed.suffix, sidecar)
         self._num_samples.append(packed.num_samples)
+        self._num_characters.append(len(packed.utterance.text))
         return closed
 
     def _begin_shard(self) -> None:
         self._num_samples.clear()
+        self._num_characters.clear()
         self._lowest, self._lowest_at, self._lowest_number = _ABOVE_ALL, 0, 0
         self._contents = Contents()
 
@@ -189,7 +194,12 @@ class ShardWriter:
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
         self._temporary.replace(path)
-        shard = Shard(name=path.name, bytes=path.stat().st_size, num_samples=tuple(self._num_samples))
+        shard = Shard(
+            name=path.name,
+            bytes=path.stat().st_size,
+            num_samples=tuple(self._num_samples),
+            num_characters=tuple(self._num_characters),
+        )
         self.shards.append(shard)
         self._begin_shard()
         return shard

@@ -13,7 +13,7 @@ import pytest
 
 from asr.audio import encode_audio, encode_frames
 from asr.cli import main
-from asr.corpus.shard_check import Bin, Verification, summarize, verify_shards
+from asr.corpus.shard_check import Bin, TextLengths, Verification, summarize, verify_shards
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 
@@ -51,6 +51,17 @@ def test_the_summary_counts(tmp_path: Path) -> None:
     durations = summary.durations
     assert (durations.min, durations.median, durations.mean, durations.max) == (0.1, 0.3, pytest.approx(0.3), 0.6)
     assert [each.count for each in durations.histogram] == [1, 1, 2, 0, 0, 1]
+
+
+def test_the_summary_tells_how_long_texts_are(tmp_path: Path) -> None:
+    texts = ["a", "no", "höre!", "no", "yes no yes"]
+    said = [replace(clip, text=text) for clip, text in zip(clips([0.1, 0.3, 0.2, 0.3, 0.6]), texts, strict=True)]
+    index = write(tmp_path, said)
+    assert len(index.shards) > 1
+    assert summarize(ShardIndex.load(tmp_path)).texts == TextLengths(1, 2, 4, 10, pytest.approx(20 / 1.5))
+    # An index from before they were counted, or begun by code from before.
+    older = tuple(shard.model_copy(update={"num_characters": ()}) for shard in index.shards[:1])
+    assert summarize(index.model_copy(update={"shards": older + index.shards[1:]})).texts is None
 
 
 @pytest.mark.parametrize(
@@ -181,6 +192,7 @@ def test_info_prints_and_writes(
     assert lines[2] == "  0.10 to 0.50 s, median 0.50 s, mean 0.37 s"
     assert lines[3].split() == ["0.1", "to", "0.15", "s", "1", "#" * 20]
     assert "  left out: 1 (empty file)" in lines
+    assert "  texts of 1 to 1 characters, median 1, mean 1.0, 2.7 per second" in lines
     assert any("unknown speakers" in line for line in lines)
     records = json.loads((tmp_path / "r.json").read_text())
     assert [record["num_utterances"] for record in records] == [3, 1]
