@@ -10,9 +10,9 @@ torch's GRU stays as it is. All take turns, `torch.nn.GRU` among them; what coun
 one of each round (aim: 2 at most, minGRU below 1). One thread is timed in seconds of the processor, which do not grow where
 others use it too; all else in those of the clock. "gru" is the encoder's own way to run it: compiled on a CPU.
 "gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`). What stands around a cell is run by the encoder's
-own layers: "gru+learnt" starts from a learnt state (`encoder.initial_state`), for which the compiled recurrence gives way to
-torch's; "gru+highway" has the gate of `encoder.highway`; "gru+dropout" leaves out a tenth of the units, the same over an
-utterance (`encoder.dropout_over`). What each costs is its row against "gru". Other cells take them too: "ligru+highway".
+own layers: "gru+learnt" starts from a learnt state (`encoder.initial_state`); "gru+highway" has the gate of
+`encoder.highway`; "gru+dropout" leaves out a tenth of the units, the same over an utterance (`encoder.dropout_over`). What
+each costs is its row against "gru". Other cells take them too: "ligru+highway".
 """
 
 from __future__ import annotations

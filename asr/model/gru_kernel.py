@@ -153,7 +153,8 @@ def gate_gradients(g: Floats, h: Floats, gate: Floats, u_n: Floats, d_in: Floats
 
 
 @compiled(
-    f"void({_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, int64, int64)", reorder_sums=True
+    f"void({_CUBE}, {_MATRIX}, {_TILES}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, {_CUBE}, {_MATRIX}, int64, int64)",
+    reorder_sums=True,
 )
 def backward(
     d_states: Floats,
@@ -164,6 +165,7 @@ def backward(
     recurrent_n: Floats,
     d_inputs: Floats,
     d_recurrent_n: Floats,
+    d_start: Floats,
     start: int,
     stop: int,
 ) -> None:
@@ -173,8 +175,9 @@ def backward(
 
     d_n = g (1 - z) (1 - n^2)      d_z = g (h - n) z (1 - z), h the state before      d_r = d_n u_n r (1 - r)
 
-    Sets d_inputs (S, B, 3H) to d_r, d_z, d_n, and d_recurrent_n (S, B, H) to d_n r, the gradient of u_n; those of u_r and
-    u_z are d_r and d_z. `weight_t` (H, 3H) is the recurrent weight transposed, `tiles_t` as in `forward`.
+    Sets d_inputs (S, B, 3H) to d_r, d_z, d_n, d_recurrent_n (S, B, H) to d_n r, the gradient of u_n, and d_start (B, H) to
+    that of the first state; those of u_r and u_z are d_r and d_z. `weight_t` (H, 3H) is the recurrent weight transposed,
+    `tiles_t` as in `forward`.
     """
     num_steps, _, size = d_states.shape
     num_rows = stop - start
@@ -192,3 +195,6 @@ def backward(
             for j in range(size):
                 carried[b, j] = g[j] * gate[size + j]
         multiply(d_u, weight_t, tiles_t, d_h)
+    for b in range(num_rows):
+        for j in range(size):
+            d_start[start + b, j] = d_h[b, j] + carried[b, j]

@@ -21,22 +21,26 @@ from asr.model.matrix_unit import tiles_of
 from asr.model.threads import run_in_parts
 
 
-def gru_directions(cells: Sequence[nn.GRU], inputs: Sequence[Tensor]) -> list[Tensor]:
+def gru_directions(
+    cells: Sequence[nn.GRU], inputs: Sequence[Tensor], states: Sequence[Tensor | None] = (None, None)
+) -> list[Tensor]:
     """The outputs (S, B, H) of each of `cells`, one-layer GRUs of equal size, for its own `inputs` (S, B, I) in float32.
 
-    Equal to `cell(input)[0]` for each pair, up to rounding, and so are its gradients.
+    Each starts from its own of `states` (1, B, H), None: from zeros. Equal to `cell(input, state)[0]`, up to rounding, and
+    so are the gradients.
     """
     arguments: list[Tensor] = []
-    for cell, frames in zip(cells, inputs, strict=True):
+    for cell, frames, state in zip(cells, inputs, states[: len(cells)], strict=True):
         # In torch's order: input weights, recurrent weights, input biases, recurrent biases.
         input_weight, weight, input_bias, bias = cell.parameters()
         # Under autocast products are in half precision, the states never.
         arguments += [nn.functional.linear(frames, input_weight, input_bias).float(), weight, bias]
+        arguments.append(weight.new_zeros(frames.shape[1], cell.hidden_size) if state is None else state[0])
     return list(_GruRecurrence.apply(product_type(inputs[0].device), *arguments))
 
 
 class _GruRecurrence(torch.autograd.Function):
-    """For each direction the states (S, B, H) of inputs (S, B, 3H), weight (3H, H) and bias (3H).
+    """For each direction the states (S, B, H) of inputs (S, B, 3H), weight (3H, H), bias (3H) and first state (B, H).
 
     Factors of products may be rounded to the type of the first argument, where that is faster.
     """
@@ -45,10 +49,10 @@ class _GruRecurrence(torch.autograd.Function):
     def forward(ctx: Any, rounded: torch.dtype, *arguments: Tensor) -> tuple[Tensor, ...]:
         ctx.rounded = rounded
         directions = []
-        for inputs, weight, bias in zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True):
+        for inputs, weight, bias, start in zip(*(arguments[each::4] for each in range(4)), strict=True):
             num_steps, batch, triple = inputs.shape
             states = inputs.new_empty(num_steps + 1, batch, triple // 3)
-            states[0].zero_()
+            states[0] = start
             gates, recurrent_n = torch.empty_like(inputs), inputs.new_empty(num_steps, batch, triple // 3)
             tiles = tiles_of(weight, rounded)
             directions.append((inputs.contiguous(), weight, tiles, bias, states, gates, recurrent_n))
@@ -63,16 +67,16 @@ class _GruRecurrence(torch.autograd.Function):
         directions = []
         for position, d_states in enumerate(d_outputs):
             weight, states, gates, recurrent_n = saved[4 * position : 4 * position + 4]
-            d_inputs, d_recurrent_n = torch.empty_like(gates), torch.empty_like(recurrent_n)
+            d_inputs, d_recurrent_n, d_start = map(torch.empty_like, (gates, recurrent_n, states[0]))
             weight_t = weight.t().contiguous()
             given = (d_states.contiguous(), weight_t, tiles_of(weight_t, ctx.rounded), states, gates, recurrent_n)
-            directions.append((*given, d_inputs, d_recurrent_n))
+            directions.append((*given, d_inputs, d_recurrent_n, d_start))
         run_in_parts(gru_kernel.backward, directions, d_outputs[0].shape[1])
         gradients: list[Tensor | None] = [None]
-        for _, _, _, states, _, _, d_inputs, d_recurrent_n in directions:
+        for _, _, _, states, _, _, d_inputs, d_recurrent_n, d_start in directions:
             size = d_recurrent_n.shape[-1]
             d_rz, d_n = d_inputs[..., : 2 * size].flatten(0, 1), d_recurrent_n.flatten(0, 1)
             before = states[:-1].flatten(0, 1).to(ctx.rounded)
             d_weight = torch.cat([part.to(ctx.rounded).t() @ before for part in (d_rz, d_n)]).float()
-            gradients += [d_inputs, d_weight, torch.cat([d_rz.sum(0), d_n.sum(0)])]
+            gradients += [d_inputs, d_weight, torch.cat([d_rz.sum(0), d_n.sum(0)]), d_start]
         return tuple(gradients)

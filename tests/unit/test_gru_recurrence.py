@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from asr.model import gru_kernel
+from asr.model.cells import run_cells
 from asr.model.gru_recurrence import gru_directions
-
-SIZES = [(7, 1, 1), (5, 3, 5), (9, 4, 8), (12, 9, 33), (3, 18, 16)]
 
 
 def test_tanh_is_that_of_numpy_within_a_few_units_in_the_last_place() -> None:
@@ -31,34 +32,54 @@ def test_products_of_any_size_are_those_of_numpy(num_rows: int, num_columns: int
     np.testing.assert_allclose(result, rows @ columns.T, rtol=1e-5, atol=1e-5)
 
 
-def gradients(outputs: list[Tensor], cells: list[nn.GRU], inputs: Tensor) -> list[Tensor]:
+def gradients(outputs: list[Tensor], leaves: list[Tensor]) -> list[Tensor]:
     """Gradients of a sum in which every output frame and direction has a weight of its own."""
     generator = torch.Generator().manual_seed(1)
     total = sum((output * torch.randn(output.shape, generator=generator)).sum() for output in outputs)
-    parameters = [parameter for cell in cells for parameter in cell.parameters()]
-    return list(torch.autograd.grad(total, [inputs, *parameters]))  # type: ignore[arg-type]
+    return list(torch.autograd.grad(total, leaves))  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("num_directions", [1, 2])
-@pytest.mark.parametrize("num_threads", [1, 2, 5])
-@pytest.mark.parametrize(("num_steps", "batch", "hidden"), SIZES)
+@settings(max_examples=60)
+@given(
+    num_steps=st.integers(1, 12),
+    batch=st.integers(1, 18),
+    hidden=st.integers(1, 33),
+    num_threads=st.sampled_from([1, 2, 5]),
+    starts=st.lists(st.sampled_from(["zeros", "own", "shared"]), min_size=1, max_size=2),
+)
 def test_outputs_and_gradients_are_those_of_torch(
-    num_steps: int, batch: int, hidden: int, num_threads: int, num_directions: int
+    num_steps: int, batch: int, hidden: int, num_threads: int, starts: list[str]
 ) -> None:
     torch.manual_seed(0)
-    cells = [nn.GRU(6, hidden) for _ in range(num_directions)]
+    cells = [nn.GRU(6, hidden) for _ in starts]
     inputs = torch.randn(num_steps, batch, 6, requires_grad=True)
-    of_each = [inputs, inputs.flip(0)][:num_directions]
+    of_each = [inputs, inputs.flip(0)][: len(starts)]
+    given_states = {
+        place: torch.randn(1, batch if start == "own" else 1, hidden, requires_grad=True)
+        for place, start in enumerate(starts)
+        if start != "zeros"
+    }
+    states = [given_states[each].expand(1, batch, hidden) if each in given_states else None for each in range(2)]
+    leaves = [inputs, *given_states.values(), *(parameter for cell in cells for parameter in cell.parameters())]
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
     try:
-        found = gru_directions(cells, of_each)
-        found_gradients = gradients(found, cells, inputs)
+        found = gru_directions(cells, of_each, states)
+        found_gradients = gradients(found, leaves)
     finally:
         torch.set_num_threads(before)
-    expected = [cell(frames)[0] for cell, frames in zip(cells, of_each, strict=True)]
+    expected = [cell(frames, state)[0] for cell, frames, state in zip(cells, of_each, states, strict=False)]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(found_gradients, gradients(expected, cells, inputs), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(found_gradients, gradients(expected, leaves), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("state", [None, torch.ones(1, 2, 3)], ids=["zeros", "given"])
+def test_it_is_what_runs(state: Tensor | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell, frames = nn.GRU(4, 3), torch.randn(5, 2, 4)
+    expected, _ = cell(frames, state)
+    monkeypatch.setattr(nn.GRU, "forward", None)
+    (found,) = run_cells([cell], [frames], None, [state])
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_not_a_number_stays_so() -> None:

@@ -126,13 +126,13 @@ def run_cells(
     """The outputs (S, B, H) of each of `cells`, one per direction, for its own `inputs` (S, B, I), from `states` on.
 
     `mask` (S, B) is True on valid frames, for cells that gather statistics; None if all are. On a CPU, GRUs in full
-    precision that start from zeros take the compiled recurrence, which is faster; elsewhere torch's own.
+    precision take the compiled recurrence, which is faster; elsewhere torch's own.
     """
     states = states[: len(cells)]
-    if inputs[0].device.type == "cpu" and all(state is None for state in states) and not torch.compiler.is_exporting():
+    if inputs[0].device.type == "cpu" and not torch.compiler.is_exporting():
         grus = [cell for cell in cells if isinstance(cell, nn.GRU) and cell.weight_hh_l0.dtype == torch.float32]
         if len(grus) == len(cells):
-            return gru_directions(grus, inputs)
+            return gru_directions(grus, inputs, states)  # type: ignore[arg-type]  # a GRU's is no pair
     return [
         cell(frames, state, mask)[0] if isinstance(cell, RecurrentCell) else _run_kernel(cell, frames, state)
         for cell, frames, state in zip(cells, inputs, states, strict=True)
