@@ -54,7 +54,8 @@ class EncoderConfig(Section):
         json_schema_extra={"choices": dict(descriptions())},
     )
     cell_norm: bool = Field(
-        default=False, description="layer normalisation of the products inside the cell; kernels give way to equations"
+        default=False,
+        description="layer normalisation of the products inside the cell; kernels and compiled ligru give way to equations",
     )
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
         default="uniform", description="how the weights between a cell's units are drawn, gate by gate"
@@ -99,16 +100,15 @@ class EncoderConfig(Section):
             raise ValueError(f"unknown cell '{cell}'{did_you_mean(cell, CELLS)}")
         return cell
 
-    @field_validator("cell_norm", "recurrent_init", "gate_bias")
+    @field_validator("recurrent_init", "gate_bias")
     @classmethod
     def _check_option_of_cell(cls, value: object, info: ValidationInfo) -> object:
-        is_off = value in (False, "uniform", 0.0)
+        is_off = value in ("uniform", 0.0)
         # A cell that is not known has been complained about.
         if is_off or "cell" not in info.data:
             return value
         rules = equations(info.data["cell"])
         fits, complaint = {
-            "cell_norm": (rules.takes_layer_norm, "takes no layer normalisation inside"),
             "recurrent_init": (bool(rules.products), "has no weights between its units"),
             "gate_bias": (rules.keep_gate is not None, "has no gate that keeps the state"),
         }[info.field_name or ""]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from asr.lengths import valid_mask
 from asr.model import CELLS, Encoder
 from asr.model.blocks import reversed_frames
-from asr.model.cells import equations, run_cells
+from asr.model.cells import equations, make_cell, run_cells
 
 NORMS = ("layer", "batch", "none")
 FACTORS = (1, 2, 4, 8)
@@ -25,8 +25,13 @@ LENGTHS = (1601, 800, 1, 1279, 79)
 KERNELS = ("gru", "lstm", "rnn")
 FROM_EQUATIONS = tuple(sorted(set(CELLS) - set(KERNELS)))
 
-with_norms = pytest.mark.parametrize(
-    ("cell", "norm"), [*itertools.product(KERNELS, NORMS), *((cell, "layer") for cell in FROM_EQUATIONS)]
+WITH_NORMS = (*itertools.product(KERNELS, NORMS), *((cell, "layer") for cell in FROM_EQUATIONS))
+
+with_norms = pytest.mark.parametrize(("cell", "norm"), WITH_NORMS)
+# Also with layer normalisation inside, where a kernel is its reference.
+with_norms_inside = pytest.mark.parametrize(
+    ("cell", "norm", "cell_norm"),
+    [*((*each, False) for each in WITH_NORMS), *((cell, "layer", True) for cell in FROM_EQUATIONS)],
 )
 with_norms_and_factors = pytest.mark.parametrize(
     ("cell", "norm", "factor"),
@@ -74,10 +79,10 @@ def _trained_step(encoder: Encoder, features: Tensor, num_frames: Tensor) -> dic
     return seen | {"output": hidden[valid_mask(lengths, hidden.shape[1])]}
 
 
-@with_norms
+@with_norms_inside
 @pytest.mark.parametrize("factor", [1, 4])
-def test_padding_changes_nothing_in_training(cell: str, norm: str, factor: int) -> None:
-    encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, factor=factor), num_features=8))
+def test_padding_changes_nothing_in_training(cell: str, norm: str, cell_norm: bool, factor: int) -> None:
+    encoder = shaken(Encoder(encoder_config(cell=cell, norm=norm, cell_norm=cell_norm, factor=factor), num_features=8))
     features, num_frames = ragged_features([11, 20, 5], 8)
     expected = _trained_step(encoder, features, num_frames)
     padded = nn.functional.pad(features, (0, 0, 0, 23))
@@ -116,9 +121,10 @@ def test_every_weight_learns(cell: str, norm: str, bidirectional: bool) -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-@with_norms
-def test_gradients_agree_with_finite_differences(cell: str, norm: str) -> None:
-    config = encoder_config(cell=cell, norm=norm, num_layers=1, hidden_size=2)
+@with_norms_inside
+def test_gradients_agree_with_finite_differences(cell: str, norm: str, cell_norm: bool) -> None:
+    # A norm over two units, as in a plain network of two, would leave nothing but their order.
+    config = encoder_config(cell=cell, norm=norm, cell_norm=cell_norm, num_layers=1, hidden_size=3 if cell_norm else 2)
     encoder = shaken(Encoder(config, num_features=4)).double().train()
     features, num_frames = ragged_features([6, 3], 4)
     names, parameters = zip(*encoder.named_parameters(), strict=True)
@@ -196,9 +202,10 @@ def _state_of(found: object) -> list[Tensor]:
     return list(found) if isinstance(found, tuple) else [found]
 
 
-def test_a_recording_in_pieces_gives_what_it_gives_in_one(cell: str) -> None:
+@pytest.mark.parametrize("layer_norm", [False, True])
+def test_a_recording_in_pieces_gives_what_it_gives_in_one(cell: str, layer_norm: bool) -> None:
     """With the state carried on, as in streaming; torch's kernels keep the same contract."""
-    module = shaken(CELLS[cell](3, 4)).double().eval()
+    module = shaken(make_cell(cell, 3, 4, layer_norm=layer_norm)).double().eval()
     frames = torch.randn(11, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
     expected, last = module(frames)
     state, outputs = None, []

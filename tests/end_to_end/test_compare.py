@@ -300,14 +300,14 @@ def test_mistakes_are_one_line(command: Command, words: list[str], message: str)
     ("words", "message"),
     [
         (
-            ["cells=gru,ligru", "encoder.cell_norm=false,true"],
-            "1 of 4 variants cannot be, such as 'ligru, cell_norm=true': configuration: encoder.cell_norm: cell 'ligru' "
-            "takes no layer normalisation inside",
+            ["cells=gru,mingru", "encoder.recurrent_init=uniform,orthogonal"],
+            "1 of 4 variants cannot be, such as 'mingru, recurrent_init=orthogonal': configuration: encoder.recurrent_init: "
+            "cell 'mingru' has no weights between its units",
         ),
         (
-            ["encoder.cell_norm=true,false", "cells=sru,gru"],
-            "1 of 4 variants cannot be, such as 'cell_norm=true, sru': configuration: encoder.cell_norm: cell 'sru' "
-            "takes no layer normalisation inside",
+            ["encoder.recurrent_init=orthogonal,uniform", "cells=sru,gru"],
+            "1 of 4 variants cannot be, such as 'recurrent_init=orthogonal, sru': configuration: encoder.recurrent_init: "
+            "cell 'sru' has no weights between its units",
         ),
         (
             ["cells=gru,lstm", "encoder.num_layer=2"],

@@ -50,9 +50,11 @@ def test_it_is_the_loop_over_the_equations(
         torch.testing.assert_close(one.double(), other, atol=atol, rtol=1e-4)
 
 
-@pytest.mark.parametrize("name", CELLS)
-def test_it_is_what_runs_in_single_precision_and_only_there(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    cell = equations(name)(3, 4)
+@pytest.mark.parametrize(("name", "layer_norm"), [("ligru", False), ("sligru", False), ("sligru", True)])
+def test_it_is_what_runs_in_single_precision_and_only_there(
+    name: str, layer_norm: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = equations(name)(3, 4, layer_norm=layer_norm)
     cell(torch.randn(5, 2, 3))  # once, step is asked whether it is what is compiled
 
     def no_step(*arguments: object) -> None:
@@ -64,20 +66,27 @@ def test_it_is_what_runs_in_single_precision_and_only_there(name: str, monkeypat
         cell.double()(torch.randn(5, 2, 3).double())
 
 
-@pytest.mark.parametrize("is_training", [True, False])
+def test_a_norm_that_is_asked_for_is_no_edited_equation(caplog: pytest.LogCaptureFixture) -> None:
+    equations("ligru")(3, 4, layer_norm=True)(torch.randn(5, 2, 3))
+    assert not caplog.records
+
+
+# The compiled sigmoid of what is far below 0 is next to 0; two normalised vectors of eight are no larger than this.
+@pytest.mark.parametrize(
+    ("is_training", "layer_norm", "bound"), [(True, False, 1e-3), (False, False, 1e-3), (True, True, 2 * 8**0.5)]
+)
 @pytest.mark.parametrize("name", CELLS)
-def test_no_state_runs_on_behind_an_end(name: str, is_training: bool) -> None:
+def test_no_state_runs_on_behind_an_end(name: str, is_training: bool, layer_norm: bool, bound: float) -> None:
     """With a gain above 1 it would grow there until gradients are no numbers, those of other utterances among them."""
     torch.manual_seed(0)
-    cell = equations(name)(3, 4).train(is_training)
+    cell = equations(name)(3, 4, layer_norm=layer_norm).train(is_training)
     with torch.no_grad():
         cell.weight_hh_l0[:4] = 1.5 * torch.eye(4)
     mask = torch.zeros(900, 2, dtype=torch.bool)
     mask[:5] = True
     frames = torch.randn(900, 2, 3, generator=torch.Generator().manual_seed(0))
     outputs, _ = cell(frames, mask=mask)
-    # The compiled sigmoid of what is far below 0 is next to 0.
-    assert outputs[5:].abs().max() < 1e-3
+    assert outputs[5:].abs().max() < bound
     outputs[:5].sum().backward()
     assert cell.weight_hh_l0.grad is not None
     assert cell.weight_hh_l0.grad.isfinite().all()

@@ -36,7 +36,6 @@ class MinGRU(RecurrentCell):
     gates = 2
     products = ()
     keep_gate = (0, -1)
-    takes_layer_norm = False
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
         """One frame."""
@@ -135,10 +134,9 @@ class SimpleRecurrentUnit(RecurrentCell):
     gates = 4
     products = ()
     keep_gate = (1, 1)
-    takes_layer_norm = False
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
+    def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
+        super().__init__(input_size, hidden_size, layer_norm=layer_norm)
         self.weight_state = self.uniform(2)
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:

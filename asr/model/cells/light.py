@@ -19,7 +19,8 @@ class LightGRU(RecurrentCell):
         h_t = z_t * h_{t-1} + (1 - z_t) * a_t
 
     BN is batch normalisation over all valid frames of a batch; its offset is the only bias. A rectifier has no upper end:
-    where the largest singular value of U_a is above 1, the state may grow without bound, see `StabilisedLightGRU`.
+    where the largest singular value of U_a is above 1, the state may grow without bound, see `StabilisedLightGRU`. With
+    `layer_norm`, layer normalisation that learns stands in the place of BN, and around U h_{t-1}.
 
     Source: Ravanelli et al. 2018, "Light Gated Recurrent Units for Speech Recognition", equations 8 to 10.
 
@@ -37,14 +38,14 @@ class LightGRU(RecurrentCell):
     products = (2,)
     has_bias = False
     keep_gate = (1, 1)
-    # Candidate and gate are 0 there, and so is the state: else it could go on growing until no gradient is finite.
+    # Candidate and gate are 0 there, and so is the state: else it could go on growing until no gradient is finite. Under
+    # layer normalisation, which U h then has too, it cannot grow.
     padding = -1e4
     product_eps: ClassVar[float] = 0.0  # of the normalisation of U h, where there is one
-    takes_layer_norm = False
 
     def make_input_norm(self, layer_norm: bool) -> nn.Module:
-        """Batch normalisation."""
-        return nn.BatchNorm1d(self.gates * self.hidden_size)
+        """Batch normalisation, unless layer normalisation is asked for."""
+        return super().make_input_norm(layer_norm) if layer_norm else nn.BatchNorm1d(self.gates * self.hidden_size)
 
     def recur(
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
@@ -73,7 +74,8 @@ class StabilisedLightGRU(LightGRU):
         z_t = sigma(BN(W_z x_t) + LN(U h_{t-1})_z)
         h_t as in `LightGRU`
 
-    LN acts on both blocks of U h together and learns nothing.
+    LN acts on both blocks of U h together and learns nothing, also with `layer_norm`, where one that learns stands in the
+    place of BN: a learnt scale would lift the bound.
 
     Source: Moumen & Parcollet 2023, "Stabilising and Accelerating Light Gated Recurrent Units for Automatic Speech
     Recognition", in the form of SpeechBrain's `SLiGRU`.
@@ -91,6 +93,6 @@ class StabilisedLightGRU(LightGRU):
 
     product_eps = 1e-5
 
-    def __init__(self, input_size: int, hidden_size: int) -> None:
-        super().__init__(input_size, hidden_size)
+    def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
+        super().__init__(input_size, hidden_size, layer_norm=layer_norm)
         self.norms_hh[0] = nn.LayerNorm(2 * hidden_size, eps=self.product_eps, elementwise_affine=False)

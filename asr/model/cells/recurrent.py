@@ -37,7 +37,6 @@ class RecurrentCell(nn.Module):
         has_bias: whether the products have biases of their own.
         keep_gate: the block of the gate that decides how much of the state is kept, and whether a bias above 0 keeps more
             of it (1) or less (-1); None without such a gate.
-        takes_layer_norm: whether `layer_norm` may be asked for.
         padding: what a batch norm puts in the place of the input product behind an utterance's end.
     """
 
@@ -46,7 +45,6 @@ class RecurrentCell(nn.Module):
     num_states: ClassVar[int] = 1
     has_bias: ClassVar[bool] = True
     keep_gate: ClassVar[tuple[int, int] | None] = None
-    takes_layer_norm: ClassVar[bool] = True
     padding: ClassVar[float] = 0.0
 
     def __init_subclass__(cls) -> None:
@@ -134,9 +132,11 @@ class RecurrentCell(nn.Module):
     def agrees(self, compiled: Callable[[Tensor, States], Tensor]) -> bool:
         """Whether `compiled`, a function as `recur` that gives outputs alone, gives those of `step`, which anybody may edit.
 
-        Asked once, with a few random frames; told where it does not. What learns within the recurrent product, which
-        `compiled` knows nothing of, may only differ later.
+        Asked once, with a few random frames; told where it does not. A norm that learns within the recurrent product, which
+        `compiled` knows nothing of, has been asked for and needs no telling.
         """
+        if [*self.norms_hh.parameters()]:
+            return False
         if torch.compiler.is_exporting():
             return True
         if self._is_compiled_right is None:
@@ -146,14 +146,13 @@ class RecurrentCell(nn.Module):
             with torch.no_grad():
                 expected, _ = RecurrentCell.recur(self, frames, states)
                 error = float((compiled(frames, states) - expected).abs().max() / expected.abs().max().clamp(min=1))
-            found = f"states differ by up to {error:.2g} of their size" if error > _TOLERANCE else ""
-            if [*self.norms_hh.parameters()]:
-                found = "its recurrent product has a norm that learns"
-            self._is_compiled_right = not found
-            if found:
+            self._is_compiled_right = not error > _TOLERANCE
+            if not self._is_compiled_right:
                 _LOG.warning(
-                    "%s: its equations are not those of its compiled form (%s), so they run frame by frame, which is slower",
-                    *(type(self).__name__, found),
+                    "%s: its equations are not those of its compiled form (states differ by up to %.2g of their size), so "
+                    "they run frame by frame, which is slower",
+                    type(self).__name__,
+                    error,
                 )
         return self._is_compiled_right
 
