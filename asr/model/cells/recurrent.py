@@ -146,7 +146,7 @@ class RecurrentCell(nn.Module):
             with torch.no_grad():
                 expected, _ = RecurrentCell.recur(self, frames, states)
                 error = float((compiled(frames, states) - expected).abs().max() / expected.abs().max().clamp(min=1))
-            self._is_compiled_right = not error > _TOLERANCE
+            self._is_compiled_right = error <= _TOLERANCE
             if not self._is_compiled_right:
                 _LOG.warning(
                     "%s: its equations are not those of its compiled form (states differ by up to %.2g of their size), so "
