@@ -100,7 +100,12 @@ def rover(
     check_writable(out)
     columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
-    heard = {str(path): read_transcripts(path, format=format, columns=columns, references=said) for path in hypothesis}
+    heard = {
+        file: read_transcripts(
+            Path(file), format=format, columns=columns, references=said, may_be_empty=file in words_only
+        )
+        for file in map(str, hypothesis)
+    }
     ids = _ids(heard, words_only)
     parted: list[tuple[str, str]] = []
     write_transcripts(out, ((name, _together(name, heard, rules, parted)) for name in ids))
@@ -134,19 +139,21 @@ def _ids(heard: Mapping[str, FiledTranscripts], words_only: frozenset[str]) -> l
     """The ids of all utterances, in the order of the first file that has them; says which are missing where.
 
     Raises:
-        ScoringError: a file has no utterance in common with those before it.
+        ScoringError: a file has no utterance in common with those before it, or none has any.
     """
     from asr.scoring.transcripts import named
 
     ids: dict[str, None] = {}
     for file, transcripts in heard.items():
-        if ids and not any(name in ids for name in transcripts):
+        if ids and transcripts and not any(name in ids for name in transcripts):
             first = named([*ids][:1])
             raise ScoringError(
                 f"{file}: no utterance in common with the files before it, which have {first} where this has "
                 f"{named([*transcripts][:1])}; are these of the same data?"
             )
         ids.update(dict.fromkeys(transcripts))
+    if not ids:
+        raise ScoringError(f"{named(heard)}: expected words in one of these files at least, found none")
     for file, transcripts in heard.items():
         missing = [name for name in ids if name not in transcripts]
         if missing:

@@ -57,6 +57,7 @@ def read_transcripts(
     columns: Columns | None = None,
     references: Mapping[str, Transcript] | None = None,
     keep_extra: bool = False,
+    may_be_empty: bool = False,
 ) -> FiledTranscripts:
     """The transcripts in the file at `path`, read once, by utterance id in Unicode's form NFC, in the file's order.
 
@@ -68,10 +69,10 @@ def read_transcripts(
             know no times, to the recording of that id.
         keep_extra: whether recordings of a `ctm` that the references do not have are texts without reference; else they
             are an error.
+        may_be_empty: whether the file may hold nothing, as the ctm of a system that heard nothing.
 
     Raises:
         ScoringError: the file cannot be read, is not UTF-8, is not of that form, holds nothing, or an id stands twice.
-
     """
     kind = form_of(path, format)
     found = FiledTranscripts()
@@ -88,7 +89,7 @@ def read_transcripts(
                     f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
                     f"expected one transcript for each utterance{_LINES_HINT if kind == 'lines' else ''}"
                 )
-    if not found:
+    if not found and not may_be_empty:
         raise ScoringError(f"{path}: expected transcripts in the form '{kind}', found none")
     return found
 

@@ -336,6 +336,17 @@ def test_a_ctm_without_a_line_has_heard_nothing(rover: Run, options: tuple[str, 
     )
 
 
+def test_a_ctm_without_any_line_votes_for_silence_everywhere(rover: Run) -> None:
+    files = {"a.ctm": "", "b.ctm": "r 1 0.0 0.2 yes 0.9\ns 1 0.0 0.2 e 0.3\n", "c.ctm": "r 1 0.0 0.2 yes 0.9\n"}
+    said, errors, code = rover(files, "--out", "out.jsonl")
+    assert not code, errors
+    assert "a.ctm: nothing heard in 2 of 2 utterances: 'r', 's'" in said
+    assert {name: each.text for name, each in read_transcripts(Path("out.jsonl")).items()} == {"r": "yes", "s": ""}
+    _, errors, code = rover({"a.ctm": "", "b.ctm": ";; as well\n"}, "--out", "out.jsonl")
+    assert code == 2
+    assert "'a.ctm', 'b.ctm': expected words in one of these files at least, found none" in errors
+
+
 def test_what_is_written_in_no_known_form_is_refused(rover: Run) -> None:
     _, errors, code = rover({"a.txt": "u yes\n", "b.txt": "u no\n"}, "--out", "out.jsnl")
     assert code == 2
