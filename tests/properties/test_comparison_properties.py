@@ -83,7 +83,7 @@ def test_holm_rejects_what_its_steps_reject(p_values: list[float]) -> None:
 
 
 def test_a_real_difference_is_found_about_as_often_as_promised() -> None:
-    found = [compare(*pair_of_systems(seed, (0.2, 0.14), 100), names=("a", "b")) for seed in range(100)]
+    found = [compare(*pair_of_systems(seed, (0.2, 0.16), 100), names=("a", "b")) for seed in range(100)]
     detectable = float(np.mean([comparison.detectable for comparison in found]))
     true = float(np.mean([comparison.difference for comparison in found]))
     power = np.mean([comparison.p_bootstrap < 0.05 for comparison in found])
