@@ -17,7 +17,7 @@ FORMS = {
     "t.trn": "hello there (a-1)\n(a-2)\nzwölf ’n’ 好 (b-1)\n",
     "t.jsonl": '{"id": "a-1", "text": "hello there"}\n{"id": "a-2", "text": ""}\n{"id": "b-1", "text": "zwölf ’n’ 好"}\n',
     "t.csv": 'id,text\na-1,hello there\na-2,""\nb-1,zwölf ’n’ 好\n',
-    "t.tsv": "\ufeffid\ttext\r\na-1\thello there\r\na-2\t\r\nb-1\tzwölf ’n’ 好\r\n",
+    "T.TSV": "\ufeffid\ttext\r\na-1\thello there\r\na-2\t\r\nb-1\tzwölf ’n’ 好\r\n",
 }
 
 
