@@ -104,12 +104,11 @@ def _number_in_words(match: re.Match[str]) -> str:
 
 
 def _american_spelling(text: str) -> str:
-    from breame.spelling import american_spelling_exists, british_spelling_exists, get_american_spelling
+    from breame.spelling import british_spelling_exists, get_american_spelling
 
     def american(word: str) -> str:
-        # A word that is good in both, such as "program", stays as it is.
-        is_british = british_spelling_exists(word) and not american_spelling_exists(word)
-        return str(get_american_spelling(word)) if is_british else word
+        # Any other word would come back in small letters.
+        return str(get_american_spelling(word)) if british_spelling_exists(word) else word
 
     return " ".join(american(word) for word in text.split())
 

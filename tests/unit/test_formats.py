@@ -114,6 +114,7 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.csv", b"id,text\na\n", "t.csv:2: expected 2 columns as in the header"),
         ("t.csv", b"id,text\na,b,c\n", "t.csv:2: expected 2 columns as in the header"),
         ("t.csv", b"id,text,seconds\na,b,long\n", "t.csv:2: expected a number of seconds, found 'long'"),
+        ("t.csv", b"id,text,seconds\na,b,inf\n", "t.csv:2: expected a number of seconds, 0 or more, found 'inf'"),
         ("t.csv", b"\xff\n", "t.csv: not UTF-8 text"),
         ("t.stm", b"r 1 s 0\n", "t.stm:1: expected 'recording channel speaker start end"),
         ("t.stm", b"r 1 s 2 1 x\n", "t.stm:1: the segment ends at 1.0 s and begins at 2.0 s"),
