@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -98,14 +99,9 @@ def rover(
     _check_inputs(hypothesis, segments, words_only)
     check_outputs({"--out": out}, hypothesis if segments is None else [*hypothesis, segments])
     check_writable(out)
-    columns = Columns(id=id_column, text=text_column)
     said = None if segments is None else read_transcripts(segments)
-    heard = {
-        file: read_transcripts(
-            Path(file), format=format, columns=columns, references=said, may_be_empty=file in words_only
-        )
-        for file in map(str, hypothesis)
-    }
+    read = partial(read_transcripts, format=format, columns=Columns(id=id_column, text=text_column), references=said)
+    heard = {str(path): read(path, may_be_empty=str(path) in words_only) for path in hypothesis}
     ids = _ids(heard, words_only)
     parted: list[tuple[str, str]] = []
     write_transcripts(out, ((name, _together(name, heard, rules, parted)) for name in ids))

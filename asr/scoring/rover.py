@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from asr.compiled import Integers, compiled
 from asr.errors import ScoringError
 from asr.scoring.transcripts import Transcript, WordTime
 
@@ -35,6 +36,7 @@ from asr.scoring.transcripts import Transcript, WordTime
 # knows no slots with several words.
 _INSERT, _PASS, _PASS_NOTHING, _EXCHANGE = 3, 3, 2, 4
 _OPPOSITE, _PASSED, _INSERTED = range(3)
+_SILENCE = 0
 
 
 class Reading(NamedTuple):
@@ -84,7 +86,10 @@ def _aligned(network: list[Slot], words: Sequence[Reading], num_systems: int) ->
     """`network`, of so many systems, with `words` of one more in the places where they cost least."""
     aligned: list[Slot] = []
     row, column = len(network), len(words)
-    moves = _cheapest_moves(network, [reading.word for reading in words])
+    numbers: dict[str | None, int] = {None: _SILENCE}
+    slots = [[numbers.setdefault(reading.word, len(numbers)) for reading in slot] for slot in network]
+    added = [numbers.setdefault(reading.word, len(numbers)) for reading in words]
+    moves = _cheapest_moves(np.array(slots, np.int64).reshape(row, num_systems), np.array(added, np.int64))
     while row or column:
         move = moves[row, column]
         if move == _INSERTED:
@@ -97,30 +102,38 @@ def _aligned(network: list[Slot], words: Sequence[Reading], num_systems: int) ->
     return aligned[::-1]
 
 
-def _cheapest_moves(network: list[Slot], words: Sequence[str | None]) -> npt.NDArray[np.uint8]:
-    """By how many slots and words are done (1 + slots, 1 + words), the last step of the cheapest way to get there.
+@compiled("uint8[:, ::1](int64[:, ::1], int64[::1])")
+def _cheapest_moves(slots: Integers, words: Integers) -> npt.NDArray[np.uint8]:
+    """By how many slots and words are done (1 + R, 1 + N), the last step of the cheapest way to get there.
 
     Among equals words stand opposite slots, then slots are passed; so words stand as late as they can.
+
+    Args:
+        slots: number of the word of each system in each slot (R, K), `_SILENCE` where it has nothing.
+        words: numbers of the words that are added (N,).
     """
-    columns = np.arange(len(words) + 1)
-    places: dict[str | None, list[int]] = {}
-    for place, word in enumerate(words):
-        places.setdefault(word, []).append(place)
-    moves = np.full((len(network) + 1, len(words) + 1), _INSERTED, np.uint8)
-    costs = _INSERT * columns
-    for row, slot in enumerate(network, start=1):
-        present = {reading.word for reading in slot}
-        opposite = np.full(len(words), _EXCHANGE)
-        for word in present:
-            opposite[places.get(word, [])] = 0
-        opposite += costs[:-1]
-        passed = costs + (_PASS_NOTHING if None in present else _PASS)
-        best = passed.copy()
-        np.minimum(best[1:], opposite, out=best[1:])
-        # Each column may also be reached from any before it by inserting the words between.
-        costs = np.minimum.accumulate(best - _INSERT * columns) + _INSERT * columns
-        moves[row, costs == passed] = _PASSED
-        moves[row, 1:][costs[1:] == opposite] = _OPPOSITE
+    moves = np.full((len(slots) + 1, len(words) + 1), _INSERTED, np.uint8)
+    moves[1:, 0] = _PASSED
+    costs = _INSERT * np.arange(len(words) + 1)
+    for row in range(len(slots)):
+        cost_of_passing = _PASS
+        for word in slots[row]:
+            if word == _SILENCE:
+                cost_of_passing = _PASS_NOTHING
+        above_left = costs[0]
+        costs[0] += cost_of_passing
+        for column in range(1, len(words) + 1):
+            opposite = above_left + _EXCHANGE
+            for word in slots[row]:
+                if word == words[column - 1]:
+                    opposite = above_left
+            above_left = costs[column]
+            passed = above_left + cost_of_passing
+            costs[column] = min(opposite, passed, costs[column - 1] + _INSERT)
+            if costs[column] == opposite:
+                moves[row + 1, column] = _OPPOSITE
+            elif costs[column] == passed:
+                moves[row + 1, column] = _PASSED
     return moves
 
 
