@@ -17,11 +17,15 @@ def lexicon(tmp_path: Path, content: str) -> Lexicon:
 
 
 def test_texts_become_phones(tmp_path: Path) -> None:
-    found = lexicon(tmp_path, ";;; comment\nTHE  DH AH0\nTHE(2)  DH IY0 # before vowels\n\ncat K AE1 T\n(x) EH1 K S\n")
+    found = lexicon(
+        tmp_path,
+        ";;; comment\nTHE  DH AH0\nTHE(2)  DH IY0 # before vowels\nThe DH IY0\n\nc# K\ncat K AE1 T\n(x) EH1 K S\n",
+    )
     assert found.size == 8
     assert lexicon(tmp_path, "\ufeff;;; the CMU dictionary\nTHE DH AH0\n").size == 3
     # In the order of their names: AE1 AH0 DH EH1 K S T, from 1 on; IY0 stands in no first pronunciation.
     assert found.encode("The CAT") == [3, 2, 5, 1, 7]
+    assert found.encode("C#") == [5]
     assert found.encode("the dog") == []
     assert found.unknown_words("the dog, the cow") == ["dog,", "cow"]
 

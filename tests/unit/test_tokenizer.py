@@ -46,12 +46,12 @@ def test_bpe_joins_frequent_strings() -> None:
     assert tokenizer.decode(tokenizer.encode("there held")) == "there held"
 
 
-@pytest.mark.parametrize("size", [4, 9])
-def test_bpe_too_small_names_a_size_that_works(size: int) -> None:
+@pytest.mark.parametrize(("texts", "size"), [(TEXTS, 4), (TEXTS, 9), (["abcdef"], 7)])
+def test_bpe_too_small_names_a_size_that_works(texts: list[str], size: int) -> None:
     with pytest.raises(TextError, match="too small") as caught:
-        train_tokenizer(TEXTS, BpeTokenizerConfig(size=size))
+        train_tokenizer(texts, BpeTokenizerConfig(size=size))
     needed = int(re.findall(r"\d+", str(caught.value))[-1])
-    assert train_tokenizer(TEXTS, BpeTokenizerConfig(size=needed)).size == needed
+    assert train_tokenizer(texts, BpeTokenizerConfig(size=needed)).size == needed
 
 
 def test_bpe_too_large_names_a_size_that_works() -> None:
@@ -117,6 +117,7 @@ def test_state_keeps_the_normaliser() -> None:
         ("İzmir", {}, True),
         ("Ilık", {}, True),
         ("I am", {}, False),
+        ("ılık", {}, False),
         ("Ilık", {"dotless_i": True}, False),
         ("Ilık", {"lowercase": False}, False),
     ],
