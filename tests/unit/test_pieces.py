@@ -121,6 +121,19 @@ def test_no_reading_of_the_whole_stands_twice() -> None:
     ]
 
 
+@pytest.mark.parametrize("first", [(1, 2), (2,)])
+def test_between_pieces_there_is_one_space(first: tuple[int, ...]) -> None:
+    """As `▁a` of byte pairs has it already, and a model that hears the pause may."""
+    readings = [Hypothesis(text="a", score=-1.0, tokens=each, frames=(4, 5)[-len(each) :]) for each in ((2,), first)]
+    pieces = [
+        Recognized(id="", seconds=1.0, hypotheses=[each], probabilities=(0.5,) * len(each.tokens)) for each in readings
+    ]
+    found = put_together(pieces, [0, 10], TOKENIZER)
+    assert (found.best.tokens, "".join(found.pieces)) == ((2, 1, 2), "a▁a")
+    assert found.best.frames == (5, 14 if len(first) > 1 else 10, 15)
+    assert found.probabilities == (0.5, 0.5 if len(first) > 1 else 1.0, 0.5)
+
+
 @pytest.mark.parametrize("longest", [0, -1, math.nan])
 def test_pieces_of_no_length_are_refused(recognizer: Recognizer, longest: float) -> None:
     with pytest.raises(AudioError, match="longest_piece: expected seconds, 1 at least, found"):

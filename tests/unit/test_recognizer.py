@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from ragged import SAMPLE_RATE, VOCABULARY_SIZE, ragged_batch, small_model
+from ragged import SAMPLE_RATE, VOCABULARY_SIZE, feature_config, ragged_batch, ragged_features, small_model
 from spellers import letters
 
 from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import AudioError
+from asr.features import StoredConfig
 from asr.recognizer import Recognizer
 
 SAMPLES = ragged_batch([4000])[0][0]
@@ -64,6 +65,17 @@ def test_a_batch_gives_what_each_gives_alone(recognizer: Recognizer) -> None:
         assert found.seconds == alone.seconds
         assert found.best.score == pytest.approx(alone.best.score, abs=1e-4)
     assert recognizer.transcribe_batch([]) == []
+
+
+def test_stored_frames_are_heard_in_one_piece(tmp_path: Path) -> None:
+    path = tmp_path / "frames.npy"
+    np.save(path, ragged_features([300], 20)[0][0].numpy())
+    tokenizer = letters(VOCABULARY_SIZE)
+    model = small_model(features=feature_config(StoredConfig))
+    recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), torch.device("cpu"))
+    found = recognizer.transcribe(path, longest_piece=1)
+    assert found == recognizer.transcribe(path)
+    assert (found.id, found.seconds) == ("frames", 3)
 
 
 def test_a_rate_may_be_one_of_numpys_numbers(recognizer: Recognizer) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from tones import TINY, write_tone_corpus
 
+from asr.errors import ConfigError
 from asr.experiment import RunRequest, load_experiment
 from asr.model.acoustic import AcousticModel, num_parameters
 from asr.model.cells import CELLS
@@ -42,10 +44,13 @@ def test_matched_sizes_can_be_shared_among_heads(bidirectional: str) -> None:
     settings = [*SMALL, "encoder.hidden_size=12", "encoder.self_attention={after: 1, heads: 4}"]
     settings.append(f"encoder.bidirectional={bidirectional}")
     wanted = network_size(load_experiment(None, settings).acoustic, 9).parameters
-    lstm = load_experiment(None, [*settings, "encoder.cell=lstm"])
-    found = hidden_size_for(lstm, wanted, 9)
-    assert load_experiment(None, [*settings, "encoder.cell=lstm", f"encoder.hidden_size={found}"])
-    assert 8 <= found <= 12
+    lstm = [*settings, "encoder.cell=lstm"]
+    off: dict[int, int] = {}
+    for size in range(4, 16):
+        with suppress(ConfigError):  # of heads that cannot share it
+            config = load_experiment(None, [*lstm, f"encoder.hidden_size={size}"]).acoustic
+            off[size] = abs(network_size(config, 9).parameters - wanted)
+    assert hidden_size_for(load_experiment(None, lstm), wanted, 9) == min(off, key=off.__getitem__)
     assert hidden_size_for(load_experiment(None, settings), wanted, 9) == 12
 
 
@@ -64,6 +69,15 @@ def test_layers_above_a_pyramid_are_multiplied_half_as_often() -> None:
     convolution, projection, pairs, head = 3 * 12 * 3, 3 * 6, 12 * 6, 6 * 9
     gru = 2 * 3 * 6 * 6
     assert network_size(config, 9).multiply_adds == 50 * (convolution + projection + gru) + 25 * (pairs + gru + head)
+
+
+def test_a_block_below_a_pyramid_is_multiplied_as_often_as_without() -> None:
+    def cost(*settings: str) -> float:
+        common = [*SMALL, "encoder.hidden_size=8", "encoder.num_layers=3"]
+        return network_size(load_experiment(None, [*common, *settings]).acoustic, 9).multiply_adds
+
+    attention, pyramid = "encoder.self_attention={after: 1, heads: 4}", "encoder.pyramid={after: 2}"
+    assert cost(attention, pyramid) - cost(pyramid) == cost(attention) - cost() > 0
 
 
 @pytest.mark.parametrize("cell", ["lstm", "rnn"])
