@@ -220,8 +220,10 @@ def test_fresh_measures_times_again(command: Command, in_process: list[str]) -> 
 def test_a_comparison_without_failures_outlives_one_with(
     command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
+    words = ("cells=gru,lstm", *ONE_LAYER, "training.validate_every_epochs=2", "--seeds", "1")
     assert command(*words)[0] == 0
+    (run,) = json.loads(Path("study/comparison.json").read_text(encoding="utf-8"))["variants"][0]["runs"]
+    assert run["seconds_per_epoch"] == run["train_seconds"] / 2, "an epoch is not what lies between two validations"
     files = {path: path.read_bytes() for path in Path("study").glob("comparison.*")}
     assert len(files) == 3
     run_all = compare.run_jobs
