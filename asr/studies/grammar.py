@@ -11,7 +11,6 @@ from typing import Literal
 
 from asr.config import parse_yaml
 from asr.errors import ConfigError, did_you_mean
-from asr.experiment import Experiment
 
 SHORT_NAMES = {"cells": "encoder.cell"}
 """Short names of keys that are often varied."""
@@ -75,7 +74,7 @@ def _whole_key(name: str) -> str:
     """
     if name in SHORT_NAMES:
         return SHORT_NAMES[name]
-    if name not in Experiment.model_fields and get_close_matches(name, SHORT_NAMES):
+    if get_close_matches(name, SHORT_NAMES):
         raise ConfigError(f"{name}: unknown key{did_you_mean(name, SHORT_NAMES)}")
     return name
 

@@ -186,9 +186,9 @@ def test_an_utterance_takes_ten_kilobytes_at_most() -> None:
 # What a recogniser knows
 
 
-def recognizer(features: Any, *, beam: bool = False) -> Recognizer:
+def recognizer(features: Any, *, beam: bool = False, letters: str = " abc") -> Recognizer:
     torch.manual_seed(0)
-    tokenizer = CharacterTokenizer(" abc", CharacterTokenizerConfig())
+    tokenizer = CharacterTokenizer(letters, CharacterTokenizerConfig())
     config = AcousticConfig(features=features, encoder=EncoderConfig(hidden_size=6, num_layers=1))
     decoder = build_decoder(BeamDecoderConfig() if beam else GreedyDecoderConfig(), tokenizer)
     return Recognizer(AcousticModel(config, tokenizer.size), tokenizer, decoder, torch.device("cpu"))
@@ -230,6 +230,7 @@ def test_collected_details_fit_the_recording(kind: type, beam: bool) -> None:
         )
         assert (recording.tokens > 0).all()
         assert isinstance(recording.audio, bytes)
+        assert len(read_audio(recording.audio, RATE)) == pytest.approx(seconds * RATE, abs=10), "without padding"
     assert int(collector.details["u0"].recording.envelope.max()) == 255  # type: ignore[union-attr]
     assert not listener.model.features.front_end._forward_hooks, "nobody listens after the end"
 
@@ -259,8 +260,8 @@ def test_stored_frames_have_a_picture_and_no_sound() -> None:
     assert recording.audio is None
 
 
-def test_one_frame_is_enough(tmp_path: Path) -> None:
-    listener = recognizer(LogMelConfig(sample_rate=RATE))
+def test_one_frame_and_one_letter_are_enough() -> None:
+    listener = recognizer(LogMelConfig(sample_rate=RATE), letters=" a")
     batch = batch_of([1], torch.ones(1, 1))
     with Collector(listener) as collector:
         encoded = listener.encode(batch)

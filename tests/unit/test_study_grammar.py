@@ -55,7 +55,7 @@ def test_mistakes_in_what_is_compared(words: list[str], message: str) -> None:
 
 def test_spaces_are_known_by_their_names() -> None:
     words = [
-        "a.lr=log(1e-4, 1e-2)",
+        "a.lr= log(1e-4, 1e-2) ",
         "b=int(1,9)",
         "c=uniform(0,0.5)",
         "cells=choice(gru, lstm)",
@@ -78,6 +78,7 @@ def test_spaces_are_known_by_their_names() -> None:
         ("cell=choice(gru,lstm)", "cell: unknown key, did you mean 'cells'"),
         ("a=log(0,1)", "both above 0"),
         ("a=log(2,1)", "the lower bound first"),
+        ("a=int(1,1)", "the lower bound first"),
         ("a=int(1,2.5)", r"two whole numbers.*int\(1,10\)"),
         ("a=uniform(1)", "two numbers"),
         ("a=uniform(true,false)", "two numbers"),
