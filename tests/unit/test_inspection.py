@@ -27,6 +27,7 @@ from asr.inspection.findings import inspect_gates, inspect_gradients, inspect_sa
 from asr.inspection.gradients import Gradients, ctc_loss, state_gradient_norms
 from asr.inspection.observe import CellGates, ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
 from asr.inspection.pictures import by_distance, median_by_distance
+from asr.inspection.saliency import Saliency
 from asr.model import CELLS, AcousticModel
 from asr.model.cells import equations, run_cells
 from asr.model.cells.recurrent import Product, RecurrentCell, States
@@ -79,8 +80,11 @@ def test_a_gate_of_one_remembers_at_least_the_recording_and_one_of_zero_nothing(
     torch.testing.assert_close(gates.horizons, torch.tensor([2.0, 0.0, 0.2], dtype=torch.float64))
     assert gates.share_above(1.0) == pytest.approx(1 / 3)
     assert gates.share_above(3.0) is None
+    assert gates.record()["share_of_whole_recording"] == pytest.approx(1 / 3)
     assert gates.longest_holds is not None
     assert gates.longest_holds.tolist() == pytest.approx([2.0, 0.0, 0.2])
+    assert replace(gates, keep=keep[:, :1]).order.tolist() == [0], "a single unit"
+    assert sorted(replace(gates, keep=keep[:1]).order.tolist()) == [0, 1, 2], "a single frame"
 
 
 @pytest.mark.parametrize("bidirectional", [True, False], ids=["both", "forward"])
@@ -382,6 +386,17 @@ def test_a_sum_that_is_off_by_more_than_a_tenth_is_told(tmp_path: Path, monkeypa
     plain = [replace(each, baseline_log_prob=None) for each in off]
     monkeypatch.setattr("asr.inspection.findings.saliency_of", lambda *arguments: plain)
     assert inspect_saliency(subject, [1, 2, 3], 0).warning == ""
+
+
+@pytest.mark.parametrize(
+    ("worth", "off", "adds_up"), [(0.1, 0.09, True), (0.1, 0.11, False), (9, -0.8, True), (-9, 1, False)]
+)
+def test_a_tenth_is_one_of_a_nat_where_the_worth_is_less(worth: float, off: float, adds_up: bool) -> None:
+    found = Saliency(
+        number=1, piece="a", seconds=0.0, log_prob=worth - 20, baseline_log_prob=-20.0,
+        shares=torch.full((2, 5), (worth + off) / 10), steps=32, hop_seconds=0.01,
+    )  # fmt: skip
+    assert found.adds_up is adds_up
 
 
 def test_plain_gradient_is_the_slope(tmp_path: Path) -> None:
