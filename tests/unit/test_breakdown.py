@@ -58,6 +58,8 @@ def test_of_less_than_ten_utterances_there_is_no_interval() -> None:
     assert {each.group: each.interval is None for each in found} == {"few": True, "many": False, "mute": True}
     (table,) = groups_tables(found)
     assert table.caption == "-: less than 10 utterances, too few for an interval"
+    (table,) = groups_tables([each for each in found if each.group == "mute"])
+    assert table.caption is None, "it is not for their number that ten without a word have none"
 
 
 def test_durations_come_from_short_to_long(scores: list[UtteranceScore]) -> None:

@@ -99,6 +99,7 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         ("t.txt", b"a x\n\xff y\n", "t.txt:2: not UTF-8 text"),
         ("t.txt", b"a x\nb\na y\n", "t.txt:3: id 'a' stands already in line 1"),
         ("t.trn", b"hello\n", r"t.trn:1: expected 'text \(id\)', found 'hello'"),
+        ("t.trn", b"hello ( )\n", r"t.trn:1: expected 'text \(id\)', found 'hello \( \)'"),
         ("t.trn", b"{ a / b } (x)\n", "t.trn:1: alternatives in braces"),
         ("t.stm", b"r 1 s 0 1 yes { a / @ }\n", "t.stm:1: alternatives in braces"),
         ("t.jsonl", b'{"id": "a", "text": "\\uD83D no"}\n', "t.jsonl:1: half of a surrogate pair"),
