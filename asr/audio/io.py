@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import numbers
 import os
 import re
@@ -129,7 +130,7 @@ def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *,
         raise AudioError(f"{name}: expected samples (N,) of one channel, found shape {samples.shape}")
     if samples.dtype.kind not in "if":
         raise AudioError(f"{name}: expected floats or signed integers, found {samples.dtype}")
-    if not isinstance(found_rate, numbers.Real) or found_rate < 1:  # numpy's numbers too
+    if not isinstance(found_rate, numbers.Real) or not 1 <= found_rate < math.inf:  # numpy's numbers too
         raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate}")
     if len(samples) == 0:
         raise UnusableAudioError(name, "no samples")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,11 @@ def test_files_of_a_batch_without_ids_are_called_by_their_names(recognizer: Reco
     [
         (SAMPLES, None, "samples do not say their rate; name it, as in sample_rate=16000"),
         (SAMPLES, 0, "expected a sample rate in hertz, found 0"),
+        (SAMPLES, math.nan, "expected a sample rate in hertz, found nan"),
+        (SAMPLES, math.inf, "expected a sample rate in hertz, found inf"),
         (SAMPLES[None], SAMPLE_RATE, r"expected samples \(N,\) of one channel, found shape \(1, 4000\)"),
         (SAMPLES.bool(), SAMPLE_RATE, "expected floats or signed integers, found bool"),
+        (SAMPLES.byte(), SAMPLE_RATE, "expected floats or signed integers, found uint8"),
         (SAMPLES[:0], SAMPLE_RATE, "no samples"),
         (SAMPLES * 2**15, SAMPLE_RATE, "full scale is 1; divide them by it"),
         (SAMPLES / 0, SAMPLE_RATE, "samples not finite"),
@@ -111,6 +115,6 @@ def test_files_of_a_batch_without_ids_are_called_by_their_names(recognizer: Reco
         ("nowhere.wav", None, "nowhere.wav: missing"),
     ],
 )
-def test_what_is_no_sound_is_refused(recognizer: Recognizer, audio: Any, rate: int | None, complaint: str) -> None:
+def test_what_is_no_sound_is_refused(recognizer: Recognizer, audio: Any, rate: float | None, complaint: str) -> None:
     with pytest.raises(AudioError, match=complaint):
         recognizer.transcribe(audio, sample_rate=rate)
