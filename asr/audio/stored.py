@@ -48,9 +48,11 @@ def read_frames(source: Path | bytes, num_features: int, *, name: str = "") -> F
         raise UnusableAudioError(name, "other shape", f"expected (T, {num_features}), found {frames.shape}")
     if len(frames) == 0:
         raise UnusableAudioError(name, "no frames")
+    with np.errstate(over="ignore"):
+        frames = np.ascontiguousarray(frames, dtype=np.float32)
     if not np.isfinite(frames).all():
         raise UnusableAudioError(name, "values not finite")
-    return np.ascontiguousarray(frames, dtype=np.float32)
+    return frames
 
 
 def encode_frames(frames: Frames) -> bytes:

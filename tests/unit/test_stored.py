@@ -33,7 +33,7 @@ def test_sphinx_files_of_both_byte_orders(tmp_path: Path, order: str) -> None:
 
 def test_numpy_files_and_bytes(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", FRAMES.astype(np.float64))
-    np.testing.assert_array_equal(read_frames(tmp_path / "a.npy", 13), FRAMES)
+    np.testing.assert_array_equal(read_frames(tmp_path / "a.npy", 13), FRAMES, strict=True)
     np.testing.assert_array_equal(read_frames(encode_frames(FRAMES), 13), FRAMES)
 
 
@@ -50,14 +50,18 @@ def test_a_place_in_a_kaldi_archive(tmp_path: Path, compression: int | None) -> 
     ("data", "reason"),
     [
         (b"", "empty file"),
+        (b"\x01\x02", "not features or truncated"),
         (b"RIFF....WAVEfmt and so on", "not features or truncated"),
         (sphinx(FRAMES, ">")[:-4], "not features or truncated"),
         (sphinx(FRAMES[:, :12], ">"), "other shape"),
         (sphinx(FRAMES[:0], ">"), "no frames"),
         (sphinx(FRAMES * np.nan, ">"), "values not finite"),
+        (encode_frames(FRAMES.astype(np.float64) * 1e300), "values not finite"),
         (encode_frames(FRAMES)[:-10], "truncated or damaged"),
+        (encode_frames(np.array([[None] * 13])), "truncated or damaged"),  # unpickling would run what a stranger wrote
         (encode_frames(FRAMES.astype(np.int32)), "not features"),
         (encode_frames(FRAMES[0]), "other shape"),
+        (encode_frames(FRAMES[:, :12]), "other shape"),
         (b"\0BFM \4\7\0\0\0\4\15\0\0\0 and then nothing", "truncated or damaged"),
     ],
     ids=lambda value: value if isinstance(value, str) else None,
@@ -65,10 +69,11 @@ def test_a_place_in_a_kaldi_archive(tmp_path: Path, compression: int | None) -> 
 def test_what_is_no_matrix_is_named(tmp_path: Path, data: bytes, reason: str) -> None:
     path = tmp_path / "odd.mfc"
     path.write_bytes(data)
-    with pytest.raises(UnusableAudioError) as raised:
-        read_frames(path, 13)
-    assert raised.value.reason == reason
-    assert str(path) in str(raised.value)
+    for source, name in ((path, str(path)), (data, "utterance 'x'")):
+        with pytest.raises(UnusableAudioError) as raised:
+            read_frames(source, 13, name="" if source is path else name)
+        assert raised.value.reason == reason
+        assert str(raised.value).startswith(f"{name}: {reason}")
 
 
 def test_missing_file_is_named(tmp_path: Path) -> None:
