@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import soxr
 
-from asr.audio import UnusableAudioError, audio_info, encode_audio, read_audio
+from asr.audio import UnusableAudioError, as_waveform, audio_info, encode_audio, read_audio
 from asr.audio import io as audio_io
 from asr.errors import AudioError
 
@@ -78,6 +78,17 @@ def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
         read_audio(path, RATE)
 
 
+@pytest.mark.parametrize(("dtype", "subtype"), [(np.int16, "PCM_16"), (np.int32, "PCM_32")])
+def test_integers_are_heard_as_in_files_of_them(dtype: type[np.signedinteger], subtype: str) -> None:
+    samples = np.array([np.iinfo(dtype).min, -1, 0, 1, np.iinfo(dtype).max], dtype)
+    np.testing.assert_array_equal(as_waveform(samples, RATE, RATE), read_audio(encoded(samples, subtype=subtype), RATE))
+
+
+def test_floats_above_full_scale_are_legal() -> None:
+    loud = np.array([0.0, 4.0, -4.0], np.float32)
+    np.testing.assert_array_equal(read_audio(encoded(loud, subtype="FLOAT"), RATE), loud)
+
+
 def test_silence_is_legal() -> None:
     assert not read_audio(encoded(np.zeros(100)), RATE).any()
 
@@ -123,7 +134,7 @@ def test_an_ogg_file_cut_anywhere_is_refused(subtype: str) -> None:
     starts = [place for place in range(len(whole)) if whole.startswith(b"OggS", place)]
     assert len(starts) > 3
     for place in starts[1:]:
-        for cut in (place - 1, place, place + 1, place + 26):
+        for cut in (place - 1, place, place + 1, place + 26, place + 27):
             with pytest.raises(UnusableAudioError):
                 read_audio(whole[:cut], RATE)
     assert len(read_audio(whole + b"trailing bytes are harmless", RATE)) == 3 * RATE
@@ -146,13 +157,22 @@ def test_wav_whose_writer_left_zero_for_its_size_is_whole(riff: int | None) -> N
     np.testing.assert_allclose(read_audio(bytes(data), RATE), sine(), atol=1 / 32768)
 
 
+@pytest.mark.parametrize("container", ["WAV", "WAVEX"])
 @pytest.mark.parametrize("states_riff", [True, False])
-def test_wav_with_sound_behind_what_its_header_states_is_refused(states_riff: bool) -> None:
-    """As of a recorder that was switched off: read by its header it is half a sentence."""
-    data = bytearray(encoded(sine()))
-    struct.pack_into("<I", data, 40, 10000)
+def test_wav_with_sound_behind_what_its_header_states_is_refused(container: str, states_riff: bool) -> None:
+    """As of a recorder that was switched off: read by its header it is half a sentence.
+
+    What lies behind begins with silence, which looks like chunks without a name or a size.
+    """
+    sound = sine()
+    sound[5000:5100] = 0
+    data = bytearray(encoded(sound, container=container))
+    place = data.index(b"data")
+    data[place:place] = b"note\x03\0\0\0odd\0"
+    place = data.index(b"data") + 4
+    struct.pack_into("<I", data, place, 10000)
     if states_riff:
-        struct.pack_into("<I", data, 4, 10036)
+        struct.pack_into("<I", data, 4, place + 9996)
     with pytest.raises(
         UnusableAudioError,
         match="clip: header of another size: the header states 10000 bytes of sound, and 22000 more lie behind them",
@@ -160,15 +180,15 @@ def test_wav_with_sound_behind_what_its_header_states_is_refused(states_riff: bo
         read_audio(bytes(data), RATE, name="clip")
 
 
-@pytest.mark.parametrize("size", [2000, 2001])
+@pytest.mark.parametrize(("size", "fill"), [(2000, b""), (2001, b""), (2001, b"\0")])
 @pytest.mark.parametrize(
     "behind",
     [b"LIST" + struct.pack("<I", 5000) + bytes(range(250)) * 20, bytes(5000), b"TAG".ljust(128, b"x")],
     ids=["chunk", "zeros", "tag"],
 )
-def test_wav_with_other_things_behind_its_sound_is_whole(size: int, behind: bytes) -> None:
+def test_wav_with_other_things_behind_its_sound_is_whole(size: int, fill: bytes, behind: bytes) -> None:
     """Also where the byte is missing that makes an odd size even."""
-    data = bytearray(encoded(sine(), subtype="PCM_U8")[: 44 + size]) + behind
+    data = bytearray(encoded(sine(), subtype="PCM_U8")[: 44 + size]) + fill + behind
     struct.pack_into("<I", data, 40, size)
     assert len(read_audio(bytes(data), RATE)) == size
 
@@ -189,7 +209,8 @@ def test_ogg_streams_one_behind_the_other_are_read_whole(subtype: str, tmp_path:
         read_audio(cut, RATE, name="clip")
 
 
-MP3_KINDS = [(16000, 1, "VARIABLE"), (44100, 2, "VARIABLE"), (44100, 2, "CONSTANT"), (8000, 1, "VARIABLE")]
+MP3_KINDS = [(16000, 1, "VARIABLE"), (44100, 2, "VARIABLE"), (44100, 2, "CONSTANT"), (44100, 1, "VARIABLE")]
+MP3_KINDS += [(8000, 1, "VARIABLE")]
 
 
 def mp3(rate: int, channels: int, mode: str, seconds: float, silent: float) -> tuple[bytes, bytes]:
@@ -209,10 +230,17 @@ def mp3(rate: int, channels: int, mode: str, seconds: float, silent: float) -> t
 @pytest.mark.parametrize("silent", [0.2, 2.8])
 def test_mp3_that_does_not_state_its_length_is_read_whole(rate: int, channels: int, mode: str, silent: float) -> None:
     """libsndfile guesses the length by the size of the first frame, and stops there or finds too little."""
-    _, frames = mp3(rate, channels, mode, 3, silent)
+    first, frames = mp3(rate, channels, mode, 3, silent)
+    fraunhofers = (first[:4] + bytes(32) + b"VBRI").ljust(len(first), b"\0")
+    np.testing.assert_array_equal(read_audio(fraunhofers + frames, rate), read_audio(frames, rate))
     noise = np.random.default_rng(0).integers(0, 256, 3000, dtype=np.uint8).tobytes()
     samples_per_frame = 1152 if rate > 24000 else 576
-    for before, behind in ((b"", b""), (b"ID3\x03\0\0\0\0\x17\x38" + noise, b"TAG".ljust(128, b"\xff"))):
+    tag, reserved = b"ID3\x03\0\0\0\0\x17\x38", b"\xff\xea\x90\0\xff\xfb\x9c\0"
+    for before, behind in (
+        (b"", b""),
+        (tag + noise, b"TAG".ljust(128, b"\xff")),
+        (tag + frames[:3000].ljust(3000, b"\0"), reserved),
+    ):
         waveform = read_audio(before + frames + behind, rate)
         # The encoder's delay and what fills its last frame are no more known.
         assert 3 * rate <= len(waveform) < 3 * rate + 5 * samples_per_frame
@@ -278,6 +306,7 @@ def test_a_changed_byte_in_flac_is_noticed() -> None:
         (b"this is no sound" * 100, "not audio, or damaged"),
         (b'{"id": 1}', "not audio, or damaged"),
         (encoded(np.zeros(0)), "no samples"),
+        (encoded(np.zeros(0), 8000), "no samples"),
         (encoded(np.array([0.0, np.nan, 0.0]), subtype="FLOAT"), "samples not finite"),
         (encoded(np.array([0.0, np.inf, 0.0]), subtype="FLOAT"), "samples not finite"),
         (encoded(np.array([0.0, -np.inf, 0.0]), subtype="FLOAT"), "samples not finite"),
@@ -312,12 +341,19 @@ def test_headerless_raw_file_is_not_audio(tmp_path: Path) -> None:
         read_audio(path, RATE)
 
 
+def test_features_where_sound_is_expected_are_told(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((7, 13), np.float32))
+    with pytest.raises(UnusableAudioError, match=r"x\.npy: not audio: stored features need features\.kind=stored"):
+        read_audio(tmp_path / "x.npy", RATE)
+
+
 @pytest.mark.parametrize("codec", ["flac", "wav"])
-def test_lossless_encoding_repeats_itself_and_clips(codec: str) -> None:
-    waveform = 2 * sine(0.1)
-    data = encode_audio(waveform, RATE, codec)
-    assert data == encode_audio(waveform, RATE, codec)
-    np.testing.assert_allclose(read_audio(data, RATE), waveform, atol=1 / 16000)
+@pytest.mark.parametrize("rate", [RATE, 22050])
+def test_lossless_encoding_repeats_itself_and_clips(codec: str, rate: int) -> None:
+    waveform = 2 * sine(0.1, rate)
+    data = encode_audio(waveform, rate, codec)
+    assert data == encode_audio(waveform, rate, codec)
+    np.testing.assert_allclose(read_audio(data, rate), waveform, atol=1 / 16000)
     np.testing.assert_allclose(
         read_audio(encode_audio(3 * sine(), RATE, codec), RATE), (3 * sine()).clip(-1, 1), atol=1e-4
     )
