@@ -115,6 +115,7 @@ def test_silence_stands_around_speech_that_stays_what_it_was() -> None:
         assert 800 <= behind <= 1600
         sides += [start, behind]
         around = torch.cat([row[:start], row[start + size : length]])
+        assert around.all(), "there is noise on both sides"
         level_db = 10 * torch.log10(before[:size].square().mean() / around.square().mean())
         assert level_db.item() == pytest.approx(30, abs=4)
     assert len(set(sides)) > 5, "each side of each utterance has a draw of its own"
@@ -234,13 +235,15 @@ def test_noise_comes_to_the_given_share_of_utterances() -> None:
     assert torch.equal(never, waveforms)
 
 
-def test_noise_differs_between_utterances_and_in_colour() -> None:
+@pytest.mark.parametrize("kind", ["noise", "silence"])
+def test_noise_differs_between_utterances_and_in_colour(kind: str) -> None:
     length = 4096
     waveforms = torch.sin(torch.arange(length) * 0.5).repeat(60, 1)
-    noisy, _ = Augmenter(only(noise={"probability": 1.0, "low_db": 0.0, "high_db": 0.0}), 1).waveforms(
-        waveforms, torch.full((60,), length)
-    )
-    noise = torch.fft.rfft(noisy - waveforms)
+    settings = {"probability": 1.0, "low_db": 0.0, "high_db": 0.0}
+    if kind == "silence":
+        settings |= {"low_seconds": length / 16000, "high_seconds": length / 16000}
+    noisy, _ = Augmenter(only(**{kind: settings}), 1).waveforms(waveforms, torch.full((60,), length))
+    noise = torch.fft.rfft(noisy[:, :length] - (waveforms if kind == "noise" else 0))
     spectra = noise.abs().square()
     # White noise has half of its power in the upper half of the spectrum, brown noise next to nothing.
     upper = spectra[:, length // 4 :].sum(1) / spectra.sum(1)
