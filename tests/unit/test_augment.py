@@ -249,6 +249,8 @@ def test_noise_differs_between_utterances_and_in_colour(kind: str) -> None:
     upper = spectra[:, length // 4 :].sum(1) / spectra.sum(1)
     assert upper.max() > 0.4
     assert upper.min() < 0.01
+    # Brown all the way down, it would have nine tenths of its power in the lowest 256th, below 31 Hz.
+    assert (spectra[:, : length // 512].sum(1) / spectra.sum(1)).max() < 0.75
     # The same noise in another colour would have the same phases.
     assert torch.cos(noise[0].angle() - noise[1].angle()).mean().abs() < 0.1
 
@@ -350,6 +352,10 @@ def test_reverberation_adds_a_tail_of_the_drawn_level_that_dies_away() -> None:
     # 60 dB in 0.2 s are 30 dB in 0.1 s; the mean over many rooms follows the curve.
     early, late = (wet[:, 101 + at : 101 + at + 80].square().mean() for at in (0, 800))
     assert float(10 * torch.log10(early / late)) == pytest.approx(30, abs=2)
+    # Where rooms differ, the longest are not cut off after the shortest time.
+    config = only(reverberation=room | {"low_seconds": 0.05})
+    wet, _ = Augmenter(config, 0, rate).waveforms(click, torch.full((40,), length))
+    assert wet[:, 1300:1700].abs().max() > 1e-5
 
 
 def test_reverberation_keeps_loudness_and_leaves_the_others_alone() -> None:
