@@ -15,7 +15,7 @@ import soundfile
 from asr.cli import main
 from asr.cli.data import report_lines
 from asr.corpus import Utterance
-from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, repeated_ids
+from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, examine, repeated_ids
 from asr.errors import CorpusError
 
 RATE = 8000
@@ -107,15 +107,22 @@ def _clipped() -> np.ndarray:
         (_text("\u0130stanbul"), "warning", "capital I", "tokenizer.normalizer.dotless_i=true"),
         (_text("I\u015f\u0131\u011f\u0131 a\u00e7"), "warning", "capital I", "the lower case of I is taken for i"),
         (
-            lambda folder, lines: lines[1].update(start=0.1, end=0.5),
+            lambda folder, lines: lines[1].update(start=0.1, end=0.5, begin=0.1, offset=0.1),
             "warning",
             "key without use",
-            "end, start: sounds are",
+            "begin, end, offset, start: sounds are",
         ),
         (lambda folder, lines: lines[1].update(duration=9), "warning", "key without use", "duration: it is compared"),
-        (_text("[noise] open (uh) the door"), "warning", "in brackets", "[noise], (uh) would be learnt as words"),
+        (
+            _text("[noise] open (uh) {breath} the <laugh> door"),
+            "warning",
+            "in brackets",
+            "[noise], (uh), {breath}, <laugh> would be learnt as words",
+        ),
         (_text("\u043epen the door"), "warning", "mixed alphabets", "mixes CYRILLIC and LATIN"),
+        (_text("\u03bfpen the door"), "warning", "mixed alphabets", "mixes GREEK and LATIN"),
         (_text("open\x07 the door"), "warning", "control character U+0007", ""),
+        (_text("open\ue000 the door"), "warning", "control character U+E000", ""),
         (_text("open 2 doors"), "warning", "digit U+0032 2", ""),
         (_text("open 50% & go"), "warning", "symbol U+0025 %", ""),
     ],
@@ -155,11 +162,16 @@ def test_low_rate_is_found_only_where_a_rate_is_asked_for(tmp_path: Path) -> Non
     assert "low sample rate" not in _found(path, sample_rate=RATE)
 
 
+def test_errors_come_before_what_was_found_earlier(tmp_path: Path) -> None:
+    path = _corpus(tmp_path, lambda folder, lines: lines[1].update(seconds=2.0))
+    assert list(_found(path, sample_rate=16000)) == ["wrong duration", "low sample rate"]
+
+
 def test_rare_characters_are_rare_among_many() -> None:
     result = CorpusCheck()
     sound = Sound(problem="missing audio")
     for number in range(300):
-        text = "the quick brown fox jumps over the lazy dog" if number else "straße"
+        text = "the quick brown fox jumps over the lazy dog" if number > 5 else "café" if number else "straße"
         result.add(Utterance(id=f"u{number}", audio=Path("x"), text=text), sound)
     rare = [finding for finding in result.findings() if finding.kind.startswith("rare")]
     assert rare == [Finding("warning", "rare character U+00DF ß", 1, (("u0", ""),))]
@@ -378,6 +390,32 @@ def test_durations_may_be_off_by_a_twentieth_of_a_second(tmp_path: Path, stated:
     assert ("wrong duration" in _found(path)) == is_wrong
 
 
+@pytest.mark.parametrize(
+    ("heard", "kind", "is_found"),
+    [
+        ({"peak": 0.9e-3}, "silent", True),
+        ({"peak": 1.1e-3}, "silent", False),
+        ({"clipped_share": 0.9e-3}, "clipped", False),
+        ({"clipped_share": 1.1e-3}, "clipped", True),
+        ({"num_samples": 99 * RATE}, "wrong duration", True),
+        ({"num_samples": round(99.1 * RATE)}, "wrong duration", False),
+    ],
+)
+def test_what_is_silent_clipped_or_of_another_duration_begins_at_its_limit(
+    heard: dict[str, Any], kind: str, is_found: bool
+) -> None:
+    """60 dB below full scale, a thousandth of the samples, a hundredth of a long recording."""
+    result = CorpusCheck()
+    sound = Sound(**{"sample_rate": RATE, "num_samples": 100 * RATE, "peak": 0.5, **heard})
+    result.add(Utterance(id="u", audio=Path("x"), text="yes", seconds=100.0), sound)
+    assert set(result.found) == ({kind} if is_found else set())
+
+
+def test_what_is_at_full_scale_is_clipped_on_either_side(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.wav", np.tile([1.0, -1.0, 0.99, -0.99], 100), RATE)
+    assert examine(Utterance(id="u", audio=tmp_path / "x.wav", text="yes")).clipped_share == 0.5
+
+
 def test_who_stops_it_is_told_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -392,7 +430,7 @@ def test_who_stops_it_is_told_so(
     assert capsys.readouterr().err == "error: stopped\n"
 
 
-@pytest.mark.parametrize("name", ["0.wav", "table.csv", "0.txt"])
+@pytest.mark.parametrize("name", ["0.wav", "table.csv", "table.TSV", "0.txt"])
 def test_what_is_no_manifest_by_its_name_is_one_line(tmp_path: Path, name: str) -> None:
     _corpus(tmp_path)
     (tmp_path / name).touch()
