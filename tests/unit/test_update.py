@@ -169,11 +169,22 @@ def test_non_finite_gradient_leaves_the_weights_alone() -> None:
 
 
 def test_update_follows_the_gradient_by_the_given_rate() -> None:
-    updater = make_updater()
+    """The whole gradient, however long it is, where it is not to be clipped."""
+    updater, reference = make_updater(), make_updater()
+    reference.accumulate([make_batch()], 0)
+    result = updater.update([make_batch()], 0, lr=0.25)
+    assert result.gradient_norm > 1
+    for new, old in zip(updater.model.parameters(), reference.model.parameters(), strict=True):
+        torch.testing.assert_close(new.detach(), old.detach() - 0.25 * old.grad)
+
+
+def test_an_update_of_nothing_that_can_be_learnt_changes_nothing() -> None:
+    updater = make_updater(max_gradient_norm=1.0)
     before = [parameter.detach().clone() for parameter in updater.model.parameters()]
-    updater.update([make_batch()], 0, lr=0.25)
+    result = updater.update([make_batch(("abcabcabc" * 20,))], 0, lr=0.25)
+    assert (result.impossible, result.gradient_norm, result.clipped_to) == (["utterance0"], 0.0, 1.0)
     for old, new in zip(before, updater.model.parameters(), strict=True):
-        torch.testing.assert_close(new.detach(), old - 0.25 * new.grad)
+        assert torch.equal(old, new)
 
 
 def test_long_gradients_are_scaled_down() -> None:
@@ -240,6 +251,26 @@ def test_running_statistics_move_once_by_the_mean_of_all_batches() -> None:
     assert both
     for name, value in both.items():
         torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+
+
+def test_a_failed_attempt_moves_no_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = make_batch()
+    limited, reference = (make_updater(encoder={"norm": "batch"}) for _ in range(2))
+    limit_memory(limited, monkeypatch, 4)
+    limited.update([batch.rows(0, 2), batch.rows(2, 8)], 0, lr=0.0)
+    reference.update([batch.rows(0, 2), batch.rows(2, 5), batch.rows(5, 8)], 0, lr=0.0)
+    expected = dict(reference.model.named_buffers())
+    for name, value in limited.model.named_buffers():
+        torch.testing.assert_close(value, expected[name])
+
+
+def test_a_validation_before_it_changes_nothing_of_an_update() -> None:
+    losses = []
+    for is_training in (True, False):
+        updater = make_updater(num_layers=2, encoder={"dropout": 0.5})
+        updater.model.train(is_training)
+        losses.append(updater.update([make_batch()], 0, lr=0.1).loss)
+    assert losses[0] == losses[1]
 
 
 def test_intermediate_loss_is_that_of_the_model_without_its_top() -> None:
