@@ -177,8 +177,8 @@ class CorpusCheck:
                 "mixed alphabets", utterance.id, f"'{mixed[0]}' mixes {' and '.join(sorted(_alphabets(mixed[0])))}"
             )
         self.characters.update(text)
-        invisible = {character for character in utterance.text if unicodedata.category(character) in {"Cc", "Co", "Cn"}}
-        for character in set(text) | invisible:
+        taken_away = {character for character in utterance.text if unicodedata.category(character) == "Cc"}
+        for character in set(text) | taken_away:
             self._in_utterances[character] += 1
             ids = self._first_ids.setdefault(character, [])
             if len(ids) < _NUM_NAMED:
