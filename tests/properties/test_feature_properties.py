@@ -38,8 +38,9 @@ def test_batch_equals_each_utterance_alone(config: LogMelConfig, lengths: list[i
     together, num_frames = extractor(waveforms, num_samples)
     for index, length in enumerate(lengths):
         alone, _ = extractor(waveforms[index : index + 1, :length], num_samples[index : index + 1])
-        # Rounding of some 1e-5, which normalising may raise by the root of 1 / VARIANCE_FLOOR where frames hardly differ.
-        torch.testing.assert_close(together[index, : num_frames[index]], alone[0], atol=3e-3, rtol=0)
+        # Normalising raises what is rounded, some 1e-5, where few frames hardly differ, by up to the root of 1 / its floor.
+        tolerance = 1e-4 if num_frames[index] >= 5 else 3e-3
+        torch.testing.assert_close(together[index, : num_frames[index]], alone[0], atol=tolerance, rtol=0)
         assert together[index, num_frames[index] :].abs().sum() == 0
 
 
