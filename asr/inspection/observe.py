@@ -53,7 +53,7 @@ _GATES: dict[type[RecurrentCell], CellGates] = {
     SimpleRecurrentUnit: CellGates(("forget", "highway"), "forget"),
 }
 
-_TOLERATED_DEVIATION = 0.01
+_TOLERATED_DEVIATION = 1e-3
 _SIGMOIDS = (torch.sigmoid, Tensor.sigmoid, nn.functional.sigmoid)
 
 

@@ -282,6 +282,18 @@ def test_a_product_that_is_not_called_once_a_frame_is_told(num_calls: int, found
         Wrong(3, 4)(torch.randn(5, 2, 3))
 
 
+def test_a_step_that_writes_into_what_it_multiplies_is_told() -> None:
+    """The gradient of the product would be wrong, and autograd does not see it."""
+
+    class Wrong(equations("gru_reference")):  # type: ignore[misc]
+        def step(self, x: Tensor, states: tuple[Tensor, ...], products: tuple[Any, ...]) -> tuple[Tensor, object]:
+            n, h = torch.tanh(products[0](states[0])[:, :4]), states[0]
+            return h.mul_(0.5).add_(n), (h,)
+
+    with pytest.raises(TypeError, match="must not write into what it multiplies"):
+        Wrong(3, 4)(torch.randn(5, 2, 3))
+
+
 def test_a_norm_that_is_put_on_the_product_is_what_runs() -> None:
     cell = shaken(equations("ligru")(3, 4)).eval()
     frames = torch.randn(7, 2, 3, generator=torch.Generator().manual_seed(1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -64,6 +66,32 @@ def test_it_is_what_runs_in_single_precision_and_only_there(
     cell(torch.randn(5, 2, 3))
     with pytest.raises(AssertionError, match="frame by frame"):
         cell.double()(torch.randn(5, 2, 3).double())
+
+
+@pytest.mark.parametrize("activation", [torch.nn.functional.leaky_relu, torch.nn.functional.relu6])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", CELLS)
+def test_a_small_edit_is_what_runs_too(
+    name: str, seed: int, activation: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These two differ from the rectifier by little or seldom."""
+
+    def edited(
+        self: object, x: Tensor, states: tuple[Tensor, ...], products: tuple[Callable[[Tensor], Tensor], ...]
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        a, z = (x + products[0](states[0])).chunk(2, -1)
+        h = torch.lerp(activation(a), states[0], torch.sigmoid(z))
+        return h, (h,)
+
+    torch.manual_seed(seed)
+    cell, frames = equations(name)(3, 40).eval(), 50 * torch.randn(30, 4, 3)
+    before, _ = cell(frames)
+    monkeypatch.setattr(equations("ligru"), "step", edited)
+    cell._is_compiled_right = None  # as in another process
+    after, _ = cell(frames)
+    expected, _ = RecurrentCell.recur(cell, cell.project(frames, None), (torch.zeros(4, 40),))
+    assert not torch.allclose(before, after, atol=1e-3)
+    torch.testing.assert_close(after, expected)
 
 
 def test_a_norm_that_is_asked_for_is_no_edited_equation(caplog: pytest.LogCaptureFixture) -> None:

@@ -48,7 +48,7 @@ class MinGRU(RecurrentCell):
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, by a parallel scan as long as `step` is as it was."""
-        if not self.agrees(self._scanned):
+        if not self.agrees(MinGRU._scanned):
             return super().recur(projected, states, product_type)
         outputs = self._scanned(projected.to(self.weight_ih_l0.dtype), states)
         return outputs, (outputs[-1],)

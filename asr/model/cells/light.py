@@ -51,7 +51,7 @@ class LightGRU(RecurrentCell):
         self, projected: Tensor, states: States, product_type: torch.dtype = torch.float32
     ) -> tuple[Tensor, States]:
         """What `step` gives frame by frame, compiled where that is possible and `step` is as it was."""
-        if not takes(projected, self.weight_hh_l0, self.product_eps) or not self.agrees(self._compiled):
+        if not takes(projected, self.weight_hh_l0, self.product_eps) or not self.agrees(LightGRU._compiled):
             return super().recur(projected, states, product_type)
         outputs = self._compiled(projected, states, product_type)
         return outputs, (outputs[-1],)
