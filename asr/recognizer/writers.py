@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import math
+import textwrap
+from collections.abc import Callable, Iterable
 from html import escape
 from itertools import pairwise
 
@@ -11,10 +13,14 @@ from asr.recognizer.recognized import Recognized
 from asr.recognizer.words import Word
 
 TranscriptWriter = Callable[[Recognized, float], str]
+_TimedWord = tuple[Word, float, float]
 
-# Subtitles are as long as a line of a television's screen, and change where nobody speaks for so long.
-_SUBTITLE_LETTERS = 42
+# Subtitles have two lines as long as those of a television's screen, change where nobody speaks for so long, and stay for so
+# long where nothing else is said.
+_LINE_LETTERS = 42
+_MOST_LINES = 2
 _PAUSE_SECONDS = 0.8
+_LEAST_SECONDS = 1.0
 
 
 def recording_id(utterance_id: str, format: str) -> str:
@@ -68,7 +74,7 @@ def as_ctm(recognized: Recognized, seconds_per_frame: float) -> str:
 
 
 def as_srt(recognized: Recognized, seconds_per_frame: float) -> str:
-    """Subtitles (SubRip) of one recording: some words at a time, a new line where the speaker pauses."""
+    """Subtitles (SubRip) of one recording: up to two lines at a time, new ones where the speaker pauses."""
     return "\n".join(
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
         for number, (start, end, text) in enumerate(_subtitles(recognized, seconds_per_frame), start=1)
@@ -76,7 +82,7 @@ def as_srt(recognized: Recognized, seconds_per_frame: float) -> str:
 
 
 def as_vtt(recognized: Recognized, seconds_per_frame: float) -> str:
-    """Subtitles for the web (WebVTT) of one recording, with the lines of `as_srt`."""
+    """Subtitles for the web (WebVTT) of one recording, with the texts and times of `as_srt`."""
     lines = (
         f"{_clock(start, '.')} --> {_clock(end, '.')}\n{escape(text, quote=False)}\n"
         for start, end, text in _subtitles(recognized, seconds_per_frame)
@@ -85,21 +91,58 @@ def as_vtt(recognized: Recognized, seconds_per_frame: float) -> str:
 
 
 def _subtitles(recognized: Recognized, seconds_per_frame: float) -> list[tuple[float, float, str]]:
-    """Seconds at which each line of subtitles begins and ends, and its text."""
-    lines: list[list[tuple[Word, float, float]]] = []
+    """Seconds at which each subtitle begins and ends, and its text of one line or two."""
+    phrases: list[list[_TimedWord]] = []
     for timed in timed_words(recognized, seconds_per_frame):
-        before = lines[-1][-1] if lines else None
-        is_pause = before is None or timed[1] - before[2] > _PAUSE_SECONDS
-        if is_pause or sum(len(word.text) + 1 for word, _, _ in lines[-1]) + len(timed[0].text) > _SUBTITLE_LETTERS:
-            lines.append([])
-        lines[-1].append(timed)
-    # A word in the last frame may begin where the recording ends, and a line that lasts no time is none.
+        if not phrases or timed[1] - phrases[-1][-1][2] > _PAUSE_SECONDS:
+            phrases.append([])
+        phrases[-1].append(timed)
+    parts = [part for phrase in phrases for part in _even_parts(phrase)]
+    starts = [part[0][1] for part in parts]
+    limits = [*starts, recognized.seconds][1:]
     return [
-        (line[0][1], max(line[-1][2], line[0][1] + 0.001), " ".join(word.text for word, _, _ in line)) for line in lines
+        # A word in the last frame may begin where the recording ends, and a subtitle that lasts no time is none.
+        (
+            start,
+            max(part[-1][2], min(start + _LEAST_SECONDS, limit), start + 0.001),
+            "\n".join(_even_lines(_text(part))),
+        )
+        for part, start, limit in zip(parts, starts, limits, strict=True)
     ]
 
 
-def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[tuple[Word, float, float]]:
+def _even_parts(phrase: list[_TimedWord]) -> list[list[_TimedWord]]:
+    """`phrase` in as few parts as fit into subtitles, about as long as each other, so that no word stands alone."""
+    text = _text(phrase)
+    letters = len(text) / math.ceil(len(_lines(text, _LINE_LETTERS)) / _MOST_LINES)
+    parts: list[list[_TimedWord]] = [[]]
+    done = 0
+    for timed in phrase:
+        before, done = done, done + len(timed[0].text) + 1
+        # Nearer to where this part should end without the word than with it.
+        is_even = 2 * letters * len(parts) < before + done
+        is_full = len(_lines(_text([*parts[-1], timed]), _LINE_LETTERS)) > _MOST_LINES
+        if parts[-1] and (is_even or is_full):
+            parts.append([])
+        parts[-1].append(timed)
+    return parts
+
+
+def _even_lines(text: str) -> list[str]:
+    """`text` in as few lines as it takes, of which the longest is as short as can be."""
+    fewest = len(_lines(text, _LINE_LETTERS))
+    return next(lines for width in range(1, _LINE_LETTERS + 1) if len(lines := _lines(text, width)) <= fewest)
+
+
+def _lines(text: str, width: int) -> list[str]:
+    return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
+
+
+def _text(words: Iterable[_TimedWord]) -> str:
+    return " ".join(word.text for word, _, _ in words)
+
+
+def timed_words(recognized: Recognized, seconds_per_frame: float) -> list[_TimedWord]:
     """Each word of the best reading with the seconds at which it begins and ends, the next one's beginning at the latest."""
     words = recognized.words
     # Where a recording was cut, the frame in which a piece ends is the one in which the next begins.

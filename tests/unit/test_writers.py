@@ -6,6 +6,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from asr.decoding import Hypothesis
 from asr.recognizer import FORMATS, Recognized
 from asr.scoring import confident_readings, read_transcripts
@@ -81,16 +84,39 @@ def test_ctm_has_a_line_per_word() -> None:
     assert FORMATS["ctm"](recognized("▁", [0]), 0.04) == ""
 
 
-def test_subtitles_break_at_pauses_and_before_lines_get_long() -> None:
-    words = ["speech"] * 14
+def subtitles(recording: Recognized) -> list[tuple[str, list[str]]]:
+    """The times and the lines of each."""
+    blocks = [block.splitlines() for block in FORMATS["srt"](recording, 0.04).strip().split("\n\n")]
+    assert [block[0] for block in blocks] == [str(number) for number in range(1, len(blocks) + 1)]
+    return [(times, lines) for _, times, *lines in blocks]
+
+
+def test_subtitles_break_at_pauses_and_after_two_lines() -> None:
+    words = ["speech"] * 17
     pieces = "▁".join(words)
     frames = [number + (100 if number >= len("speech▁" * 3) else 0) for number in range(len(pieces))]
-    blocks = FORMATS["srt"](recognized(pieces, frames), 0.04).split("\n\n")
-    assert blocks[0] == "1\n00:00:00,000 --> 00:00:00,800\nspeech speech speech"
-    texts = [block.splitlines()[2] for block in blocks]
-    assert " ".join(texts).split() == words
-    assert all(len(text) <= 42 for text in texts)
-    assert blocks[1].splitlines()[:2] == ["2", "00:00:04,840 --> 00:00:06,480"]
+    first, *others = subtitles(recognized(pieces, frames))
+    # A second at least, where nothing follows so soon.
+    assert first == ("00:00:00,000 --> 00:00:01,000", ["speech speech speech"])
+    # Fourteen words are 97 letters: not twelve and two.
+    assert [lines for _, lines in others] == [["speech speech speech speech", "speech speech speech"]] * 2
+    assert others[0][0] == "00:00:04,840 --> 00:00:06,760"
+
+
+@given(st.lists(st.tuples(st.integers(1, 50), st.integers(1, 60)), min_size=1, max_size=60))
+def test_subtitles_hold_every_word_once_in_lines_that_can_be_read(spoken: list[tuple[int, int]]) -> None:
+    words = [("abcdefghij" * 5)[:length] for length, _ in spoken]
+    pieces, frames = "▁".join(words), []
+    for word, (_, pause) in zip(words, spoken, strict=True):
+        start = frames[-1] + pause if frames else 0
+        frames += range(start, start + len(word) + 1)
+    frames.pop()  # no space behind the last word
+    found = subtitles(recognized(pieces, frames))
+    assert [word for _, lines in found for line in lines for word in line.split()] == pieces.split("▁")
+    assert all(len(lines) <= 2 for _, lines in found)
+    assert all(len(line) <= 42 or " " not in line for _, lines in found for line in lines)
+    times = [time for shown, _ in found for time in shown.split(" --> ")]
+    assert times == sorted(times)
 
 
 def test_subtitles_for_the_web_have_the_lines_of_the_others() -> None:
@@ -99,7 +125,7 @@ def test_subtitles_for_the_web_have_the_lines_of_the_others() -> None:
     head, *blocks = FORMATS["vtt"](each, 0.04).split("\n\n")
     assert head == "WEBVTT"
     assert blocks == [
-        "00:00:00.120 --> 00:00:00.240\nat",
+        "00:00:00.120 --> 00:00:01.120\nat",
         "00:00:04.000 --> 00:00:04.220\na &lt;b&gt;&amp;\n",
     ]
     assert FORMATS["vtt"](recognized("▁", [0]), 0.04) == "WEBVTT\n"
