@@ -21,7 +21,7 @@ LongestPiece = Annotated[
     typer.Option(
         min=1,
         help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory hardly "
-        "grows with the recording. inf: never cut.",
+        "grows with the recording. inf: never cut. A model that learnt from short clips hears best what is about as short.",
     ),
 ]
 

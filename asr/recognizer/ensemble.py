@@ -9,6 +9,7 @@ frames become two of 0.45 below the blank, and the greedy decoder hears nothing.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from functools import reduce
@@ -24,6 +25,8 @@ from asr.errors import ConfigError
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
 from asr.text.tokenizer import Tokenizer
+
+_LOG = logging.getLogger(__name__)
 
 
 class Ensemble(NamedTuple):
@@ -41,6 +44,9 @@ class Ensemble(NamedTuple):
             ConfigError: a model has other input, tokens or frames than the first.
         """
         files = [find_checkpoint(path) for path in paths]
+        for path, file in zip(paths, files, strict=True):
+            if path != file and file.name != "model.pt":
+                _LOG.warning("%s: this run is not finished; %s is what it has so far", path, file)
         members = [restore_model(load_checkpoint(file), where=str(file)) for file in files]
         (first, tokenizer), *others = members
         for file, (model, its_tokenizer) in zip(files[1:], others, strict=True):

@@ -48,6 +48,19 @@ def log_probs(*rows: list[float]) -> tuple[Tensor, Tensor]:
     return torch.tensor([rows]), torch.tensor([len(rows)])
 
 
+def test_a_run_that_is_not_finished_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    best = tmp_path / "run" / "checkpoints" / "best.pt"
+    best.parent.mkdir(parents=True)
+    write_model(best)
+    Ensemble.load([tmp_path / "run"])
+    assert f"{tmp_path / 'run'}: this run is not finished; {best} is what it has so far" in caplog.text
+    caplog.clear()
+    Ensemble.load([best])
+    write_model(tmp_path / "run" / "model.pt")
+    Ensemble.load([tmp_path / "run"])
+    assert not caplog.records
+
+
 def test_probabilities_are_averaged_not_their_logarithms() -> None:
     generator = torch.Generator().manual_seed(0)
     models = [torch.randn(2, 5, 4, generator=generator).mul(3).log_softmax(-1) for _ in range(3)]
