@@ -31,6 +31,30 @@ def test_scores_of_a_batch_are_those_of_each_utterance_alone() -> None:
         torch.testing.assert_close(together[row, : length + 1], alone[0], atol=1e-5, rtol=0)
 
 
+@torch.no_grad()
+def test_scores_are_those_of_the_equations() -> None:
+    """Chorowski et al. 2015, equations 5 to 9, frame by frame and token by token."""
+    decoder = small_decoder()
+    (filters,), (location,) = decoder.filters.parameters(), decoder.location.parameters()
+    frames, tokens = ragged_features((6,), FRAME_SIZE)[0], [3, 1, 1]
+    scores = decoder(frames, torch.tensor([6]), torch.tensor([tokens]))[0]
+    hidden, weights = torch.zeros(SMALL.hidden_size), [1.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    for row, last in zip(scores, (END, *tokens), strict=True):
+        beside = [0.0, *weights, 0.0]
+        energies = []
+        for place, frame in enumerate(frames[0]):
+            heard = sum(filters[:, 0, offset] * beside[place + offset] for offset in range(SMALL.filter_frames))
+            energies.append(
+                decoder.energy.weight[0]
+                @ (decoder.keys(frame) + decoder.query.weight @ hidden + location @ heard).tanh()
+            )
+        shares = [energy.exp() for energy in energies]
+        weights = [float(share / sum(shares)) for share in shares]
+        seen = sum(weight * frame for weight, frame in zip(weights, frames[0], strict=True))
+        hidden = decoder.gru(torch.cat([decoder.embedding.weight[last], seen]), hidden)
+        torch.testing.assert_close(row, decoder.output(torch.cat([hidden, seen])), atol=1e-5, rtol=1e-5)
+
+
 def test_steps_say_what_the_whole_says() -> None:
     decoder = small_decoder()
     frames, num_frames = ragged_features((7,), FRAME_SIZE)
@@ -83,6 +107,33 @@ def test_sampling_follows_up_what_it_drew_and_draws_nothing_when_off() -> None:
     drawn = decoder(frames, num_frames, tokens, sampling=0.9)
     torch.testing.assert_close(drawn[:, 0], plain[:, 0])
     assert not torch.equal(drawn, plain)
+
+
+@torch.no_grad()
+def test_sampling_draws_by_probability_and_as_often_as_asked() -> None:
+    decoder = small_decoder()
+    decoder.output.weight.zero_()
+    probabilities = torch.full((VOCABULARY_SIZE,), 1e-6)
+    probabilities[1:4] = torch.tensor([0.6, 0.3, 0.1])
+    decoder.output.bias.copy_(probabilities.log())
+    followed: list[torch.Tensor] = []
+    decoder.embedding.register_forward_hook(lambda _, inputs, __: followed.append(inputs[0]))
+    frames, num_frames = ragged_features((2,), FRAME_SIZE)
+    given = 4
+    decoder(frames.expand(8000, -1, -1), num_frames.expand(8000), torch.full((8000, 1), given), sampling=0.8)
+    assert (followed[0] == END).all()
+    found = followed[1].bincount(minlength=VOCABULARY_SIZE) / 8000
+    probabilities = 0.8 * probabilities
+    probabilities[given] += 0.2
+    torch.testing.assert_close(found, probabilities, atol=0.03, rtol=0)
+
+
+def test_dropout_is_of_embedding_and_output() -> None:
+    sizes: list[int] = []
+    decoder = small_decoder()
+    decoder.dropout.register_forward_hook(lambda _, inputs, __: sizes.append(inputs[0].shape[-1]))
+    decoder(*ragged_features((5,), FRAME_SIZE), torch.tensor([[1]]))
+    assert set(sizes) == {SMALL.embedding_size, SMALL.hidden_size + FRAME_SIZE}
 
 
 def test_what_is_not_finite_is_passed_on_and_not_drawn_from() -> None:
