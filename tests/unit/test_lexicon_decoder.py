@@ -16,7 +16,7 @@ from torch import Tensor
 
 from asr.cli.decoder_option import Width
 from asr.decoding import BeamDecoderConfig, Hypothesis, LexiconDecoderConfig, build_decoder
-from asr.decoding.word_tree import count_words, log_priors, word_tree
+from asr.decoding.word_tree import ROOT, count_words, log_priors, walk, word_tree
 from asr.errors import ConfigError
 from asr.text import BpeTokenizerConfig, CharacterTokenizerConfig, Tokenizer, train_tokenizer
 
@@ -72,6 +72,28 @@ def test_it_is_the_search_for_everything_with_other_texts_left_out(
     assert {reading.text: reading.score for reading in found} == pytest.approx(expected, abs=1e-5)
     scores = [reading.score for reading in found]
     assert scores == sorted(scores, reverse=True)
+
+
+@given(words=st.dictionaries(st.text("abc", min_size=1, max_size=4), st.integers(1, 5), min_size=1, max_size=8))
+def test_a_beginning_is_worth_the_most_frequent_word_that_it_may_become(words: dict[str, int]) -> None:
+    """A beam that holds everything finds the same texts whatever beginnings are worth; a narrow one loses them."""
+    tokenizer, weight = letters(5), 0.7
+    tree = word_tree(words, tokenizer, weight)
+    for word, count in words.items():
+        place, gained = ROOT, 0.0
+        for length, token in enumerate(tokenizer.encode(word), start=1):
+            place, gain = walk((*tree,), place, token)
+            gained += gain
+            best = max(number for other, number in words.items() if other.startswith(word[:length]))
+            assert gained == pytest.approx(weight * math.log(best / sum(words.values())))
+        place, gain = walk((*tree,), place, 1)  # a space
+        assert (place, gained + gain) == (ROOT, pytest.approx(weight * math.log(count / sum(words.values()))))
+
+
+def test_the_only_token_that_may_follow_is_tried_however_narrow_the_beam(tmp_path: Path) -> None:
+    frames = [[0.01, 0.01, 0.93, 0.01, 0.01, 0.01, 0.01, 0.01], [0.01, 0.01, 0.01, 0.07, 0.25, 0.23, 0.22, 0.2]]
+    config = LexiconDecoderConfig(words=in_file(tmp_path, "ab\n"), width=1, prior_weight=0)
+    assert decode(torch.tensor(frames).log(), config)[0].text == "ab"
 
 
 def test_the_nearest_word_is_written(tmp_path: Path) -> None:
