@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -65,6 +66,27 @@ def test_weight_decay_spares_biases_and_norms(config: AdamWConfig | SgdConfig) -
     }
     assert len(decay) == 4
     assert {parameter.ndim: value for parameter, value in decay.items()} == {2: 0.3, 1: 0.0}
+
+
+@pytest.mark.parametrize("config", [AdamWConfig(betas=(0.8, 0.9)), SgdConfig(l2=0.1), SgdConfig(momentum=0.0)])
+def test_steps_are_those_of_the_papers(config: AdamWConfig | SgdConfig) -> None:
+    """AdamW: Loshchilov & Hutter 2019, algorithm 2; Nesterov's momentum: Sutskever et al. 2013, as torch rearranges it."""
+    model = nn.Linear(1, 1, bias=False)
+    optimizer = make_optimizer(config, model)
+    weight, first, second = model.weight.item(), 0.0, 0.0
+    for number, gradient in enumerate([0.5, -2.0, 1.0, 1.0], start=1):
+        model.weight.grad = torch.full((1, 1), gradient)
+        optimizer.step()
+        if isinstance(config, AdamWConfig):
+            one, two = config.betas
+            first, second = one * first + (1 - one) * gradient, two * second + (1 - two) * gradient**2
+            step = first / (1 - one**number) / (math.sqrt(second / (1 - two**number)) + 1e-8) + config.l2 * weight
+        else:
+            decayed = gradient + config.l2 * weight
+            first = config.momentum * first + decayed
+            step = decayed + config.momentum * first
+        weight -= config.lr * step
+        assert model.weight.item() == pytest.approx(weight, abs=1e-5)
 
 
 def test_l1_gradient_is_that_of_the_sum_of_absolute_weights() -> None:
