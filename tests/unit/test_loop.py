@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -409,6 +410,21 @@ def test_what_ctc_cannot_say_takes_no_part_in_the_development_loss(tmp_path: Pat
     with_long, without = make_batch((*WORDS[:7], "abc" * 60)), make_batch().rows(0, 7)
     found, expected = (validate(recognizer, [batch]) for batch in (with_long, without))
     assert (found.tokens, found.loss) == (expected.tokens, pytest.approx(expected.loss, rel=1e-4))
+
+
+def test_the_development_part_is_the_sum_of_its_batches(tmp_path: Path) -> None:
+    """Also where one of them has no loss, as nothing in it can be spelt; processes share them so."""
+    recognizer = make_trainer(tmp_path).recognizer
+    batch = make_batch((WORDS[0], "äöü", *WORDS[2:]))
+    whole = validate(recognizer, [batch])
+    first, unspelt, last = (validate(recognizer, [batch.rows(*rows)]) for rows in ((0, 1), (1, 2), (2, 8)))
+    assert math.isnan(unspelt.loss)
+    assert (whole.utterances, whole.unspellable) == (8, 1)
+    for found in (first + unspelt + last, unspelt + (first + last)):
+        assert replace(found, loss=0.0) == replace(whole, loss=0.0)
+        assert found.loss == pytest.approx(whole.loss, rel=1e-5)
+    assert (first + last).loss == pytest.approx(whole.loss, rel=1e-5)
+    assert math.isnan((unspelt + unspelt).loss)
 
 
 def test_what_optimiser_and_average_remember_is_gone_on_with(tmp_path: Path) -> None:
