@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -329,7 +328,7 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
         result.note("unusable text", utterance_id, error.message)
 
     if path.is_dir():
-        _note_unpaired(path, result)
+        _note_left_out(path, result)
     usable = read_folder(path, left_out) if path.is_dir() else _usable_lines(path, result)
     utterances = _until_broken(usable, path, result)
 
@@ -341,16 +340,16 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
         advance(1)
 
 
-def _note_unpaired(folder: Path, result: CorpusCheck) -> None:
-    """What `read_folder` leaves out because the other half of an utterance is not there; other damage it tells itself."""
-    with contextlib.suppress(CorpusError):
-        audio_of, text_of = files_by_id(folder)
-        for kind, files, others in (
-            ("sound without text", audio_of, text_of),
-            ("text without sound", text_of, audio_of),
-        ):
-            for key in sorted(files.keys() - others.keys()):
-                result.note(kind, files[key].relative_to(folder).as_posix())
+def _note_left_out(folder: Path, result: CorpusCheck) -> None:
+    """What `read_folder` leaves out: halves of utterances, and all files of an id but the first."""
+    audio_of, text_of = files_by_id(folder)
+    for kind, files, others in (("sound without text", audio_of, text_of), ("text without sound", text_of, audio_of)):
+        for key, paths in sorted(files.items()):
+            names = [path.relative_to(folder).as_posix() for path in paths]
+            if len(names) > 1:
+                result.note("repeated id", key, ", ".join(names))
+            if key not in others:
+                result.note(kind, names[0])
 
 
 def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:

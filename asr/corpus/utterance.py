@@ -269,7 +269,7 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
     Args:
         folder: where to look.
         unusable: called with the id and the error of an utterance whose id, speaker or text cannot be used, which is then
-            left out; None: that error is raised.
+            left out, and of files of one id the first is taken; None: errors are raised.
 
     Raises:
         CorpusError: no such folder, no sound file with a text, two sound files of the same name, or a text that is
@@ -278,27 +278,30 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
     if not folder.is_dir():
         raise CorpusError(f"{folder}: no such folder")
     audio_of, text_of = files_by_id(folder)
+    for key, (first, *others) in (*audio_of.items(), *text_of.items()):
+        if others and unusable is None:
+            raise CorpusError(f"{others[0]}: {first.name} lies beside it and would have the same id '{key}'")
     ids = sorted(audio_of.keys() & text_of.keys())
     if not ids:
         raise CorpusError(
             f"{folder}: no sound file with a .txt of the same name beside it; "
             f"found {len(audio_of)} sound files and {len(text_of)} texts"
         )
-    _warn(folder, "sound files without text", [audio_of[key] for key in audio_of.keys() - text_of.keys()])
-    _warn(folder, "texts without sound file", [text_of[key] for key in text_of.keys() - audio_of.keys()])
+    _warn(folder, "sound files without text", [audio_of[key][0] for key in audio_of.keys() - text_of.keys()])
+    _warn(folder, "texts without sound file", [text_of[key][0] for key in text_of.keys() - audio_of.keys()])
     for utterance_id in ids:
         try:
             check_id(utterance_id, where=str(folder))
-            first, _, rest = utterance_id.partition("/")
-            speaker = first if rest else ""
+            speaker, slash, _ = utterance_id.partition("/")
+            speaker = speaker if slash else ""
             check_speaker(speaker, where=str(folder))
-            text = _text_of_file(text_of[utterance_id])
+            text = _text_of_file(text_of[utterance_id][0])
         except CorpusError as error:
             if unusable is None:
                 raise
             unusable(utterance_id, error)
             continue
-        yield Utterance(id=utterance_id, audio=audio_of[utterance_id], text=text, speaker=speaker)
+        yield Utterance(id=utterance_id, audio=audio_of[utterance_id][0], text=text, speaker=speaker)
 
 
 def file_id(path: Path, folder: Path) -> str:
@@ -362,17 +365,14 @@ def is_read(path: Path) -> bool:
     return path.suffix.lower() in _AUDIO_SUFFIXES or path.suffix.lower() == ".txt"
 
 
-def files_by_id(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Sound files and texts below `folder` by relative path without suffix."""
-    audio_of: dict[str, Path] = {}
-    text_of: dict[str, Path] = {}
+def files_by_id(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
+    """Sound files and texts below `folder` by relative path without suffix; there should be one of each."""
+    audio_of: dict[str, list[Path]] = {}
+    text_of: dict[str, list[Path]] = {}
     for path in visible_files(folder):
-        if not is_read(path):
-            continue
-        files, key = text_of if path.suffix.lower() == ".txt" else audio_of, file_id(path, folder)
-        if key in files:
-            raise CorpusError(f"{path}: {files[key].name} lies beside it and would have the same id '{key}'")
-        files[key] = path
+        if is_read(path):
+            files = text_of if path.suffix.lower() == ".txt" else audio_of
+            files.setdefault(file_id(path, folder), []).append(path)
     return audio_of, text_of
 
 

@@ -199,6 +199,20 @@ def test_a_repeated_id_is_one_error_and_its_lines_are_checked(tmp_path: Path) ->
     assert (found["repeated id"].count, result.utterances) == (1, 4)
 
 
+def test_a_repeated_id_in_a_folder_is_one_error_among_the_others(tmp_path: Path) -> None:
+    for number in range(3):
+        soundfile.write(tmp_path / f"{number}.wav", _noise(number), RATE)
+        (tmp_path / f"{number}.txt").write_text("yes")
+    (tmp_path / "0.mp3").write_bytes(b"")
+    (tmp_path / "1.wav").write_bytes(b"")
+    result = _checked(tmp_path)
+    found = {finding.kind: finding for finding in result.findings()}
+    assert found.keys() == {"repeated id", "unusable audio"}
+    assert found["repeated id"].examples == (("0", "0.mp3, 0.wav"),)
+    assert [name for name, _ in found["unusable audio"].examples] == ["0", "1"]
+    assert result.utterances == 3
+
+
 def test_all_unusable_lines_are_named_and_the_others_checked(tmp_path: Path) -> None:
     def spoil(folder: Path, lines: list[Line]) -> None:
         del lines[0]["audio"]
