@@ -145,19 +145,20 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     if not audio or "\0" in audio or not _is_unicode(audio, "surrogateescape"):
         raise CorpusError(f"{where}: 'audio' of '{utterance_id}' is not a path: {audio!r}")
     check_text(text, where=f"{where}: '{utterance_id}'")
-    speaker = record.pop("speaker", None)
+    speaker = record.get("speaker")
     if speaker is not None and not isinstance(speaker, str):
         raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
     check_speaker(speaker or "", where=where)
-    if not _is_unicode(f"{speaker}{_json(record)}"):
+    rest = {key: value for key, value in record.items() if key not in _KEYS}
+    if not _is_unicode(_json(record | {"audio": ""})):
         raise CorpusError(f"{where}: what is said of '{utterance_id}' besides its text is not valid Unicode")
     return Utterance(
         id=utterance_id,
         audio=folder / audio,
         text=text,
         speaker=speaker or "",
-        seconds=_seconds(record.pop("seconds", None), where),
-        metadata={key: value if isinstance(value, str) else _json(value) for key, value in record.items()},
+        seconds=_seconds(record.get("seconds"), where),
+        metadata={key: value if isinstance(value, str) else _json(value) for key, value in rest.items()},
     )
 
 
@@ -176,7 +177,7 @@ def check_text(text: str, *, where: str) -> None:
 def _text(record: dict[str, Any], key: str, where: str) -> str:
     if key not in record:
         raise CorpusError(f"{where}: key '{key}' is missing; found {', '.join(map(repr, record)) or 'no key'}; {GUIDE}")
-    value = record.pop(key)
+    value = record[key]
     if not isinstance(value, str):
         raise CorpusError(f"{where}: expected text in '{key}', found {_json_type(value)}")
     return value
@@ -292,8 +293,7 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
     for utterance_id in ids:
         try:
             check_id(utterance_id, where=str(folder))
-            speaker, slash, _ = utterance_id.partition("/")
-            speaker = speaker if slash else ""
+            speaker = utterance_id.split("/")[0] if "/" in utterance_id else ""
             check_speaker(speaker, where=str(folder))
             text = _text_of_file(text_of[utterance_id][0])
         except CorpusError as error:
