@@ -40,6 +40,9 @@ STORED_FEATURES = frozenset({".mfc", ".npy", ".ark"})
 
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+# "File does not exist or is not a regular file" and "embedding not supported": what libsndfile says of content that it does
+# not know under a suffix that it does. That the file is there, and regular, is seen beforehand.
+_UNTRUE_CODES = frozenset({7, 26})
 _CONTAINERS = {"flac": ("FLAC", "PCM_16"), "opus": ("OGG", "OPUS"), "wav": ("WAV", "PCM_16")}
 
 
@@ -218,11 +221,9 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     except soundfile.LibsndfileError as error:
         if isinstance(source, Path) and source.suffix in STORED_FEATURES:
             raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
-        raise UnusableAudioError(
-            name,
-            "not audio, or damaged",
-            f"libsndfile says: {_plain(error.error_string)}; wav, flac, ogg, opus and mp3 can be read",
-        ) from error
+        said = "" if error.code in _UNTRUE_CODES else f"libsndfile says: {_plain(error.error_string)}; "
+        detail = f"{said}wav, flac, ogg, opus and mp3 can be read"
+        raise UnusableAudioError(name, "not audio, or damaged", detail) from error
     except UnicodeEncodeError as error:
         raise UnusableAudioError(name, "name is not UTF-8", "rename the file") from error
     except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file

@@ -326,6 +326,15 @@ def test_unusable_content_is_named(content: bytes, reason: str, tmp_path: Path) 
         assert "\n" not in str(caught.value)
 
 
+def test_what_libsndfile_gets_wrong_about_a_file_is_not_repeated(tmp_path: Path) -> None:
+    """It takes by its suffix what it does not know by its content, and calls it a file that is not there, or tagged."""
+    for name, content in (("x.mp3", b"this is no sound" * 9), ("x.au", b"ID3\3\0\0\0\0\0\x0a" + bytes(300))):
+        (tmp_path / name).write_bytes(content)
+        expected = rf"{name}: not audio, or damaged: wav, flac, ogg, opus and mp3 can be read$"
+        with pytest.raises(UnusableAudioError, match=expected):
+            read_audio(tmp_path / name, RATE)
+
+
 def test_missing_file_and_directory_are_named(tmp_path: Path) -> None:
     for read in (lambda path: read_audio(path, RATE), audio_info):
         with pytest.raises(UnusableAudioError, match=r"gone\.wav: missing$"):
