@@ -81,17 +81,37 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in result.sample_rates.most_common())
         yield f"{sum(result.durations) / 3600:.2f} h of audio, {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
         yield f"{'sample rates' if len(result.sample_rates) > 1 else 'sample rate'}: {rates}"
-        rate = result.advised_rate()
-        if rate is not None:
-            few = result.num_below(rate)
-            rest = f"; leave out the {counted(few, 'file')} below" if few else ""
-            yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it{rest}"
+        yield from _advice(result)
     yield f"{counted(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
     counts: Counter[str] = Counter()
     for finding in findings:
         counts[finding.severity] += finding.count
         yield f"{finding.severity:7} {finding.count:6} x {finding.kind}: {_named(finding)}"
     yield f"errors: {counts['error']}, warnings: {counts['warning']}" if counts else "no problems found"
+
+
+def _advice(result: CorpusCheck) -> Iterator[str]:
+    """Settings that would suit the files better than the usual ones."""
+    from asr.corpus.batch_order import BatchesConfig
+
+    rate = result.advised_rate()
+    if rate is not None:
+        few = result.num_below(rate)
+        rest = f"; leave out the {counted(few, 'file')} below" if few else ""
+        yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it{rest}"
+    most = BatchesConfig().seconds
+    long = [seconds for seconds in result.durations if seconds > most]
+    if long:
+        are, them = ("is", "it") if len(long) == 1 else ("are", "them")
+        share = sum(long) / sum(result.durations)
+        seconds, name = result.longest
+        # Where all are so long, nothing would be left.
+        way = f", or leave {them} out of training with batches.max_seconds={most:g}"
+        yield (
+            f"{counted(len(long), 'utterance')} {are} longer than a batch of {most:g} s ({share:.0%} of the audio; the "
+            f"longest: {name}, {seconds:.2f} s); cut {them} into sentences"
+            f"{way if len(long) < len(result.durations) else ''}"
+        )
 
 
 def _named(finding: Finding) -> str:

@@ -121,6 +121,7 @@ class CorpusCheck:
         sample_rate: the rate at which the model hears; None for each file's own.
         subsampling: feature frames per encoder frame.
         hop_seconds: distance between feature frames.
+        longest: the largest of the durations, in seconds, and whose it is.
     """
 
     sample_rate: int | None = None
@@ -128,6 +129,7 @@ class CorpusCheck:
     hop_seconds: float = 0.01
     utterances: int = 0
     durations: list[float] = field(default_factory=list)
+    longest: tuple[float, str] = (0.0, "")
     speakers: Counter[str] = field(default_factory=Counter)
     sample_rates: Counter[int] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
@@ -150,6 +152,7 @@ class CorpusCheck:
             self.note(sound.problem, utterance.id, sound.detail)
             return
         self.durations.append(sound.seconds)
+        self.longest = max(self.longest, (sound.seconds, utterance.id))
         self.sample_rates[sound.sample_rate] += 1
         self._check_level_and_rate(utterance.id, sound)
         self._check_duration(utterance, sound)

@@ -304,6 +304,32 @@ def test_a_few_files_of_a_low_rate_do_not_decide_for_all() -> None:
     assert advice.endswith("; leave out the 1 file below")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "advice"),
+    [
+        ([2.0] * 9 + [120.0], None),
+        (
+            [2.0] * 100 + [140.0, 160.0],
+            "2 utterances are longer than a batch of 120 s (60% of the audio; the longest: u101, 160.00 s); cut them into "
+            "sentences, or leave them out of training with batches.max_seconds=120",
+        ),
+        (
+            [600.0],
+            "1 utterance is longer than a batch of 120 s (100% of the audio; the longest: u0, 600.00 s); cut it into "
+            "sentences",
+        ),
+    ],
+)
+def test_what_is_longer_than_a_batch_is_advised_against(seconds: list[float], advice: str | None) -> None:
+    """Where all are so long, nothing would be left to learn from."""
+    result = CorpusCheck()
+    for number, each in enumerate(seconds):
+        sound = Sound(sample_rate=RATE, num_samples=round(each * RATE), digest=bytes([number]), peak=0.5)
+        result.add(Utterance(id=f"u{number}", audio=Path("x"), text="yes"), sound)
+    found = [line for line in report_lines(Path("m"), result, []) if "longer than a batch" in line]
+    assert found == ([advice] if advice else [])
+
+
 def test_one_is_not_many() -> None:
     result = CorpusCheck()
     result.add(Utterance(id="u", audio=Path("x"), text="a"), Sound(sample_rate=16000, num_samples=9, peak=0.5))
