@@ -98,7 +98,10 @@ def _advice(result: CorpusCheck) -> Iterator[str]:
     if rate is not None:
         few = result.num_below(rate)
         rest = f"; leave out the {counted(few, 'file')} below" if few else ""
-        yield f"train with features.sample_rate={rate}: a model hears one rate, and no file should be below it{rest}"
+        yield (
+            f"train with features.sample_rate={rate}: a model hears one rate (one to start from, --init, keeps its own), "
+            f"and no file should be below it{rest}"
+        )
     most = BatchesConfig().seconds
     long = [seconds for seconds in result.durations if seconds > most]
     if long:

@@ -300,7 +300,9 @@ def test_a_few_files_of_a_low_rate_do_not_decide_for_all() -> None:
         sound = Sound(sample_rate=rate, num_samples=rate, digest=bytes([number]), peak=0.5)
         result.add(Utterance(id=f"u{number}", audio=Path("x"), text="yes"), sound)
     (advice,) = [line for line in report_lines(Path("m"), result, []) if "features.sample_rate" in line]
-    assert advice.startswith("train with features.sample_rate=16000: ")
+    assert advice.startswith(
+        "train with features.sample_rate=16000: a model hears one rate (one to start from, --init, keeps its own), "
+    )
     assert advice.endswith("; leave out the 1 file below")
 
 
