@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+import shlex
 import sys
 import zlib
 from collections import defaultdict
@@ -176,7 +177,8 @@ def find_recipe(name: str) -> Recipe:
         return load_recipe(Path(name))
     by_name = {path.stem: path for path in recipe_files()}
     if name not in by_name:
-        raise CorpusError(f"no recipe '{name}'{did_you_mean(name, by_name)} (`asr recipes` lists them)")
+        own = f"; for your own files: `asr run --manifest {shlex.quote(name)}`" if Path(name).exists() else ""
+        raise CorpusError(f"no recipe '{name}'{did_you_mean(name, by_name)} (`asr recipes` lists them{own})")
     return load_recipe(by_name[name])
 
 

@@ -27,6 +27,19 @@ def test_misspelt_recipe_gets_a_suggestion() -> None:
         find_recipe("fsd")
 
 
+def test_files_of_ones_own_in_the_place_of_a_recipe_are_told_how_to_be_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fsd").mkdir()
+    (tmp_path / "my words.jsonl").touch()
+    for name, shown in (("fsd", "fsd"), ("my words.jsonl", "'my words.jsonl'")):
+        with pytest.raises(CorpusError, match=f"lists them; for your own files: `asr run --manifest {shown}`"):
+            find_recipe(name)
+    with pytest.raises(CorpusError, match=r"\(`asr recipes` lists them\)$"):
+        find_recipe("fsddd")
+
+
 def test_a_recipe_and_files_of_ones_own_are_not_taken_together(tmp_path: Path) -> None:
     request = make_request(["fsdd"], None, None, tmp_path / "train.jsonl", None, None)
     with pytest.raises(ConfigError, match="found both fsdd and --manifest"):
