@@ -6,7 +6,7 @@
 All that decides which utterance comes when happens in one thread and by lengths alone, which the index has. So an epoch is
 gone through without reading first, to mark the utterances of the batches that are wanted: of several processes each reads
 those of its own batches, and to resume in the middle of an epoch nothing of its beginning is read. The other threads only
-decode, so their number changes speed and nothing else. Memory is that of buffer and windows, and a byte per utterance.
+decode, so their number changes speed and nothing else. Memory is that of buffer and windows, and some bytes per utterance.
 """
 
 from __future__ import annotations
