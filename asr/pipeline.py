@@ -177,24 +177,6 @@ def other_code(run: Run, wanted: Sequence[str] = STAGES) -> str:
     return ""
 
 
-def in_the_way(run: Run) -> str:
-    """What differs between the settings of the training in the folder of `run`, done or begun, and its own; "" if none."""
-    mark = read_marks(run.folder).get("train")
-    if mark is None or not (mark["done"] or _left(run, "train")):
-        return ""
-    before, inputs = _before_and_now(run, "train", mark)
-    return first_difference(before, inputs) if before != inputs else ""
-
-
-def _left(run: Run, name: str) -> str | None:
-    """Which output of the stage `name` there is something of, that a stage which is not simply done again would lose."""
-    # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
-    stage = _stages()[name]
-    return (
-        None if stage.redo else next((each for each in stage.outputs if _holds_files(_folder(run, name) / each)), None)
-    )
-
-
 def _is_kept(run: Run, name: str, mark: dict[str, Any]) -> bool:
     """Whether the next call takes over what the stage `name` has made so far: all of it, or what it was cut off with."""
     stage = _stages()[name]
@@ -218,7 +200,8 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     stage, folder = table[name], _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before, inputs = _before_and_now(run, name, mark)
-    left = _left(run, name)
+    # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
+    left = None if stage.redo else next((each for each in stage.outputs if _holds_files(folder / each)), None)
     if mark is None and left is not None:
         raise ConfigError(
             f"{folder / left}: nothing in {STAGES_FILE} there tells what '{name}' made this from, so that nothing can be "

@@ -91,7 +91,7 @@ def compare(
 def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: bool) -> None:
     """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
     from asr.atomic import only_one, write_text
-    from asr.studies.compare import forget_all, matched, prepared, refuse_other_settings, take_over, train_all
+    from asr.studies.compare import forget_all, matched, prepared, take_over, train_all
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, file_stem, write_outcome
@@ -102,7 +102,6 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
         if fresh:
             forget_all(plan)
         plan = matched(prepared(plan), _say)
-        refuse_other_settings(plan)
         if num_taken := take_over(plan, others):
             _say(f"runs copied from other comparisons: {num_taken}")
         failures = train_all(plan, num_at_once, _say)
@@ -138,8 +137,8 @@ def _say(text: str) -> None:
 def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
     from rich.table import Table
 
-    from asr.studies.compare import matched, refuse_other_settings
-    from asr.terminal import counted, get_console
+    from asr.studies.compare import matched
+    from asr.terminal import get_console
 
     table = Table("run", "settings", box=None, pad_edge=False)
     for name in ("parameters", "M mult-adds/s"):
@@ -150,10 +149,7 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
         settings = " ".join(variant.overrides)
         table.add_row(f"{variant.slug}-seed{seed}", settings, f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}")
     get_console().print(table)
-    what = f"{len(plan.variants)} variants, {counted(len(plan.seeds), 'seed')}"
-    print(f"{what}: {len(list(plan.runs()))} runs in {plan.folder}")
-    if knows_vocabulary and plan.match != "time":
-        refuse_other_settings(plan)
+    print(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(list(plan.runs()))} runs in {plan.folder}")
     if not knows_vocabulary:
         sizes = sorted({variant.vocabulary_size for variant in plan.variants})
         print(f"nothing is prepared yet: {', '.join(map(str, sizes))} tokens are assumed")

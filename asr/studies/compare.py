@@ -24,7 +24,7 @@ from asr.inputs import in_todays_words
 from asr.learner import load_tokenizer
 from asr.marks import STAGES_FILE, read_marks
 from asr.model.device import select_device
-from asr.pipeline import STAGES, forget, in_the_way, is_done, other_code, run_stages, stage_inputs
+from asr.pipeline import STAGES, forget, is_done, other_code, run_stages, stage_inputs
 from asr.studies.grammar import split_axes
 from asr.studies.jobs import Job, Place, run_jobs
 from asr.studies.measures import NetworkSize, hidden_size_for, network_size, peak_memory_bytes, seconds_per_utterance
@@ -318,17 +318,6 @@ def runs_of(studies: Sequence[Path]) -> list[Path]:
         if not (folder / "runs").is_dir():
             raise ConfigError(f"--reuse {folder}: expected the folder of a comparison, which has a folder runs")
     return [run for folder in studies for run in sorted((folder / "runs").iterdir())]
-
-
-def refuse_other_settings(plan: Plan) -> None:
-    """Raises ConfigError before runs of two comparisons stand beside each other, where one of `plan` has other settings."""
-    for variant, seed in plan.runs():
-        run = plan.run(variant, seed)
-        if found := in_the_way(run):
-            raise ConfigError(
-                f"{run.folder}: this run of an earlier comparison has other settings ({found}); give these again, or "
-                "another --out, or --fresh to throw it away"
-            )
 
 
 def take_over(plan: Plan, others: Sequence[Path]) -> int:

@@ -18,9 +18,6 @@ from asr.errors import ScoringError
 from asr.scoring import SIGNIFICANT, Comparison, UtteranceScore, beside_each_other, compare
 from asr.studies.compare import Plan, Variant
 
-# With which a difference should be found that is called detectable.
-_POWER = 0.8
-
 Scores = dict[tuple[str, str], dict[str, dict[int, list[UtteranceScore]]]]
 """The scores of all utterances by (subset, decoder), variant and seed."""
 
@@ -36,8 +33,6 @@ class Pair:
         comparison: what the tests say; None where the references differ.
         p_seeds: how often chance alone would show the means of so many seeds as far apart, as `p_of_means` has it, None for
             one seed.
-        detectable_seeds: the difference between the means of trainings that so many seeds, spread as these are, would show
-            four times in five, None for one seed.
     """
 
     subset: str
@@ -47,7 +42,6 @@ class Pair:
     seeds: tuple[int, ...]
     comparison: Comparison | None
     p_seeds: float | None
-    detectable_seeds: float | None = None
 
     def sentences(self) -> list[str]:
         """What is to be said of it, in plain words."""
@@ -57,23 +51,18 @@ class Pair:
         if min(self.comparison.p_bootstrap, self.comparison.p_matched_pairs) < SIGNIFICANT:
             # Where neither test sees a difference, what speaks against the tests is of no use.
             found += [f"But {text}." for text in self.comparison.warnings()]
-        if self.comparison.is_significant or (self.p_seeds is not None and not self.comparison.alike):
+        if self.comparison.is_significant:
             found.append(self._of_seeds())
         return found
 
     def _of_seeds(self) -> str:
         """What the seeds say: the tests know of other test speech, and nothing of other trainings."""
-        if self.p_seeds is None or self.detectable_seeds is None or self.comparison is None:
+        if self.p_seeds is None:
             return f"But of {self.first} and {self.second} only one seed was trained: which is better may depend on it."
         as_far = (
             f"if other trainings were equally good in the mean, {len(self.seeds)} seeds of each would be as far apart in "
             f"{max(100 * self.p_seeds, 1):.0f} of 100 studies{' or fewer' if self.p_seeds < 0.01 else ''} (Student's t)"
         )
-        if not self.comparison.is_significant:
-            small = (
-                f", and differences below about {100 * self.detectable_seeds:.1f} points mostly go unseen with so few"
-            )
-            return f"As to the seeds, {as_far}{small * (self.detectable_seeds > 0)}."
         if self.p_seeds < SIGNIFICANT:
             return f"The seeds agree: {as_far}."
         return f"But which of {self.first} and {self.second} is better may depend on the seed: {as_far}."
@@ -128,7 +117,6 @@ def paired(
     except ScoringError:
         comparison = None
     first, second = ([sum(each.words.errors for each in scores[seed]) for seed in seeds] for scores in (one, other))
-    num_words = max(1, sum(each.words.reference_length for each in one[seeds[0]]))
     return Pair(
         subset=subset,
         decoder=decoder,
@@ -137,7 +125,6 @@ def paired(
         seeds=seeds,
         comparison=comparison,
         p_seeds=p_of_means(first, second) if len(seeds) > 1 else None,
-        detectable_seeds=detectable_by(first, second) / num_words if len(seeds) > 1 else None,
     )
 
 
@@ -154,30 +141,12 @@ def p_of_means(first: Sequence[float], second: Sequence[float]) -> float:
         0.008
     """
     num = len(first)
-    apart = abs(mean(first) - mean(second))
-    error = math.sqrt((variance(first) + variance(second)) / num)
-    return _p_of_t(apart, error, num) if apart else 1.0
-
-
-def detectable_by(first: Sequence[float], second: Sequence[float]) -> float:
-    """The difference of means that `p_of_means` would call significant four times in five, at the spread of these.
-
-    The usual approximation, by the quantiles of Student's t: Armitage et al. 2002, "Statistical Methods in Medical
-    Research", section 4.6.
-
-    Example:
-        >>> round(detectable_by([10, 11, 12], [14, 15, 16]), 2)
-        3.04
-    """
-    num = len(first)
-    error = math.sqrt((variance(first) + variance(second)) / num)
-    return (_t_of(SIGNIFICANT, num) + _t_of(2 * (1 - _POWER), num)) * error
-
-
-def _p_of_t(apart: float, error: float, num: int) -> float:
-    """How often Student's t of 2 (num - 1) degrees of freedom is beyond apart / error, on both sides together."""
+    apart, freedom = abs(mean(first) - mean(second)), 2 * (num - 1)
+    spread = variance(first) + variance(second)
+    if apart == 0:
+        return 1.0
     # cos and sin of the angle whose tangent is t / sqrt(freedom)
-    adjacent = math.sqrt(2 * (num - 1)) * error
+    adjacent = math.sqrt(freedom * spread / num)
     longest = math.hypot(adjacent, apart)
     cosine, sine = adjacent / longest, apart / longest
     term, total = 1.0, 0.0
@@ -185,14 +154,3 @@ def _p_of_t(apart: float, error: float, num: int) -> float:
         total += term
         term *= (2 * step + 1) / (2 * step + 2) * cosine**2
     return max(0.0, 1 - sine * total)
-
-
-def _t_of(p: float, num: int) -> float:
-    """What `_p_of_t` finds as often as `p`, by halving."""
-    low, high = 0.0, 1.0
-    while _p_of_t(high, 1.0, num) > p:
-        low, high = high, 2 * high
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _p_of_t(middle, 1.0, num) > p else (low, middle)
-    return high

@@ -174,23 +174,6 @@ def test_a_study_outlives_settings_that_were_added_since(command: Command, in_pr
     assert "2 of 2 runs are done already" in out
 
 
-def test_runs_of_other_settings_are_in_the_way_before_any_begins(command: Command, in_process: list[str]) -> None:
-    """Else those that had not begun would stand there with the new settings, and the first comparison could not go on."""
-    words = ("cells=gru,lstm", *ONE_LAYER)
-    assert command(*words, "--seeds", "1")[0] == 0
-    in_process.clear()
-    for more in ([], ["--dry-run"]):
-        code, _, err = command(*words, "--seeds", "2", "optimizer.lr=3e-4", *more)
-        assert code == 2
-        assert re.search(
-            r"gru-seed0: this run of an earlier comparison has other settings \(.*lr was .*, is 0.0003\)", err
-        )
-    assert in_process == []
-    assert sorted(path.name for path in Path("study/runs").iterdir()) == ["gru-seed0", "lstm-seed0"]
-    assert command(*words, "--seeds", "2")[0] == 0
-    assert in_process == ["gru-seed1", "lstm-seed1"]
-
-
 def test_runs_that_learnt_other_texts_are_no_part_of_a_comparison(command: Command, in_process: list[str]) -> None:
     words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
     assert command(*words)[0] == 0
@@ -292,7 +275,7 @@ def test_settings_that_suit_only_what_varies_are_taken(command: Command) -> None
     words = ("encoder.num_layers=4,5", "loss.intermediate_ctc={layers: [3]}", "--seeds", "1", "--dry-run")
     code, out, err = command("--recipe", "fsdd", *words, corpus=False)
     assert (code, err) == (0, "")
-    assert "2 variants, 1 seed: 2 runs in " in out
+    assert "2 variants, 1 seeds: 2 runs in " in out
 
 
 @pytest.mark.parametrize(

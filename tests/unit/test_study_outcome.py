@@ -7,7 +7,6 @@ import random
 import statistics
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,7 +18,7 @@ from asr.studies.markdown import markdown
 from asr.studies.measures import peak_memory_bytes
 from asr.studies.outcome import Outcome, Pooled, RunOutcome, VariantOutcome, _pooled
 from asr.studies.page import COST_HEADS, cost_figures
-from asr.studies.pairs import compared, detectable_by, p_of_means, paired
+from asr.studies.pairs import compared, p_of_means, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -110,30 +109,6 @@ def test_what_seeds_say_of_other_trainings() -> None:
         "The seeds agree: if other trainings were equally good in the mean, 3 seeds of each would be as far apart in 1 of "
         "100 studies or fewer (Student's t)."
     )
-
-
-def test_what_seeds_cannot_show_is_told_where_no_difference_is_shown() -> None:
-    """Two trainings that lie ten points apart do not see what the speech alone would."""
-    one, other = {0: scores(0.1, 0), 1: scores(0.25, 1)}, {0: scores(0.24, 2), 1: scores(0.12, 3)}
-    pair = paired("test", "greedy", ("a", "b"), (0, 1), one, other)
-    assert pair.comparison is not None
-    assert pair.comparison.detectable is not None
-    assert pair.detectable_seeds is not None
-    assert pair.detectable_seeds > 3 * pair.comparison.detectable
-    assert "no difference is shown" in pair.sentences()[0]
-    points = f"differences below about {100 * pair.detectable_seeds:.1f} points mostly go unseen with so few."
-    assert pair.sentences()[-1].endswith(points)
-
-
-@pytest.mark.parametrize("num_seeds", [3, 5, 10])
-def test_what_is_called_detectable_is_found_four_times_in_five(num_seeds: int) -> None:
-    generator, spread = np.random.default_rng(0), np.arange(num_seeds) / np.arange(num_seeds).std(ddof=1)
-    apart = detectable_by(spread.tolist(), spread.tolist())
-    found = [
-        p_of_means(first, second) < 0.05
-        for first, second in (generator.normal([[0.0], [apart]], 1, (2, num_seeds)).tolist() for _ in range(2000))
-    ]
-    assert 0.74 < sum(found) / len(found) < 0.86
 
 
 # Two-sided quantiles of 5 % from the tables of Student's t.
