@@ -72,6 +72,14 @@ def without_tests(inputs: Tree) -> Tree:
     return {**inputs, "files": kept | contents, "splits": {**inputs["splits"], "test": None}}
 
 
+def without_setting(inputs: Tree, key: str) -> Tree:
+    """`inputs` but for the setting `key`, such as "encoder.hidden_size"; as they are without it."""
+    section, _, name = key.rpartition(".")
+    if not isinstance(inputs.get(section), dict):
+        return inputs
+    return {**inputs, section: {each: value for each, value in inputs[section].items() if each != name}}
+
+
 def in_todays_words(inputs: Tree, now: Tree) -> Tree:
     """Recorded `inputs` with what has come to be a setting since at its default: so it was done before there was a choice.
 

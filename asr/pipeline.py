@@ -21,7 +21,15 @@ from asr.corpus.shards import ShardIndex
 from asr.decoding import LexiconDecoderConfig
 from asr.errors import ConfigError, CorpusError
 from asr.experiment import Run
-from asr.inputs import first_difference, in_todays_words, own_files, settings, without_contents, without_tests
+from asr.inputs import (
+    first_difference,
+    in_todays_words,
+    own_files,
+    settings,
+    without_contents,
+    without_setting,
+    without_tests,
+)
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
 from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
@@ -200,9 +208,8 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     stage, folder = table[name], _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before, inputs = _before_and_now(run, name, mark)
-    # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
-    left = None if stage.redo else next((each for each in stage.outputs if _holds_files(folder / each)), None)
-    if mark is None and left is not None:
+    left = _left(run, name)
+    if mark is None and left:
         raise ConfigError(
             f"{folder / left}: nothing in {STAGES_FILE} there tells what '{name}' made this from, so that nothing can be "
             "gone on with; use another --out, or move it away"
@@ -213,9 +220,9 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
             _check_before_deleting(run)
             for output in stage.outputs:
                 delete(folder / output)
-        elif not stage.redo and (mark["done"] or left is not None):
+        elif found := other_settings(run, name):
             raise ConfigError(
-                f"{folder}: '{name}' was begun here with other settings ({first_difference(before, inputs)}); "
+                f"{folder}: '{name}' was begun here with other settings ({found}); "
                 f"{_onwards(run, name, before, inputs)}or --fresh to throw this one away"
             )
         mark = None
@@ -237,6 +244,28 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     for later in STAGES[STAGES.index(name) + 1 :] if folder == run.folder else ():
         drop_mark(run.folder, later)
     return True
+
+
+def other_settings(run: Run, name: str, *, apart_from: str = "") -> str:
+    """The first setting in which the stage `name` of `run` was begun otherwise, so that it cannot go on; "" for nothing.
+
+    Args:
+        run: with the settings of now.
+        name: of the stage.
+        apart_from: key of a setting that may be another.
+    """
+    mark = read_marks(_folder(run, name)).get(name)
+    # Where it was begun and came to nothing, such as by a wrong --root, nothing can be overwritten.
+    if mark is None or _stages()[name].redo or not (mark["done"] or _left(run, name)):
+        return ""
+    before, inputs = (without_setting(each, apart_from) for each in _before_and_now(run, name, mark))
+    return "" if before == inputs else first_difference(before, inputs)
+
+
+def _left(run: Run, name: str) -> str:
+    """Which output of the stage `name` there is that another work would overwrite; "" for none."""
+    stage = _stages()[name]
+    return "" if stage.redo else next((each for each in stage.outputs if _holds_files(_folder(run, name) / each)), "")
 
 
 def _onwards(run: Run, name: str, before: Tree, inputs: Tree) -> str:

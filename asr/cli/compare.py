@@ -75,7 +75,8 @@ def compare(
     - `asr compare --recipe fsdd encoder.num_layers=2,3,4 --reuse runs/compare-fsdd-cell`
     - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
     """
-    from asr.studies.compare import looked_up, make_plan, runs_of
+    from asr.studies.compare import looked_up, make_plan
+    from asr.studies.earlier import check_settings, runs_of
 
     if dry_run and fresh:
         raise ConfigError("--fresh: --dry-run does nothing and throws nothing away; leave one of them out")
@@ -83,6 +84,7 @@ def compare(
     plan = make_plan(request, out, num_seeds=seeds, match=match)
     others = runs_of(reuse or ())
     if dry_run:
+        check_settings(plan, is_matched=False)
         _print_plan(*looked_up(plan))
     else:
         _carry_out(plan, jobs, others, fresh=fresh)
@@ -91,7 +93,8 @@ def compare(
 def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: bool) -> None:
     """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
     from asr.atomic import only_one, write_text
-    from asr.studies.compare import forget_all, matched, prepared, take_over, train_all
+    from asr.studies.compare import forget_all, matched, prepared, train_all
+    from asr.studies.earlier import check_settings, take_over
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, file_stem, write_outcome
@@ -101,7 +104,10 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
     with only_one(plan.folder / ".lock", "asr compare"):
         if fresh:
             forget_all(plan)
+        # Before updates are timed, which would overwrite those times by which the earlier comparison goes on.
+        check_settings(plan, is_matched=False)
         plan = matched(prepared(plan), _say)
+        check_settings(plan, is_matched=True)
         if num_taken := take_over(plan, others):
             _say(f"runs copied from other comparisons: {num_taken}")
         failures = train_all(plan, num_at_once, _say)
@@ -138,12 +144,15 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
     from rich.table import Table
 
     from asr.studies.compare import matched
+    from asr.studies.earlier import check_settings
     from asr.terminal import get_console
 
     table = Table("run", "settings", box=None, pad_edge=False)
     for name in ("parameters", "M mult-adds/s"):
         table.add_column(name, justify="right")
     plan = matched(plan, _say, dry=True)
+    if plan.match == "parameters" and knows_vocabulary:
+        check_settings(plan, is_matched=True)
     for variant, seed in plan.runs():
         size = plan.size(variant)
         settings = " ".join(variant.overrides)

@@ -22,7 +22,6 @@ from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
 from asr.inputs import in_todays_words
 from asr.learner import load_tokenizer
-from asr.marks import STAGES_FILE, read_marks
 from asr.model.device import select_device
 from asr.pipeline import STAGES, forget, is_done, other_code, run_stages, stage_inputs
 from asr.studies.grammar import split_axes
@@ -306,36 +305,6 @@ def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], f
     found = {"seconds_per_utterance": seconds_per_utterance(run), "inputs": stage_inputs(run, "train")}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(found))
-
-
-def runs_of(studies: Sequence[Path]) -> list[Path]:
-    """The folders of the runs of other `studies`.
-
-    Raises:
-        ConfigError: one of them is no folder of a comparison.
-    """
-    for folder in studies:
-        if not (folder / "runs").is_dir():
-            raise ConfigError(f"--reuse {folder}: expected the folder of a comparison, which has a folder runs")
-    return [run for folder in studies for run in sorted((folder / "runs").iterdir())]
-
-
-def take_over(plan: Plan, others: Sequence[Path]) -> int:
-    """Copy those runs of `plan`, which is prepared and matched, that are done in one of the `others`; how many that were.
-
-    They are the same where corpus, settings and seed are. Their seconds are those that they took there.
-    """
-    num_taken = 0
-    for variant, seed in plan.runs():
-        run = plan.run(variant, seed)
-        if read_marks(run.folder):
-            continue  # done, or begun
-        same = (each for each in others if all(is_done(replace(run, folder=each), stage) for stage in STAGES))
-        if (folder := next(same, None)) is not None:
-            shutil.copytree(folder, run.folder, ignore=shutil.ignore_patterns(STAGES_FILE), dirs_exist_ok=True)
-            shutil.copy(folder / STAGES_FILE, run.folder)  # from now on it counts
-            num_taken += 1
-    return num_taken
 
 
 def train_all(plan: Plan, num_at_once: int, say: Callable[[str], None]) -> dict[str, str]:

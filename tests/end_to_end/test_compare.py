@@ -208,6 +208,31 @@ def test_fresh_and_cut_off_counts_nothing_old(
     assert in_process == ["gru-seed0", "lstm-seed0"]
 
 
+def test_settings_other_than_those_of_begun_runs_stop_all_before_anything(
+    command: Command, in_process: list[str]
+) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--match", "time")
+    assert command(*words, "--seeds", "1")[0] == 0
+    in_process.clear()
+    before = {path: path.read_bytes() for path in Path("study").rglob("*") if path.is_file()}
+    other = (*ONE_LAYER, "--match", "time", "--seeds", "2", "batches.seconds=60")
+    for varied, run, num_begun in (("gru,lstm", "gru-seed0", 2), ("rnn,lstm", "lstm-seed0", 1)):
+        for options in ((), ("--dry-run",)):
+            code, out, err = command(f"cells={varied}", *other, *options)
+            assert (code, out) == (2, "")
+            assert re.fullmatch(
+                rf"error: study: begun here with other settings: {num_begun} of 4 runs, such as {run} "
+                r"\(batches\.seconds was [\d.]+, is 60\.0\); nothing was done now: give the earlier ones again, or use "
+                r"another --out, or --fresh to throw away what these runs have made\n",
+                err,
+            )
+    assert in_process == []
+    assert {path: path.read_bytes() for path in Path("study").rglob("*") if path.is_file()} == before
+    assert command(*words, "--seeds", "2")[0] == 0
+    assert in_process == ["gru-seed1", "lstm-seed1"]
+    assert command("cells=gru,lstm", *other, "--fresh")[0] == 0
+
+
 def test_fresh_measures_times_again(command: Command, in_process: list[str]) -> None:
     words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "time")
     assert command(*words)[0] == 0

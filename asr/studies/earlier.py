@@ -1,0 +1,68 @@
+"""What was made before a comparison: by earlier calls in its own folder, and by other comparisons."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from asr.errors import ConfigError
+from asr.marks import STAGES_FILE, read_marks
+from asr.pipeline import STAGES, is_done, other_settings
+from asr.studies.compare import MATCHES, Plan
+
+
+def check_settings(plan: Plan, *, is_matched: bool) -> None:
+    """Do nothing if no run of `plan` was begun with other settings.
+
+    Args:
+        plan: what is to be done.
+        is_matched: whether its variants are made equal; if not, what that will set may be another.
+
+    Raises:
+        ConfigError: some were, of which the first is named; to go on with the others would mix two comparisons in a folder.
+    """
+    found = {}
+    for variant, seed in plan.runs():
+        is_open = not is_matched and plan.match is not None and variant is not plan.variants[0]
+        run = plan.run(variant, seed)
+        if why := other_settings(run, "train", apart_from=MATCHES[plan.match or ""] if is_open else ""):
+            found[run.folder.name] = why
+    if found:
+        name, why = next(iter(found.items()))
+        raise ConfigError(
+            f"{plan.folder}: begun here with other settings: {len(found)} of {len(plan.variants) * len(plan.seeds)} runs, "
+            f"such as {name} ({why}); nothing was done now: give the earlier ones again, or use another --out, or --fresh "
+            "to throw away what these runs have made"
+        )
+
+
+def runs_of(studies: Sequence[Path]) -> list[Path]:
+    """The folders of the runs of other `studies`.
+
+    Raises:
+        ConfigError: one of them is no folder of a comparison.
+    """
+    for folder in studies:
+        if not (folder / "runs").is_dir():
+            raise ConfigError(f"--reuse {folder}: expected the folder of a comparison, which has a folder runs")
+    return [run for folder in studies for run in sorted((folder / "runs").iterdir())]
+
+
+def take_over(plan: Plan, others: Sequence[Path]) -> int:
+    """Copy those runs of `plan`, which is prepared and matched, that are done in one of the `others`; how many that were.
+
+    They are the same where corpus, settings and seed are. Their seconds are those that they took there.
+    """
+    num_taken = 0
+    for variant, seed in plan.runs():
+        run = plan.run(variant, seed)
+        if read_marks(run.folder):
+            continue  # done, or begun
+        same = (each for each in others if all(is_done(replace(run, folder=each), stage) for stage in STAGES))
+        if (folder := next(same, None)) is not None:
+            shutil.copytree(folder, run.folder, ignore=shutil.ignore_patterns(STAGES_FILE), dirs_exist_ok=True)
+            shutil.copy(folder / STAGES_FILE, run.folder)  # from now on it counts
+            num_taken += 1
+    return num_taken
