@@ -145,7 +145,7 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
 
     from asr.studies.compare import matched
     from asr.studies.earlier import check_settings
-    from asr.terminal import get_console
+    from asr.terminal import counted, get_console
 
     table = Table("run", "settings", box=None, pad_edge=False)
     for name in ("parameters", "M mult-adds/s"):
@@ -158,7 +158,12 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
         settings = " ".join(variant.overrides)
         table.add_row(f"{variant.slug}-seed{seed}", settings, f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}")
     get_console().print(table)
-    print(f"{len(plan.variants)} variants, {len(plan.seeds)} seeds: {len(list(plan.runs()))} runs in {plan.folder}")
+    counts = (
+        counted(len(plan.variants), "variant"),
+        counted(len(plan.seeds), "seed"),
+        counted(len(list(plan.runs())), "run"),
+    )
+    print(f"{counts[0]}, {counts[1]}: {counts[2]} in {plan.folder}")
     if not knows_vocabulary:
         sizes = sorted({variant.vocabulary_size for variant in plan.variants})
         print(f"nothing is prepared yet: {', '.join(map(str, sizes))} tokens are assumed")

@@ -300,7 +300,7 @@ def test_settings_that_suit_only_what_varies_are_taken(command: Command) -> None
     words = ("encoder.num_layers=4,5", "loss.intermediate_ctc={layers: [3]}", "--seeds", "1", "--dry-run")
     code, out, err = command("--recipe", "fsdd", *words, corpus=False)
     assert (code, err) == (0, "")
-    assert "2 variants, 1 seeds: 2 runs in " in out
+    assert "2 variants, 1 seed: 2 runs in " in out
 
 
 @pytest.mark.parametrize(
