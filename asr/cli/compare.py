@@ -158,12 +158,8 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
         settings = " ".join(variant.overrides)
         table.add_row(f"{variant.slug}-seed{seed}", settings, f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}")
     get_console().print(table)
-    counts = (
-        counted(len(plan.variants), "variant"),
-        counted(len(plan.seeds), "seed"),
-        counted(len(list(plan.runs())), "run"),
-    )
-    print(f"{counts[0]}, {counts[1]}: {counts[2]} in {plan.folder}")
+    variants, seeds = counted(len(plan.variants), "variant"), counted(len(plan.seeds), "seed")
+    print(f"{variants}, {seeds}: {len(list(plan.runs()))} runs in {plan.folder}")
     if not knows_vocabulary:
         sizes = sorted({variant.vocabulary_size for variant in plan.variants})
         print(f"nothing is prepared yet: {', '.join(map(str, sizes))} tokens are assumed")

@@ -77,17 +77,17 @@ class Comparison:
         """Whether chance would show such a difference less than once in 20 times, by both tests."""
         return self.p < SIGNIFICANT
 
-    def sentence(self, they: str = "they") -> str:
-        """What the comparison says, in plain words, with another word for what it is about."""
+    def sentence(self, they: str = "they", data: str = "this data") -> str:
+        """What the comparison says, in plain words, with other words for what it is about and what it was made on."""
         if self.alike:
             return f"{self.first} and {self.second} err alike in every part of this data"
         if self.difference == 0:
-            return f"{self.first} and {self.second} have the same error rate{self._unseen}"
+            return f"{self.first} and {self.second} have the same error rate{self._unseen(data)}"
         better, other, sign = (self.second, self.first, 1) if self.difference > 0 else (self.first, self.second, -1)
         digits = self._digits
         points = f"{100 * abs(self.difference):.{digits}f} points"
         if self.low is None or self.high is None:
-            return f"{better} has {points} fewer errors than {other}{self._unseen}"
+            return f"{better} has {points} fewer errors than {other}{self._unseen(data)}"
         ends = sorted((sign * self.low, sign * self.high))
         # Adding zero takes the sign off a zero.
         low, high = (round(100 * end, digits) + 0.0 for end in ends)
@@ -99,7 +99,7 @@ class Comparison:
             )
         return (
             f"no difference is shown between {self.first} and {self.second}: {better} has {size} fewer errors, but if "
-            f"{they} were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen}"
+            f"{they} were equally good, chance would show as much in {100 * self.p:.0f} of 100 tests{self._unseen(data)}"
         )
 
     @property
@@ -109,12 +109,11 @@ class Comparison:
         least = min(abs(value) for value in (self.difference, *ends) if value)
         return next(digits for digits in (1, 2, 3, 4) if digits == 4 or round(100 * least, digits))
 
-    @property
-    def _unseen(self) -> str:
+    def _unseen(self, data: str) -> str:
         """What differences the data are too few for."""
         if self.detectable is None:
             return f"; fewer than {FEWEST_BLOCKS} utterances are too few to tell whether that is chance"
-        small = f"; differences below about {100 * self.detectable:.1f} points mostly go unseen on this data"
+        small = f"; differences below about {100 * self.detectable:.1f} points mostly go unseen on {data}"
         return small if self.detectable else ""
 
     def warnings(self) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 import statistics
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from asr.studies.markdown import markdown
 from asr.studies.measures import peak_memory_bytes
 from asr.studies.outcome import Outcome, Pooled, RunOutcome, VariantOutcome, _pooled
 from asr.studies.page import COST_HEADS, cost_figures
-from asr.studies.pairs import compared, p_of_means, paired
+from asr.studies.pairs import compared, detectable_by_seeds, p_of_means, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
 
@@ -120,6 +121,45 @@ def test_the_chance_of_means_is_student_s(num_seeds: int, t: float) -> None:
     apart = t * math.sqrt(2 * statistics.variance(spread) / num_seeds)
     assert p_of_means(spread, [each + apart for each in spread]) == pytest.approx(0.05, abs=1e-6)
     assert p_of_means([each + apart for each in spread], spread) == pytest.approx(0.05, abs=1e-6)
+
+
+@pytest.mark.parametrize("num_seeds", [2, 3, 5])
+def test_what_seeds_could_show_is_shown_four_times_in_five(num_seeds: int) -> None:
+    generator = random.Random(0)
+    spread = [1 - 2 * (at % 2) for at in range(num_seeds)]
+    of_one = [each / statistics.stdev(spread) for each in spread]
+    apart = detectable_by_seeds(of_one, of_one)
+    shown = 0
+    for _ in range(2000):
+        first, second = ([generator.gauss(mean, 1) for _ in range(num_seeds)] for mean in (0, apart))
+        shown += p_of_means(first, second) < 0.05
+    assert 0.73 < shown / 2000 < 0.83
+
+
+def test_what_goes_unseen_is_what_speech_or_seeds_could_not_show() -> None:
+    one, other = {0: scores(0.1, 0), 1: scores(0.2, 1)}, {0: scores(0.18, 2), 1: scores(0.1, 3)}
+    pair = paired("test", "greedy", ("a", "b"), (0, 1), one, other)
+    assert pair.comparison is not None
+    assert pair.comparison.detectable is not None
+    rates = [[sum(each.words.errors for each in of[seed]) / 400 for seed in (0, 1)] for of in (one, other)]
+    # By tables of Student's t for 2 degrees of freedom: 5 % beyond 4.303 on both sides, 20 % beyond 1.061 on one.
+    least = (4.303 + 1.061) * math.sqrt(sum(map(statistics.variance, rates)) / 2)
+    assert least > 3 * pair.comparison.detectable
+    said, of_seeds = pair.sentences()
+    assert said.startswith("no difference is shown")
+    assert f"; differences below about {100 * least:.1f} points mostly go unseen on this data with 2 seeds." in said
+    assert re.fullmatch(
+        r"Of other trainings the seeds say: if they were equally good in the mean, 2 seeds of each would be as far apart in "
+        rf"{100 * p_of_means(*rates):.0f} of 100 studies \(Student's t\)\.",
+        of_seeds,
+    )
+    steady = [dict.fromkeys((0, 1), scores(errors, seed)) for errors, seed in ((0.1, 0), (0.12, 1))]
+    pair = paired("test", "greedy", ("a", "b"), (0, 1), *steady)
+    assert pair.comparison is not None
+    assert f"below about {100 * (pair.comparison.detectable or 0):.1f} points mostly go unseen" in pair.sentences()[0]
+    assert pair.sentences()[-1].startswith(
+        "The seeds agree on this data, and other speech may not: if other trainings were "
+    )
 
 
 def test_means_that_are_equal_or_trainings_that_are() -> None:
