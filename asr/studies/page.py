@@ -147,7 +147,8 @@ def note_on_errors(pooled: Sequence[Pooled], outcome: Outcome) -> str:
     missing = "" if is_whole else "; -: that run failed, and the mean is over the others"
     return (
         f"{one.utterances} utterances, {one.words} words; mean over {_seeds(outcome)}{missing}. "
-        f"{interval_note([each.result for each in pooled])}{part_note([one])}"
+        f"{interval_note([each.result for each in pooled])} Intervals tell of other speech, not of other trainings."
+        f"{part_note([one])}"
     )
 
 
@@ -297,9 +298,8 @@ def command(plan: Plan, variant: VariantOutcome) -> str:
 def _how(outcome: Outcome) -> str:
     return note("; ".join(f"{name} {value}" for name, value in outcome.circumstances.items())) + sentences(
         (
-            "Intervals: errors are summed over the seeds utterance by utterance, and whole utterances or speakers drawn; so "
-            "they tell of other speech, not of other trainings. Of these the seeds tell, by Student's t on their word error "
-            "rates.",
+            "Intervals: errors are summed over the seeds utterance by utterance, and whole utterances or speakers drawn. Of "
+            "other trainings the seeds tell, by Student's t on their word error rates.",
             "Tests: the paired bootstrap draws the same utterances for both variants. The matched-pairs test takes the "
             "stretches of different seeds for independent, and would alone promise too much; a difference counts where both "
             "see it.",

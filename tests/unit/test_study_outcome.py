@@ -62,6 +62,7 @@ def test_rates_stand_at_their_seeds_where_a_run_failed() -> None:
     assert "| WER % of seeds 0, 1, 2 |" in text
     assert f"| -, {rates[0]}, {rates[1]} |" in text
     assert "mean over seeds 0, 1, 2; -: that run failed, and the mean is over the others." in text
+    assert "95 %: bootstrap over utterances. Intervals tell of other speech, not of other trainings." in text
     assert "failed" not in markdown(outcome_of((pooled,), (1, 2)))
 
 
