@@ -111,11 +111,14 @@ class Pooled:
     Attributes:
         variant: its name.
         result: of the errors summed over the seeds; `words` and `utterances` count each once.
+        repetitions: seeds over which `substitutions`, `deletions` and `insertions` there are summed, so that their sum is
+            `wer` times this times `words`.
         wer_by_seed: the word error rate of each seed.
     """
 
     variant: str
     result: Result
+    repetitions: int
     wer_by_seed: dict[int, float]
 
 
@@ -305,6 +308,7 @@ def _pooled(scores: Scores, whole: Mapping[str, int]) -> Iterator[Pooled]:
                 result=replace(
                     result, utterances=len(one), words=words, without_speaker=result.without_speaker // len(of_seeds)
                 ),
+                repetitions=len(of_seeds),
                 wer_by_seed={
                     seed: sum(each.words.errors for each in scores) / words for seed, scores in of_seeds.items()
                 },

@@ -30,7 +30,8 @@ class Pair:
         subset, decoder: what was measured.
         first, second: names of the variants.
         seeds: those that both have.
-        comparison: what the tests say; None where the references differ.
+        comparison: what the tests say, with `utterances` counted once and `segments` those of all seeds; None where the
+            references differ.
         p_seeds: how often chance alone would show the means of so many seeds as far apart, as `p_of_means` has it, None for
             one seed.
         detectable_by_seeds: the difference of word error rates, a fraction, that a test over as many seeds would find four
@@ -131,6 +132,7 @@ def paired(
             [each for seed in seeds for each in other[seed]],
             names=names,
         )
+        comparison = replace(comparison, utterances=len(one[seeds[0]]))
     except ScoringError:
         comparison = None
     num_words = sum(each.words.reference_length for each in one[seeds[0]])

@@ -45,6 +45,11 @@ def test_rates_are_means_over_seeds() -> None:
     assert abs(pooled.result.wer - sum(expected) / 3) < 1e-12
     assert (pooled.result.utterances, pooled.result.words) == (40, 400)
     assert pooled.result.without_speaker == 40
+    errors = pooled.result.substitutions + pooled.result.deletions + pooled.result.insertions
+    assert errors / (pooled.repetitions * pooled.result.words) == pytest.approx(pooled.result.wer)
+    pair = paired("test", "greedy", ("a", "b"), (0, 1, 2), of_seeds, of_seeds)
+    assert pair.comparison is not None
+    assert pair.comparison.utterances == 40
 
 
 def outcome_of(pooled: tuple[Pooled, ...], seeds: tuple[int, ...]) -> Outcome:
