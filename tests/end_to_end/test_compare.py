@@ -87,6 +87,13 @@ def test_variants_are_trained_once_and_compared(command: Command, in_process: li
     shutil.rmtree("study/runs/gru-seed1")
     command(*words)
     assert in_process == ["gru-seed1"]
+    assert command(*words, "--dry-run")[0] == 0
+    for options in ((), ("--dry-run",)):
+        # Made equal to another variant, the LSTM has another size.
+        code, _, err = command("cells=rnn,lstm", *words[1:], *options)
+        assert code == 2
+        assert "2 of 4 runs, such as lstm-seed0 (encoder.hidden_size was " in err
+    assert in_process == ["gru-seed1"]
 
 
 def test_runs_of_other_code_are_marked(
