@@ -1,7 +1,7 @@
 """Speed and memory of the loader: tar shards -> compressed samples -> shuffled, sorted, decoded, padded batches.
 
 Claims: at least 200 times real time per core, peak memory that does not depend on the size of the corpus, and of eight
-processes each reads an eighth.
+processes each reads an eighth, and the heads of the other files.
 
     OMP_NUM_THREADS=1 python benchmarks/loader.py
 
