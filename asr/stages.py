@@ -55,6 +55,7 @@ def train(run: Run) -> None:
     if workers.is_first:
         write_text(run.folder / CONFIG_FILE, experiment.yaml())
     index = run.train_index
+    size = _size_of_epoch(experiment.batches, index)
     last = run.folder / CHECKPOINT_FOLDER / "last.pt"
     checkpoint = load_checkpoint(last) if last.is_file() else None
     if checkpoint is None:
@@ -72,7 +73,6 @@ def train(run: Run) -> None:
         f"{run.folder}: some processes find another checkpoint or other shards there: on several machines, the run folder "
         "must lie on a disk that all of them share",
     )
-    size = _size_of_epoch(experiment.batches, index)
     group = run.batches_per_update
     num_updates = num_epoch_batches(
         index, experiment.batches, seed=experiment.seed, epoch=0, per_update=group, world_size=group

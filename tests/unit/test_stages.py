@@ -374,6 +374,13 @@ def test_what_is_too_long_to_be_learnt_from_is_told(capsys: pytest.CaptureFixtur
         _size_of_epoch(BatchesConfig(max_seconds=0.5), index)
 
 
+def test_nothing_is_made_of_what_is_too_long(tones: Callable[..., Run]) -> None:
+    """Before a model is: its statistics of features would be those of nothing."""
+    run = tones("run", "features.normalization=global", "batches.max_seconds=0.01", "batches.seconds=0.02")
+    with pytest.raises(ConfigError, match=r"batches.max_seconds: .* nothing is left to learn from"):
+        run_stages(run, ["prepare", "train"])
+
+
 @pytest.mark.parametrize("what", ["augment.spec_augment={}", "augment.warp={}", "encoder.dropout=0.1"])
 def test_whatever_makes_two_views_differ_is_enough(what: str) -> None:
     nothing = ["loss.consistency={}", "augment.spec_augment=null", "encoder.dropout=0"]
