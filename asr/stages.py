@@ -149,8 +149,7 @@ def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
             flush=True,
         )
     elif fitting < batches.seconds:
-        if run.workers.size > 1:
-            updater.most_seconds = fitting
+        updater.most_seconds = fitting
         print(
             f"  note: batches of {batches.seconds:g} s do not fit into memory, {fitting:g} s do: set "
             f"batches.seconds={fitting:g}, or larger batches will be halved as they come",

@@ -62,7 +62,7 @@ class Losses(NamedTuple):
 
 
 class Objective(nn.Module):
-    """The loss as a module, for DistributedDataParallel follows calls of modules: a model, and `heads` only training needs.
+    """The loss as a module, which holds all that learns: a model, and `heads` that only training needs.
 
     Attributes:
         model: the model.

@@ -5,7 +5,6 @@ All randomness of an update follows from its number, so nothing random has to be
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 from collections.abc import Sequence
@@ -44,6 +43,7 @@ class UpdateResult:
         seconds: audio in the update, of all processes, as are utterances and impossible.
         utterances: number of them.
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
+        unsaid_tokens: of the texts of these.
         skipped: whether the weights were left alone because the gradient was not finite.
         split: ids of the batches that did not fit into memory and were halved.
         terms: value of each further term of the loss, by name, in nats per token of what CTC can say.
@@ -55,6 +55,7 @@ class UpdateResult:
     seconds: float = 0.0
     utterances: int = 0
     impossible: list[str] = field(default_factory=list)
+    unsaid_tokens: int = 0
     skipped: bool = False
     split: list[str] = field(default_factory=list)
     terms: dict[str, float] = field(default_factory=dict)
@@ -96,7 +97,7 @@ class Updater:
         self.optimizer = optimizer
         self.augment = augment
         self.workers = workers or Workers()
-        self.losses = self.workers.wrap(objective)
+        self.gradients = self.workers.shared(objective)
         self.max_gradient_norm = max_gradient_norm
         self.l1 = l1
         self.dtype = dtype
@@ -106,8 +107,7 @@ class Updater:
         self.scaler = torch.amp.GradScaler(self.device.type, init_scale=_FIRST_SCALE, enabled=dtype == torch.float16)
         self.statistics = RunningStatistics(objective)
         self.most_seconds = math.inf
-        """Of audio, padding included, beyond which batches are halved before they are tried: set it where several processes
-        train, which cannot try again by themselves."""
+        """Of audio, padding included, beyond which batches are halved before they are tried."""
 
     def update(self, batches: Sequence[Batch], number: int, lr: float) -> UpdateResult:
         """Change the weights by the gradient of the mean loss per token over `batches`; `number` counts updates from 0."""
@@ -132,58 +132,65 @@ class Updater:
         """Set the gradients of the mean loss per token over `batches`, without changing weights or running statistics.
 
         Batches of more than `most_seconds`, and those that do not fit into the device's memory, are halved until they do.
+        Each process does so by itself, and waits for the others when its gradients are all there.
 
         Raises:
-            TrainingError: a single utterance does not fit, or there are other processes, which could not follow.
+            TrainingError: a single utterance does not fit.
         """
         split: list[str] = []
         self.statistics.begin()
         while too_long := [each for each in batches if len(each) > 1 and self._seconds(each) > self.most_seconds]:
             split += too_long[0].ids
             batches = _halved(batches, too_long[0])
+        targets = self._targets(batches)
+        own_tokens = sum(
+            target.num_counted() for batch, target in zip(batches, targets, strict=True) if not batch.repeated
+        )
+        num_tokens = max(1.0, self.workers.sum(own_tokens)[0])
         while True:
             try:
-                result = self._accumulate(batches, number)
+                own = self._accumulate(batches, targets, number, num_tokens)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
                 largest = max(batches, key=_padded_length)
-                if len(largest) == 1 or self.workers.size > 1:
-                    remedy = "lower batches.seconds in another --out (--init goes on from these weights)"
+                if len(largest) == 1:
                     raise TrainingError(
-                        f"{self.device}: a batch of {len(largest)} utterances, {self._seconds(largest):.0f} s with padding, "
-                        f"does not fit into memory (the first is '{largest.ids[0]}'): {remedy} or leave long ones out by "
-                        "batches.max_seconds"
+                        f"{self.device}: '{largest.ids[0]}', an utterance of {self._seconds(largest):.0f} s, does not fit "
+                        "into memory: leave long ones out by batches.max_seconds in another --out (--init goes on from "
+                        "these weights), or make the model smaller"
                     ) from error
             else:
-                result.split = split
-                return result
+                self.gradients.average()
+                own.split = split
+                return self._of_all_processes(own, num_tokens)
             # Not in the handler, where the error still holds on to all that the failed attempt had made.
             _free_memory(self.device)
             self.statistics.begin_again()
             split += largest.ids
             batches = _halved(batches, largest)
+            targets = self._targets(batches)
 
     def _seconds(self, batch: Batch) -> float:
         return _padded_length(batch) / self.sample_rate
 
-    def _accumulate(self, batches: Sequence[Batch], number: int) -> UpdateResult:
+    def _targets(self, batches: Sequence[Batch]) -> list[CtcTargets]:
+        views = self.objective.views
+        return [CtcTargets(batch.texts * views, self.tokenizer, self.device) for batch in batches]
+
+    def _accumulate(
+        self, batches: Sequence[Batch], targets: Sequence[CtcTargets], number: int, num_tokens: float
+    ) -> UpdateResult:
+        """The gradients and the result of this process's `batches`, whose losses are the sum over them by `num_tokens`."""
         self.optimizer.zero_grad(set_to_none=True)
-        workers, result = self.workers, UpdateResult()
-        targets = [CtcTargets(batch.texts * self.objective.views, self.tokenizer, self.device) for batch in batches]
-        own_tokens = sum(
-            target.num_counted() for batch, target in zip(batches, targets, strict=True) if not batch.repeated
-        )
-        num_tokens = max(1.0, workers.sum(own_tokens)[0])
+        result = UpdateResult()
         names = [term.name for term in self.objective.terms]
-        total, unsaid_tokens = torch.zeros(1 + len(names), device=self.device), 0
+        total = torch.zeros(1 + len(names), device=self.device)
         for position, (batch, target) in enumerate(zip(batches, targets, strict=True)):
-            is_last = position == len(batches) - 1
-            with contextlib.nullcontext() if is_last else workers.local_only(self.losses):
-                # The place among all batches of the update, so that one process would draw the same for it.
-                place = position * workers.size + workers.rank
-                seed = derived_seed(self.seed, number, place)
-                losses = self._backward(self.losses, batch, target, number, seed, num_tokens)
+            # The place among all batches of the update, so that one process would draw the same for it.
+            place = position * self.workers.size + self.workers.rank
+            seed = derived_seed(self.seed, number, place)
+            losses = self._backward(batch, target, number, seed, num_tokens)
             self.statistics.take(counts=not batch.repeated)
             if not batch.repeated:
                 total += torch.stack([losses.ctc.sum(), *losses.terms]) / num_tokens
@@ -191,18 +198,34 @@ class Updater:
                 result.utterances += len(batch)
                 impossible = losses.impossible[: len(batch)].nonzero()[:, 0].tolist()
                 result.impossible += [batch.ids[index] for index in impossible]
-                unsaid_tokens += target.num_counted(losses.impossible)
-        result.seconds, utterances, num_impossible, unsaid, *values = workers.sum(
-            result.seconds, result.utterances, len(result.impossible), unsaid_tokens, *total.tolist()
+                result.unsaid_tokens += target.num_counted(losses.impossible)
+        result.loss, *values = total.tolist()
+        result.terms = dict(zip(names, values, strict=True))
+        return result
+
+    def _of_all_processes(self, own: UpdateResult, num_tokens: float) -> UpdateResult:
+        """The result of an update, of whose `num_tokens` this process had `own` part."""
+        seconds, utterances, unsaid, num_impossible, num_split, *values = self.workers.sum(
+            own.seconds,
+            own.utterances,
+            own.unsaid_tokens,
+            len(own.impossible),
+            len(own.split),
+            own.loss,
+            *own.terms.values(),
         )
         # Gradients are divided by all tokens, since how many cannot be said is known too late for them.
         share = num_tokens / max(1.0, num_tokens - unsaid)
-        result.loss, *values = (share * value for value in values)
-        result.terms = dict(zip(names, values, strict=True))
-        result.utterances = int(utterances)
-        if num_impossible:
-            result.impossible = workers.gather(result.impossible)
-        return result
+        loss, *values = (share * value for value in values)
+        return UpdateResult(
+            loss=loss,
+            seconds=seconds,
+            utterances=int(utterances),
+            unsaid_tokens=int(unsaid),
+            impossible=self.workers.gather(own.impossible) if num_impossible else [],
+            split=self.workers.gather(own.split) if num_split else [],
+            terms=dict(zip(own.terms, values, strict=True)),
+        )
 
     def largest_batch_seconds(self, batches: BatchesConfig, longest: float, text: str) -> float:
         """The most seconds of audio, padding included, up to `batches.seconds`, whose gradients fit into memory, as tried.
@@ -245,8 +268,7 @@ class Updater:
         noise = Batch(nothing, (text,) * count, nothing, 0.1 * torch.randn(shape), torch.full((count,), length))
         target = CtcTargets(noise.texts * self.objective.views, self.tokenizer, self.device)
         try:
-            # Not through what is wrapped, where processes that need different numbers of attempts would wait for each other.
-            self._backward(self.objective, noise, target, 0, self.seed, 1.0)
+            self._backward(noise, target, 0, self.seed, 1.0)
             fits = True
         except torch.OutOfMemoryError:
             fits = False
@@ -254,14 +276,12 @@ class Updater:
         _free_memory(self.device)
         return fits
 
-    def _backward(
-        self, objective: nn.Module, batch: Batch, target: CtcTargets, number: int, seed: int, num_tokens: float
-    ) -> Losses:
-        """Add the gradients of one batch by `objective`, wrapped or not; what its loss is made of."""
+    def _backward(self, batch: Batch, target: CtcTargets, number: int, seed: int, num_tokens: float) -> Losses:
+        """Add the gradients of one batch; what its loss is made of."""
         torch.manual_seed(seed)
         batch = replace(batch, waveforms=batch.waveforms.to(self.device, non_blocking=True))
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            losses: Losses = objective(batch, target, Augmenter(self.augment, seed, self.sample_rate), number)
+            losses: Losses = self.objective(batch, target, Augmenter(self.augment, seed, self.sample_rate), number)
         # Gradients become the mean over the processes, each of which has a share of the sum.
         share = 0 if batch.repeated else self.workers.size
         self.scaler.scale(share * losses.whole / num_tokens).backward()  # type: ignore[no-untyped-call]

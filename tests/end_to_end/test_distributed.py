@@ -122,6 +122,41 @@ def test_two_processes_give_the_weights_of_one(prepared: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_does_not_fit_into_one_process_is_halved_there_and_teaches_the_same(prepared: Path) -> None:
+    program = prepared / "small.py"
+    program.write_text(
+        "import os, runpy, torch\nfrom asr.model.acoustic import AcousticModel\nforward = AcousticModel.after_layers\n"
+        "def limited(self, waveforms, *arguments):\n"
+        "    outputs = forward(self, waveforms, *arguments)\n"
+        "    if self.training and os.environ['RANK'] == '1' and len(waveforms) > 2:\n"
+        "        raise torch.OutOfMemoryError('CUDA out of memory')\n"
+        "    return outputs\n"
+        "AcousticModel.after_layers = limited\nrunpy.run_module('asr.cli', run_name='__main__')\n",
+        encoding="utf-8",
+    )
+    # Nothing random, and no statistics over a batch.
+    settings = [
+        "augment.noise=null",
+        "augment.speed=null",
+        "encoder.dropout=0",
+        "encoder.cell=gru",
+        "encoder.norm=layer",
+        "training.epochs=2",
+    ]
+    assert "batch halved" not in run_to_end(train(prepared, "enough", *settings), TWO_PROCESSES)
+    process = start(train(prepared, "halved", *settings), TWO_PROCESSES, (str(program),))
+    said = process.communicate(timeout=150)[0]
+    assert process.returncode == 0, said
+    assert "batch halved, it did not fit into memory: " in said
+    enough, halved = weights(prepared / "enough"), weights(prepared / "halved")
+    for name, value in enough.items():
+        torch.testing.assert_close(halved[name], value, rtol=1e-4, atol=1e-5)
+    state = load_checkpoint(prepared / "halved" / "checkpoints" / "last.pt").training
+    assert state is not None
+    assert 0 < state["progress"]["split"] <= state["progress"]["update"]
+
+
+@pytest.mark.slow
 def test_machines_that_do_not_share_the_run_folder_are_told(prepared: Path) -> None:
     here, there = (prepared / f"machine{rank}" / "run" for rank in range(2))
     for folder in (here, there):

@@ -8,24 +8,20 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
 from test_loop import cut_off, make_trainer, run
 from test_update import WORDS, make_batch, make_updater
-from torch.nn.parallel import DistributedDataParallel
 
 from asr.corpus.batches import Batch
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, TrainingError
 from asr.experiment import load_experiment
-from asr.features import AugmentConfig
-from asr.features.augment import Augmenter
 from asr.model.acoustic import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.text.tokenizer import Tokenizer
 from asr.training.heads import PhonesConfig, SpeakerConfig, make_heads
 from asr.training.loop import TrainingConfig
 from asr.training.loss import LossConfig
-from asr.training.terms import CtcTargets, Term
+from asr.training.terms import Term
 from asr.training.update import Updater
 
 ATTENTION = AttentionConfig(
@@ -102,8 +98,6 @@ def test_only_known_speakers_and_words_count(lexicon: str) -> None:
     updater = all_terms(lexicon)
     terms = updater.accumulate([unpronounced], 0).terms
     assert (terms["speaker"], terms["phones"]) == (0, 0)
-    # The other processes wait for every gradient, be it 0.
-    assert all(value is not None for value in gradients(updater).values())
 
 
 def speaker_gradients(config: SpeakerConfig) -> dict[str, torch.Tensor]:
@@ -137,20 +131,6 @@ def test_what_teaches_nothing_is_said(lexicon: str) -> None:
         make_heads(SpeakerConfig(), None, updater.model, updater.tokenizer, same)
     with pytest.raises(TrainingError, match="does not pronounce a single training text"):
         make_heads(None, PhonesConfig(lexicon=lexicon), updater.model, updater.tokenizer, same)
-
-
-def test_every_parameter_has_its_gradient_in_several_processes(lexicon: str, tmp_path: Path) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
-    try:
-        updater = all_terms(lexicon)
-        together = DistributedDataParallel(updater.objective)
-        batch = batch_with_speakers()
-        targets = CtcTargets(batch.texts, updater.tokenizer, updater.device)
-        for number in range(2):  # a parameter that was left out shows in the next pass
-            augmenter = Augmenter(AugmentConfig(spec_augment=None), number, updater.sample_rate)
-            together(batch, targets, augmenter, number).whole.backward()
-    finally:
-        dist.destroy_process_group()
 
 
 def test_a_resumed_training_ends_the_same_with_all_of_them(lexicon: str, tmp_path: Path) -> None:
