@@ -76,7 +76,7 @@ def compare(
     - `asr compare --manifest train.jsonl --test test.jsonl 'features={kind: log_mel},{kind: mfcc}'`
     """
     from asr.studies.compare import looked_up, make_plan
-    from asr.studies.earlier import check_settings, runs_of
+    from asr.studies.earlier import check_settings, replaced, runs_of
 
     if dry_run and fresh:
         raise ConfigError("--fresh: --dry-run does nothing and throws nothing away; leave one of them out")
@@ -86,6 +86,8 @@ def compare(
     if dry_run:
         check_settings(plan, is_matched=False)
         _print_plan(*looked_up(plan))
+        if note := replaced(plan):
+            _say(note)
     else:
         _carry_out(plan, jobs, others, fresh=fresh)
 
@@ -94,7 +96,7 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
     """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
     from asr.atomic import only_one, write_text
     from asr.studies.compare import forget_all, matched, prepared, train_all
-    from asr.studies.earlier import check_settings, take_over
+    from asr.studies.earlier import check_settings, replaced, take_over
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, file_stem, write_outcome
@@ -106,6 +108,8 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
             forget_all(plan)
         # Before updates are timed, which would overwrite those times by which the earlier comparison goes on.
         check_settings(plan, is_matched=False)
+        if note := replaced(plan):
+            _say(note)
         plan = matched(prepared(plan), _say)
         check_settings(plan, is_matched=True)
         if num_taken := take_over(plan, others):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,6 +12,7 @@ from asr.errors import ConfigError
 from asr.marks import STAGES_FILE, read_marks
 from asr.pipeline import STAGES, is_done, other_settings
 from asr.studies.compare import MATCHES, Plan
+from asr.studies.outcome import COMPARISON_STEM
 
 
 def check_settings(plan: Plan, *, is_matched: bool) -> None:
@@ -36,6 +38,24 @@ def check_settings(plan: Plan, *, is_matched: bool) -> None:
             f"such as {name} ({why}); nothing was done now: give the earlier ones again, or use another --out, or --fresh "
             "to throw away what these runs have made"
         )
+
+
+def replaced(plan: Plan) -> str:
+    """Of the page of an earlier comparison in the folder of `plan`, what that of `plan` will not show; "" for nothing."""
+    path = plan.folder / f"{COMPARISON_STEM}.json"
+    try:
+        shown = json.loads(path.read_text(encoding="utf-8"))
+        names, seeds = [variant["name"] for variant in shown["variants"]], shown["seeds"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""  # none, or of no use to anybody
+    lost = [name for name in names if name not in {variant.name for variant in plan.variants}]
+    lost += [f"seed {seed}" for seed in seeds if seed not in plan.seeds]
+    if not lost:
+        return ""
+    return (
+        f"note: {path.with_suffix('.html')} shows what is not compared now ({'; '.join(lost)}) and will be replaced; these "
+        "runs stay, and the earlier command writes it again from them; another --out keeps it"
+    )
 
 
 def runs_of(studies: Sequence[Path]) -> list[Path]:

@@ -29,7 +29,8 @@ from asr.studies.compare import Measures, Plan, Variant, read_measures
 from asr.studies.pairs import Pair, Scores, tested_pairs
 from asr.training.run_log import read_metrics
 
-_STEM = "comparison"
+COMPARISON_STEM = "comparison"
+"""Name of the files of a comparison, without suffix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,14 +209,14 @@ def file_stem(folder: Path, failures: Mapping[str, str]) -> str:
 
     So a comparison that all runs came through is never overwritten by what others have left.
     """
-    path = folder / f"{_STEM}.json"
+    path = folder / f"{COMPARISON_STEM}.json"
     if not failures or not path.is_file():
-        return _STEM
+        return COMPARISON_STEM
     try:
         is_whole = not json.loads(path.read_text(encoding="utf-8"))["failures"]
     except (ValueError, KeyError, TypeError):
         is_whole = False  # of no use to anybody
-    return f"{_STEM}-incomplete" if is_whole else _STEM
+    return f"{COMPARISON_STEM}-incomplete" if is_whole else COMPARISON_STEM
 
 
 def write_outcome(path: Path, outcome: Outcome) -> None:

@@ -154,6 +154,23 @@ def test_runs_of_another_comparison_are_taken_only_where_they_are_the_same(
     assert len(json.loads(Path("other/comparison.json").read_text(encoding="utf-8"))["variants"][0]["runs"]) == 2
 
 
+def test_a_page_that_another_comparison_replaces_is_told_of_and_can_be_written_again(
+    command: Command, in_process: list[str]
+) -> None:
+    words = (*ONE_LAYER, "--seeds", "1")
+    assert "will be replaced" not in command("cells=gru,lstm", *words)[1]
+    # Whatever was shown is shown in this one, too.
+    assert "will be replaced" not in command("cells=gru,lstm,rnn", *words)[1]
+    in_process.clear()
+    for options in (("--dry-run",), ()):
+        code, out, err = command("cells=gru,rnn", *words, *options)
+        assert (code, err) == (0, "")
+        assert "note: study/comparison.html shows what is not compared now (lstm) and will be replaced" in out
+    assert command("cells=gru,lstm,rnn", *words)[0] == 0
+    assert in_process == []
+    assert "lstm" in Path("study/comparison.html").read_text(encoding="utf-8")
+
+
 def test_what_runs_share_is_made_again_and_they_are_not(command: Command, in_process: list[str]) -> None:
     words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1")
     assert command(*words)[0] == 0
