@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import zlib
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -32,7 +33,7 @@ Report = Annotated[
     Path | None,
     typer.Option(
         help="Write one HTML file here to see, hear and search every utterance. Default: in the run folder, as "
-        "report-SUBSETS.html; none for a checkpoint, several models or a folder that cannot be written to."
+        "report-DATA.html; none for a checkpoint, several models or a folder that cannot be written to."
     ),
 ]
 Data = Annotated[
@@ -167,7 +168,10 @@ def _looking_for(by: list[str], subset: Subset) -> Subset:
 
     def batches(model: AcousticConfig, options: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
         for number, batch in enumerate(subset.batches(model, options, unusable)):
-            known = {name for columns in batch.metadata for name in columns} | {SPEAKER, DURATION}
+            known = {name for columns in batch.metadata for name, value in columns.items() if value} | {
+                SPEAKER,
+                DURATION,
+            }
             for column in by if number == 0 else ():
                 if column not in known:
                     print(
@@ -213,7 +217,7 @@ def _default_report(model: list[Path], data: list[str]) -> Path | None:
 
 
 def _file_name(data: list[str]) -> str:
-    """What `data` is called, in letters that a file's name may have."""
+    """What `data` is called, in letters that a file's name may have; with a CRC where other data may be called so, too."""
     from asr.corpus.places import find_place, title
 
     places = [find_place(each) for each in data]
@@ -222,7 +226,11 @@ def _file_name(data: list[str]) -> str:
         title(place) if isinstance(place, str) else each.rstrip("/") for each, place in zip(data, places, strict=True)
     ]
     names = [name.rpartition("/")[2].removesuffix(".jsonl") for name in names]
-    return "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)[:_LONGEST_NAME]
+    name = "-".join(re.sub(r"[^\w.-]+", "-", name) for name in names)
+    if len(name) <= _LONGEST_NAME and not any(isinstance(place, str) or place.exists() for place in places):
+        return name  # of recipes' parts
+    whole = [place.partition("?")[0] if isinstance(place, str) else os.path.realpath(place) for place in places]
+    return f"{name[:_LONGEST_NAME]}-{zlib.crc32(os.fsencode(' '.join(whole))):08x}"
 
 
 def _say_where(*paths: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import inspect
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -651,9 +652,9 @@ def test_a_run_folder_gets_its_report_unasked_and_others_none(cli: Command, mode
     for folder in (model, tmp_path):
         assert "wrote" not in cli("evaluate", "--model", folder, "--data", corpus)
     (tmp_path / "stages.json").write_text("{}", encoding="utf-8")
-    report = tmp_path / "report-test.html"
-    assert f"wrote {report}\n" in cli("evaluate", "--model", tmp_path, "--data", corpus)
-    assert report.is_file()
+    said = cli("evaluate", "--model", tmp_path, "--data", corpus)
+    (report,) = tmp_path.glob("report-test-*.html")
+    assert f"wrote {report}\n" in said
 
 
 def test_shards_of_another_rate_are_not_measured_on(
@@ -677,9 +678,36 @@ def test_the_version_is_printed_and_that_is_all(cli: Command) -> None:
 
 def test_a_report_that_nobody_named_is_called_by_the_data_without_its_keys(tmp_path: Path) -> None:
     (tmp_path / "stages.json").touch()
+    (tmp_path / "test.jsonl").touch()
     for data, name in (
-        (["runs/a/test.jsonl", "fsdd:test"], "test-fsdd-test"),
-        ([f"https://host/test/?sig=secret{'x' * 300}"], "test"),
-        (["x" * 300], "x" * 100),
+        (["fsdd:test", "an4:test"], "fsdd-test-an4-test"),
+        ([str(tmp_path / "test.jsonl"), "fsdd:test"], r"test-fsdd-test-[0-9a-f]{8}"),
+        ([f"https://host/test/?sig=secret{'x' * 300}"], r"test-[0-9a-f]{8}"),
+        (["x" * 300], "x" * 100 + "-[0-9a-f]{8}"),
     ):
-        assert _default_report([tmp_path], data) == tmp_path / f"report-{name}.html"
+        report = _default_report([tmp_path], data)
+        assert report is not None
+        assert report.parent == tmp_path
+        assert re.fullmatch(f"report-{name}.html", report.name)
+
+
+def test_a_report_that_nobody_named_overwrites_none_of_other_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "stages.json").touch()
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "test.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    of_a = _default_report([tmp_path], ["a/test.jsonl"])
+    assert of_a != _default_report([tmp_path], ["b/test.jsonl"])
+    for keys in ("1", "2"):
+        assert _default_report([tmp_path], [f"https://host/a/test?sig={keys}"]) != _default_report(
+            [tmp_path], [f"https://host/b/test?sig={keys}"]
+        )
+    assert _default_report([tmp_path], ["https://host/a?sig=1"]) == _default_report(
+        [tmp_path], ["https://host/a?sig=2"]
+    )
+    # The same file, however it is named.
+    monkeypatch.chdir("a")
+    assert _default_report([tmp_path], ["test.jsonl"]) == of_a
