@@ -23,7 +23,8 @@ Layers = Annotated[str | None, typer.Option(help="Numbers such as 1,3 or 1-2, fr
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Folder to write to. Default: inspect/NAME_OF_AUDIO in the run folder; of a checkpoint or without --model here."
+        help="Folder to write to. Default: inspect/NAME_OF_AUDIO in the run folder; of a checkpoint or without --model "
+        "here; with a CRC where that is another sound's or model's."
     ),
 ]
 Text = Annotated[str | None, typer.Option(help="Look at this text; default: what is recognised.")]
@@ -107,11 +108,13 @@ def saliency(
 def _opened(audio: Path, model: Path | None, text: str | None, out: Path | None) -> tuple[Subject, Path, Path]:
     """What is looked at, its checkpoint, and the folder to write to; that it cannot be written to is told beforehand."""
     from asr.inspection import subject_of
+    from asr.inspection.output import default_folder
     from asr.model.checkpoint import find_checkpoint
     from asr.recognizer import Recognizer
 
     file = find_checkpoint(model or default_model())
-    folder = out or (model if model is not None and model.is_dir() else Path()) / "inspect" / audio.stem
+    run_folder = model if model is not None and model.is_dir() else Path()
+    folder = out or default_folder(run_folder / "inspect", audio, file)
     check_folder("--out", folder)
     return subject_of(Recognizer.load(file, device="cpu"), audio, text), file, folder
 
@@ -149,7 +152,7 @@ def _write(subject: Subject, file: Path, folder: Path, finding: Finding) -> None
     from asr.inspection.output import write_finding
     from asr.terminal import get_console
 
-    page = write_finding(folder, subject, str(file), finding)
+    page = write_finding(folder, subject, file, finding)
     table = Table(*finding.columns, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"

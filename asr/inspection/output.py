@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import html
 import json
+import os
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,14 +49,37 @@ class Finding:
     warning: str = ""
 
 
-def write_finding(folder: Path, subject: Subject, model: str, finding: Finding) -> Path:
-    """The page, written into `folder` beside the pictures (by day) and the numbers; `model` names the model in it."""
+def default_folder(parent: Path, audio: Path, model: Path) -> Path:
+    """The folder below `parent` for what is found of `audio` in `model`, called by the name of the sound.
+
+    Where other sound of that name, or another model, has left something there, it is one with a CRC in its name.
+    """
+    folder, source = parent / audio.stem, _source(audio, model)
+    for path in folder.glob("*.json"):
+        try:
+            left_by = json.loads(path.read_text(encoding="utf-8")).get("source", source)
+        except (OSError, ValueError, AttributeError):
+            left_by = ""  # nothing of an inspection
+        if left_by != source:
+            return folder.with_name(f"{folder.name}-{source}")
+    return folder
+
+
+def _source(audio: Path, model: Path) -> str:
+    """What tells findings of `audio` in `model` from those of other files: a CRC of their paths."""
+    paths = (os.fsencode(os.path.realpath(path)) for path in (audio, model))
+    return f"{zlib.crc32(bytes(1).join(paths)):08x}"
+
+
+def write_finding(folder: Path, subject: Subject, model: Path, finding: Finding) -> Path:
+    """The page, written into `folder` beside the pictures (by day) and the numbers; `model` is the file of the model."""
     folder.mkdir(parents=True, exist_ok=True)
     for picture in finding.pictures:
         write_bytes(folder / f"{picture.name}.png", picture.day)
     record = {
         "audio": subject.name,
-        "model": model,
+        "model": str(model),
+        "source": _source(subject.audio, model),
         "cell": subject.model.config.encoder.cell,
         "seconds": round(subject.seconds, 3),
         "frame_seconds": subject.frame_seconds,
@@ -72,7 +97,7 @@ def write_finding(folder: Path, subject: Subject, model: str, finding: Finding) 
     return page
 
 
-def _page(subject: Subject, model: str, finding: Finding) -> str:
+def _page(subject: Subject, model: Path, finding: Finding) -> str:
     style = (_PAGE / "inspect.css").read_text(encoding="utf-8")
     encoder = subject.model.config.encoder
     directions = "both directions" if encoder.bidirectional else "forward only"

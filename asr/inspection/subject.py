@@ -30,7 +30,7 @@ class Subject:
     """A recording and a text.
 
     Attributes:
-        name: of the recording.
+        audio: file of the recording.
         model: what hears it, on the CPU.
         features: (T, F) as the encoder gets them, normalised.
         log_mel: (T, bands) for the eye; stored features that are no cepstra are shown as they are.
@@ -42,7 +42,7 @@ class Subject:
         pieces: each token in letters.
     """
 
-    name: str
+    audio: Path
     model: AcousticModel
     features: Tensor
     log_mel: npt.NDArray[np.float32]
@@ -52,6 +52,11 @@ class Subject:
     tokens: tuple[int, ...]
     frames: tuple[int, ...]
     pieces: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the recording."""
+        return self.audio.name
 
     @property
     def config(self) -> FeatureConfig:
@@ -123,7 +128,7 @@ def subject_of(recognizer: Recognizer, audio: Path, text: str | None = None) -> 
         frames = _aligned(log_probs, tokens, text)
     front_end = model.features.front_end
     return Subject(
-        name=audio.name,
+        audio=audio,
         model=model,
         features=features[0],
         log_mel=as_log_mel(front_end(signal[None].float(), num_samples), front_end)[0].numpy(),

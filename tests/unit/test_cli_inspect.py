@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html.parser
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -122,6 +123,29 @@ def test_without_model_the_one_that_comes_along_is_looked_at_and_nothing_written
         assert errors.startswith(note)
         assert f"wrote {Path('inspect', 'sound', 'gates.html')}" in printed
     assert not (model / "inspect").exists()
+
+
+def test_sounds_of_one_name_and_models_have_folders_of_their_own(
+    cli: Run, model: Path, audio: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other_audio, other_model = tmp_path / "b" / "sound.wav", tmp_path / "other.pt"
+    other_audio.parent.mkdir()
+    shutil.copy(audio, other_audio)
+    shutil.copy(model / "model.pt", other_model)
+
+    def written(kind: str, sound: Path, checkpoint: Path) -> str:
+        code, printed, _ = cli("inspect", kind, sound, "--model", checkpoint, *OF_A_TOKEN.get(kind, ()))
+        assert code == 0
+        return Path(printed.partition("wrote ")[2].partition(",")[0]).parent.name
+
+    used = (audio, model / "model.pt"), (other_audio, model / "model.pt"), (audio, other_model)
+    folders = [written("gates", *each) for each in used]
+    assert folders[0] == "sound"
+    assert len(set(folders)) == 3
+    # Whatever else is asked of the same, and however it is named.
+    assert [written("gradients", *each) for each in used] == folders
+    assert written("gates", other_audio.relative_to(tmp_path), (model / "model.pt").relative_to(tmp_path)) == folders[1]
 
 
 def test_gradients_of_a_given_text(cli: Run, model: Path, audio: Path, tmp_path: Path) -> None:
