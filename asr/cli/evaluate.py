@@ -78,7 +78,7 @@ def evaluate(
     from asr.evaluation import evaluate_subsets
     from asr.report.of_model import write_model_report
 
-    by = [name.strip() for each in by or [] for name in each.split(",")]
+    by = _columns(by or [])
     report = report or _default_report(model, data)
     if embed_audio and report is None:
         raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
@@ -109,6 +109,16 @@ def evaluate(
     # Last of all, since what cannot be used must not cost what was computed.
     if complaints := [*failures, *_print_groups(found, by)]:
         raise _all_of(complaints)
+
+
+def _columns(by: list[str]) -> list[str]:
+    """The names of columns in `by`, some with commas between them."""
+    columns = [name.strip() for each in by for name in each.split(",")]
+    if "" in columns:
+        raise ConfigError(
+            f"--by {' --by '.join(by)}: expected names of columns with commas between, found an empty one"
+        )
+    return columns
 
 
 def _all_of(complaints: list[AsrError]) -> AsrError:

@@ -389,6 +389,34 @@ def test_errors_are_broken_down_by_any_column_of_the_data(
     assert results.is_file()
 
 
+@pytest.mark.parametrize(
+    ("by", "early"),
+    [
+        (
+            "room",
+            "warning: --by room: none of the first 2 utterances of test has such a column; known: duration, speaker",
+        ),
+        ("speaker,", "error: --by speaker,: expected names of columns with commas between"),
+    ],
+)
+def test_a_column_without_a_value_or_a_name_is_told_before_all_is_recognised(
+    cli: Command,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    by: str,
+    early: str,
+) -> None:
+    corpus = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    records = [json.loads(line) | {"room": ""} for line in corpus.read_text(encoding="utf-8").splitlines()]
+    corpus.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), "--data", str(corpus), "--by", by])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.splitlines()[0].startswith(early)
+
+
 def test_a_report_changes_no_result_and_addresses_the_sound(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
     report, with_report, without = (tmp_path / name for name in ("new/report.html", "with.json", "without.json"))
