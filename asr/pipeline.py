@@ -19,7 +19,7 @@ from asr.atomic import only_one
 from asr.config import Tree
 from asr.corpus.shards import ShardIndex
 from asr.decoding import LexiconDecoderConfig
-from asr.errors import ConfigError, CorpusError
+from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.experiment import Run
 from asr.inputs import (
     first_difference,
@@ -123,6 +123,7 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
     Raises:
         ConfigError: the run folder holds work made with other settings or another process works there, or a stage's
             predecessor is missing.
+        StoppedByUserError: Ctrl-C, or in the training SIGTERM.
         AsrError: whatever a stage finds wrong.
     """
     try:
@@ -144,9 +145,12 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
             print(f"note: {run.folder}: {found}; --fresh does it again with this", flush=True)
         if "evaluate" in wanted:
             _check_words(run)
-        for name in STAGES:
-            if name in wanted:
-                _run_stage(run, name, table)
+        try:
+            for name in STAGES:
+                if name in wanted:
+                    _run_stage(run, name, table)
+        except KeyboardInterrupt:
+            raise StoppedByUserError("stopped, what is done is kept; the same command continues") from None
 
 
 def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:

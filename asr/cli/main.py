@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def _run(arguments: list[str]) -> Any:
-    """The exit code of the command; what Ctrl-C stops where nothing is being learnt has no more to say than that."""
+    """The exit code of the command; what Ctrl-C stops outside the stages of a run has no more to say than that."""
     try:
         code = app(args=arguments, prog_name="asr", standalone_mode=False)
     except typer.Abort:  # of some versions of typer

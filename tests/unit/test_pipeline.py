@@ -557,6 +557,22 @@ def test_who_stops_a_run_meets_the_code_of_a_stop(
     assert capsys.readouterr().err == "error: stopped after update 7\n"
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_who_stops_any_stage_is_told_that_the_same_command_continues(
+    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    table = pipeline._stages()
+
+    def stop(run: Run) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pipeline, "_stages", lambda: {**table, stage: replace(table[stage], work=stop)})
+    monkeypatch.setattr(sys, "argv", ["asr", "run", "spoken_commands", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == "error: stopped, what is done is kept; the same command continues\n"
+
+
 @pytest.mark.parametrize("command", ["run", "prepare"])
 def test_a_mirror_reaches_the_preparation(
     command: str, tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
