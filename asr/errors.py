@@ -7,6 +7,7 @@ exits with code 2. Any other exception is a defect of this project.
 from __future__ import annotations
 
 import difflib
+import signal
 from collections.abc import Iterable
 
 
@@ -70,6 +71,10 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
 
 
 class StoppedByUserError(AsrError):
-    """The user or the system asked a run to stop; everything so far is saved."""
+    """The user or the system asked a run to stop, by Ctrl-C or the signal of another `number`; all so far is saved."""
 
-    exit_code = 130
+    exit_code = 128 + signal.SIGINT
+
+    def __init__(self, message: str, number: int = signal.SIGINT) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number  # as shells have it

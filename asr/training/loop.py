@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import operator
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -26,7 +25,7 @@ from asr.terminal import Advance, progress_bar
 from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
 from asr.training.run_log import RunLog, SilentLog
-from asr.training.stopping import stop_flag
+from asr.training.stopping import StopFlag, stop_flag
 from asr.training.update import Updater, UpdateResult, gradient_norms
 from asr.training.validation import Validation, validate
 
@@ -203,7 +202,7 @@ class Trainer:
     def _out_of_patience(self) -> bool:
         return self.config.patience is not None and self.progress.validations_since_best >= self.config.patience
 
-    def _run_epoch(self, log: RunLog | SilentLog, stop: threading.Event) -> None:
+    def _run_epoch(self, log: RunLog | SilentLog, stop: StopFlag) -> None:
         progress = self.progress
         batches = self.data.epoch(progress.epoch, progress.batches // self.workers.size)
         with progress_bar(f"epoch {progress.epoch + 1}/{self.config.epochs}", self.data.num_utterances) as advance:
@@ -215,21 +214,21 @@ class Trainer:
                 self._run_update(group, log, advance, start)
                 if self._is_to_stop(stop):
                     self._save_last(log)
-                    raise self._stopped()
+                    raise self._stopped(stop)
                 if progress.update % self.config.checkpoint_every_updates == 0:
                     self._save_last(log)
         self._finish_epoch(log)
         if self._is_to_stop(stop):
-            raise self._stopped()
+            raise self._stopped(stop)
 
-    def _is_to_stop(self, stop: threading.Event) -> bool:
+    def _is_to_stop(self, stop: StopFlag) -> bool:
         """Whether any of the processes was asked to."""
         return bool(self.workers.sum(stop.is_set())[0])
 
-    def _stopped(self) -> StoppedByUserError:
+    def _stopped(self, stop: StopFlag) -> StoppedByUserError:
         self.workers.meet()  # the first one has saved; torchrun ends all when one ends
         return StoppedByUserError(
-            f"stopped after update {self.progress.update}, everything is saved; the same command continues"
+            f"stopped after update {self.progress.update}, everything is saved; the same command continues", stop.number
         )
 
     def _run_update(self, group: list[Batch], log: RunLog | SilentLog, advance: Advance, start: float) -> None:

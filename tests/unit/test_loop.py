@@ -244,17 +244,19 @@ def test_halved_batches_are_counted_and_told_unless_that_is_known(
     assert ("batch halved" in capsys.readouterr().out) != is_known
 
 
-def test_a_wish_to_stop_during_validation_is_heard_when_all_is_saved(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_wish_to_stop_during_validation_is_heard_when_all_is_saved(tmp_path: Path, number: int, code: int) -> None:
     trainer = make_trainer(tmp_path, config=TrainingConfig(epochs=1))
     dev = trainer.data.dev
 
     def interrupted() -> Iterator[Batch]:
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(number)
         return dev()
 
     object.__setattr__(trainer.data, "dev", interrupted)
-    with pytest.raises(StoppedByUserError, match="stopped after update 4, everything is saved"):
+    with pytest.raises(StoppedByUserError, match="stopped after update 4, everything is saved") as stopped:
         run(trainer, tmp_path)
+    assert stopped.value.exit_code == code
     training = load_checkpoint(tmp_path / "checkpoints" / "last.pt").training
     assert training is not None
     assert training["progress"]["epoch"] == 1
