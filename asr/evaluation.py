@@ -98,7 +98,7 @@ def open_subsets(data: str, root: Path | None, mirror: str | None = None) -> lis
             f"--data {data}: expected a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT, such as "
             "librispeech:test-clean; none there"
         )
-    recipe = find_recipe(name)
+    recipe = find_recipe(name, files_by="--data")
     names = [split.strip() for split in splits.split(",")]
     folder = find_corpus(recipe, names, root=root, mirror=mirror)
 

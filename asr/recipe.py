@@ -167,8 +167,8 @@ def find_recipes() -> list[Recipe]:
     return [load_recipe(path) for path in recipe_files()]
 
 
-def find_recipe(name: str) -> Recipe:
-    """The recipe called `name`, or the one in the `.py` file at that path.
+def find_recipe(name: str, *, files_by: str = "asr run --manifest") -> Recipe:
+    """The recipe called `name`, or the one in the `.py` file at that path; one's own files are told `files_by`.
 
     Raises:
         CorpusError: no such recipe or file, or the file defines no `RECIPE`.
@@ -177,7 +177,7 @@ def find_recipe(name: str) -> Recipe:
         return load_recipe(Path(name))
     by_name = {path.stem: path for path in recipe_files()}
     if name not in by_name:
-        own = f"; for your own files: `asr run --manifest {shlex.quote(name)}`" if Path(name).exists() else ""
+        own = f"; for your own files: `{files_by} {shlex.quote(name)}`" if Path(name).exists() else ""
         raise CorpusError(f"no recipe '{name}'{did_you_mean(name, by_name)} (`asr recipes` lists them{own})")
     return load_recipe(by_name[name])
 

@@ -417,6 +417,18 @@ def test_a_column_without_a_value_or_a_name_is_told_before_all_is_recognised(
     assert capsys.readouterr().err.splitlines()[0].startswith(early)
 
 
+def test_a_folder_in_the_place_of_a_recipe_is_told_as_what_evaluate_takes(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "english").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), "--data", "english:test"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("(`asr recipes` lists them; for your own files: `--data english`)")
+
+
 def test_a_report_changes_no_result_and_addresses_the_sound(cli: Command, model: Path, tmp_path: Path) -> None:
     corpus = write_tone_corpus(tmp_path / "test", 6, seed=1)
     report, with_report, without = (tmp_path / name for name in ("new/report.html", "with.json", "without.json"))
