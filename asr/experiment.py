@@ -23,7 +23,7 @@ from asr.recipe import Part, Recipe, find_part, find_recipe, recipe_of_files
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, TokenizerConfig
 from asr.training.distributed import Workers
-from asr.training.init import InitConfig, part_names, settings_of_model
+from asr.training.init import InitConfig, fixed_settings, part_names, settings_of_model
 from asr.training.loop import TrainingConfig
 from asr.training.loss import LossConfig
 from asr.training.optimizer import AdamWConfig, CosineConfig, OptimizerConfig, ScheduleConfig
@@ -229,12 +229,18 @@ def load_experiment(config: str | None, overrides: Iterable[str] = (), begun: Pa
     # A model to start from brings its own features and encoder in the place of the configuration's; what is stated beside
     # that as an override must agree with it, as `pretrained` sees to; of the tokenizer, which the preparation makes, here.
     init = validated(InitConfig, merged(tree, changes, [Experiment])["init"], where="init")
-    tree = merged(tree, settings_of_model(init, changes, begun), [Experiment])
+    of_model = settings_of_model(init, changes, begun)
+    tree = merged(tree, of_model, [Experiment])
+    stated = merged(tree, changes, [Experiment])
     try:
-        return validated(Experiment, merged(tree, changes, [Experiment]), where="configuration")
-    except ConfigError:
+        return validated(Experiment, stated, where="configuration")
+    except ConfigError as error:
         if path is not None:
             validated(Experiment, tree, where=str(path))  # a mistake that stands in the file is named as the file's
+        if fixed := fixed_settings(of_model, stated):
+            raise ConfigError(
+                f"{error}; init.model={init.model} brings its own settings, which cannot be changed: {' '.join(fixed)}"
+            ) from error
         raise
 
 

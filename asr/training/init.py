@@ -198,6 +198,15 @@ def settings_of_model(config: InitConfig, stated: Tree, begun: Path | None = Non
     return _without_training(tree)
 
 
+def fixed_settings(of_model: Tree, stated: Tree) -> list[str]:
+    """Those settings `of_model`, as `key.path=value`, that `stated` has otherwise and nothing can change.
+
+    Layers may be put on top, and attention may come and go.
+    """
+    found = {key: section for key, section in of_model.items() if key in ("features", "encoder")}
+    return [text for text in _differences(stated, found) if not text.startswith("encoder.num_layers=")]
+
+
 def _without_training(tree: Tree) -> Tree:
     return {
         key: _without_training(value) if isinstance(value, dict) else value

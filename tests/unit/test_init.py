@@ -86,6 +86,20 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
         start(trained, acoustic=wider)
 
 
+def test_what_does_not_go_with_the_features_of_the_model_names_it(tmp_path: Path) -> None:
+    features = LogMelConfig(sample_rate=16000, n_mels=8, high_hz=6000)
+    path = saved_model(tmp_path / "model.pt", CONFIG.model_copy(update={"features": features}))
+    for stated, found in (
+        (
+            "features.sample_rate=8000",
+            r"6000 Hz .*; init\.model=\S+ brings .* cannot be changed: features\.sample_rate=16000$",
+        ),
+        ("encoder.num_layers=-1", r"greater than or equal to 1[^;]*$"),
+    ):
+        with pytest.raises(ConfigError, match=found):
+            load_experiment(None, [f"init.model={path}", "augment.spec_augment=null", stated])
+
+
 def test_layers_may_be_put_on_top_of_those_of_the_model(trained: Path) -> None:
     higher = CONFIG.model_copy(update={"encoder": encoder_config(num_layers=4)})
     model, _ = start(trained, acoustic=higher)
