@@ -7,6 +7,7 @@ read whole (`asr.audio.streams`).
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import math
@@ -202,6 +203,27 @@ def _name(source: Path | bytes, name: str) -> str:
 
 def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     """`source` opened for reading; what libsndfile says in riddles ("System error.") is found out beforehand."""
+    _check_readable(source, name)
+    try:
+        file = soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
+    except soundfile.LibsndfileError as error:
+        if isinstance(source, Path) and source.suffix in STORED_FEATURES:
+            raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
+        said = "" if error.code in _UNTRUE_CODES else f"libsndfile says: {_plain(error.error_string)}; "
+        detail = f"{said}wav, flac, ogg, opus and mp3 can be read"
+        raise UnusableAudioError(name, "not audio, or damaged", detail) from error
+    except UnicodeEncodeError as error:
+        raise UnusableAudioError(name, "name is not UTF-8", "rename the file") from error
+    except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
+        raise UnusableAudioError(name, "not audio, or damaged", str(error)) from error
+    if file.format == "RAW" and _is_text(_head(source)):
+        file.close()
+        raise UnusableAudioError(name, "not audio", "it has no header, and what it holds is text")
+    return file
+
+
+def _check_readable(source: Path | bytes, name: str) -> None:
+    """Raises UnusableAudioError for what cannot be opened, or is empty."""
     if isinstance(source, Path):
         try:
             size = source.stat().st_size
@@ -216,18 +238,15 @@ def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
         size = len(source)
     if size == 0:
         raise UnusableAudioError(name, "empty file")
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether `head`, which may end within a character, is text in UTF-8."""
     try:
-        return soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
-    except soundfile.LibsndfileError as error:
-        if isinstance(source, Path) and source.suffix in STORED_FEATURES:
-            raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
-        said = "" if error.code in _UNTRUE_CODES else f"libsndfile says: {_plain(error.error_string)}; "
-        detail = f"{said}wav, flac, ogg, opus and mp3 can be read"
-        raise UnusableAudioError(name, "not audio, or damaged", detail) from error
-    except UnicodeEncodeError as error:
-        raise UnusableAudioError(name, "name is not UTF-8", "rename the file") from error
-    except (OSError, TypeError) as error:  # TypeError: soundfile's answer to a headerless .raw file
-        raise UnusableAudioError(name, "not audio, or damaged", str(error)) from error
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character.isspace() for character in text)
 
 
 def _mixed_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:

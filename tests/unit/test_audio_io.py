@@ -390,3 +390,19 @@ def test_blocks_of_a_long_recording_make_what_all_of_it_at_once_does(
     soundfile.write(tmp_path / "damaged.wav", samples, 11025, subtype="FLOAT")
     with pytest.raises(UnusableAudioError, match="sample 3000 is nan"):
         read_audio(tmp_path / "damaged.wav", 16000)
+
+
+@pytest.mark.parametrize("name", ["notes.au", "notes.snd", "notes.vox", "notes.gsm"])
+def test_a_text_is_no_sound_whatever_its_name(tmp_path: Path, name: str) -> None:
+    """libsndfile takes what has no header for sound by its suffix."""
+    (tmp_path / name).write_text("Grüße, a plain text of some words.\n" * 300, encoding="utf-8")
+    for read in (audio_info, lambda path: read_audio(path, RATE)):
+        with pytest.raises(
+            UnusableAudioError, match=rf"{name}: not audio: it has no header, and what it holds is text"
+        ):
+            read(tmp_path / name)
+
+
+def test_sound_without_header_is_read_by_its_suffix(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "call.gsm", sine(rate=8000), 8000, format="RAW", subtype="GSM610")
+    assert len(read_audio(tmp_path / "call.gsm", 8000)) == 8000
