@@ -135,8 +135,9 @@ def _ids(heard: Mapping[str, FiledTranscripts], words_only: frozenset[str]) -> l
     """The ids of all utterances, in the order of the first file that has them; says which are missing where.
 
     Raises:
-        ScoringError: a file has no utterance in common with those before it, or none has any.
+        ScoringError: a file has no utterance in common with those before it, none has any, or two are one in a ctm.
     """
+    from asr.scoring.formats import ids_in_ctm
     from asr.scoring.transcripts import named
 
     ids: dict[str, None] = {}
@@ -150,6 +151,8 @@ def _ids(heard: Mapping[str, FiledTranscripts], words_only: frozenset[str]) -> l
         ids.update(dict.fromkeys(transcripts))
     if not ids:
         raise ScoringError(f"{named(heard)}: expected words in one of these files at least, found none")
+    if words_only:
+        ids_in_ctm(ids)
     for file, transcripts in heard.items():
         missing = [name for name in ids if name not in transcripts]
         if missing:

@@ -16,7 +16,7 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,10 +298,26 @@ def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
 def _read_ctm(path: Path, references: Mapping[str, Transcript], keep_extra: bool) -> Iterator[tuple[str, Transcript]]:
     words = _timed_words(path)
     if all(said.segment is None for said in references.values()):
-        # Where an id has spaces, a ctm has underscores: a space would end it there.
-        own = {"_".join(name.split()): name for name in references}
+        own = ids_in_ctm(references)
         return ((own.get(name, name), heard) for name, heard in words_of_recordings(words))
     return words_in_segments(words, references, keep_extra=keep_extra)
+
+
+def ids_in_ctm(ids: Iterable[str]) -> dict[str, str]:
+    """The `ids` by what they are called in a ctm, with underscores for spaces: a space would end them there.
+
+    Raises:
+        ScoringError: two are called the same.
+    """
+    found: dict[str, str] = {}
+    for name in ids:
+        other = found.setdefault("_".join(name.split()), name)
+        if other != name:
+            first, second = sorted((name, other))
+            raise ScoringError(
+                f"'{first}' and '{second}' are one id in a ctm, which has underscores for spaces; rename one"
+            )
+    return found
 
 
 def _timed_words(path: Path) -> Iterator[TimedWord]:

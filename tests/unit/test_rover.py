@@ -336,6 +336,18 @@ def test_a_ctm_without_a_line_has_heard_nothing(rover: Run, options: tuple[str, 
     )
 
 
+def test_ids_that_are_one_in_a_ctm_are_refused(rover: Run) -> None:
+    files = {
+        "a.ctm": "u_1 1 0.0 0.2 yes 0.9\n",
+        "b.jsonl": '{"id": "u 1", "text": "no"}\n{"id": "u_1", "text": "yes"}\n',
+    }
+    for options in ((), ("--segments", "b.jsonl")):
+        _, errors, code = rover(files, "--out", "out.jsonl", *options)
+        assert code == 2
+        assert "'u 1' and 'u_1' are one id in a ctm, which has underscores for spaces; rename one" in errors
+    assert not rover({"a.txt": "u_1 yes\n", "b.jsonl": files["b.jsonl"]}, "--out", "out.jsonl")[2]
+
+
 def test_a_ctm_without_any_line_votes_for_silence_everywhere(rover: Run) -> None:
     files = {"a.ctm": "", "b.ctm": "r 1 0.0 0.2 yes 0.9\ns 1 0.0 0.2 e 0.3\n", "c.ctm": "r 1 0.0 0.2 yes 0.9\n"}
     said, errors, code = rover(files, "--out", "out.jsonl")
