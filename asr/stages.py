@@ -135,11 +135,8 @@ def _note_warm_up(experiment: Experiment, num_updates: int) -> None:
 def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
     """Say before the first update, not in the middle of the night, when the largest batches do not fit into a GPU."""
     batches = run.experiment.batches
-    most = most_samples(index, batches)
-    longest = (
-        max(length for shard in index.shards for length in shard.num_samples if length <= most) / index.sample_rate
-    )
-    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index, most))
+    longest = _longest_seconds(index, batches)
+    fitting = updater.largest_batch_seconds(batches, longest, _longest_text(index, most_samples(index, batches)))
     # What a study says of memory is what the training takes, not what was tried, which may have been the whole GPU.
     torch.cuda.reset_peak_memory_stats(updater.device)
     if fitting == 0:
@@ -157,6 +154,12 @@ def _try_largest_batch(run: Run, updater: Updater, index: ShardIndex) -> None:
         )
     else:
         print(f"  batches of {batches.seconds:g} s fit into memory", flush=True)
+
+
+def _longest_seconds(index: ShardIndex, batches: BatchesConfig) -> float:
+    """Of the utterances that are learnt from."""
+    most = most_samples(index, batches)
+    return max(length for shard in index.shards for length in shard.num_samples if length <= most) / index.sample_rate
 
 
 def _longest_text(index: ShardIndex, most_samples: float) -> str:
@@ -204,7 +207,12 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         config=experiment.training,
         optimizer=experiment.optimizer,
         schedule=experiment.schedule,
-        template=Checkpoint(experiment=tree, tokenizer=recognizer.tokenizer.state(), model={}),
+        template=Checkpoint(
+            experiment=tree,
+            tokenizer=recognizer.tokenizer.state(),
+            model={},
+            longest_seconds=_longest_seconds(index, experiment.batches),
+        ),
         folder=run.folder,
         watch=run.watch,
     )

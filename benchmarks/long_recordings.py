@@ -1,10 +1,12 @@
 """What becomes of errors and memory where a long recording is heard at once, or cut at pauses into pieces.
 
     python benchmarks/long_recordings.py --model data/models/english_small/model.pt --root ROOT
+    python benchmarks/long_recordings.py --model runs/spoken_commands --data spoken_commands:test --pause 0.6
 
-The utterances of each chapter of a part of LibriSpeech, in order and with nothing between them, make one recording. It is
-heard utterance by utterance, in pieces of several lengths, and at once; greedy decoding, one thread. Each way has a process
-of its own, whose peak of memory is told, what is imported included.
+The utterances of each chapter of a part of LibriSpeech, or of each speaker elsewhere, in order and with a pause of silence
+between them, make one recording. It is heard utterance by utterance, in pieces of several lengths, in those that the model
+takes by itself, and at once; greedy decoding, one thread. Each way has a process of its own, whose peak of memory is told,
+what is imported included.
 """
 
 from __future__ import annotations
@@ -37,6 +39,7 @@ WAYS = {
     "pieces of 20 s": 20,
     "pieces of 40 s": 40,
     "pieces of 80 s": 80,
+    "pieces as long as what the model learnt from": None,
     "at once": math.inf,
 }
 
@@ -51,27 +54,32 @@ class Heard:
     audio_seconds: float
 
 
-def chapters_of(data: str, root: Path) -> dict[str, list[Utterance]]:
-    """Utterances in order, by what their ids begin with: speaker and chapter."""
+def chapters_of(data: str, root: Path | None) -> dict[str, list[Utterance]]:
+    """Utterances in order, by what their ids begin with, in LibriSpeech speaker and chapter, and by speaker."""
     recipe, _, split = data.partition(":")
     corpus = find_corpus(find_recipe(recipe), [split], root=root)
-    utterances = sorted(find_part(data, find_recipe(recipe)).read(corpus), key=lambda utterance: utterance.id)
-    by_chapter = itertools.groupby(utterances, key=lambda utterance: utterance.id.rpartition("-")[0])
-    return {chapter: list(group) for chapter, group in by_chapter}
+
+    def chapter_of(utterance: Utterance) -> str:
+        return f"{utterance.id.rpartition('-')[0]} {utterance.speaker}"
+
+    utterances = list(find_part(data, find_recipe(recipe)).read(corpus))
+    utterances.sort(key=lambda utterance: (chapter_of(utterance), utterance.id))
+    return {chapter: list(group) for chapter, group in itertools.groupby(utterances, key=chapter_of)}
 
 
-def hear(model: Path, data: str, root: Path, way: str) -> Heard:
-    """All chapters, heard in one way."""
+def hear(model: Path, data: str, root: Path | None, pause: float, way: str) -> Heard:
+    """All chapters, with a `pause` in seconds behind each utterance, heard in one way."""
     torch.set_num_threads(1)
     recognizer = Recognizer.load(model, device="cpu")
     rate = recognizer.sample_rate
+    silence = np.zeros(round(pause * rate), np.float32)
     chapters = chapters_of(data, root)
     texts, cpu_seconds, audio_seconds = {}, 0.0, 0.0
     with progress_bar(way, len(chapters)) as advance:
         for chapter, utterances in chapters.items():
             waveforms = [read_audio(utterance.audio, rate) for utterance in utterances]
             if way != UTTERANCES:
-                waveforms = [np.concatenate(waveforms)]
+                waveforms = [np.concatenate([part for waveform in waveforms for part in (waveform, silence)])]
             began = time.process_time()
             found = [
                 recognizer.transcribe(waveform, sample_rate=rate, longest_piece=WAYS[way]) for waveform in waveforms
@@ -87,14 +95,15 @@ def main() -> None:
     """Hears the chapters in every way and writes the record."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--root", type=Path, required=True, help="folder that holds the corpus")
+    parser.add_argument("--root", type=Path, help="folder that holds the corpus")
     parser.add_argument("--data", default="librispeech:dev-clean")
+    parser.add_argument("--pause", type=float, default=0.0, help="seconds of silence behind each utterance")
     options = parser.parse_args()
 
     heard: dict[str, Heard] = {}
     for way in WAYS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
-            heard[way] = process.submit(hear, options.model, options.data, options.root, way).result()
+            heard[way] = process.submit(hear, options.model, options.data, options.root, options.pause, way).result()
     normalize = Recognizer.load(options.model, device="cpu").normalize
     said = {
         chapter: Transcript(text=" ".join(normalize(each.text) for each in utterances), speaker=utterances[0].speaker)
@@ -115,8 +124,10 @@ def main() -> None:
         row |= {"cpu_per_audio": found.cpu_seconds / found.audio_seconds, "peak_mb": found.peak_mb}
         rows.append(row)
     seconds = heard[UTTERANCES].audio_seconds
-    about = {"model": str(options.model), "data": options.data, "hours": seconds / 3600, "recordings": len(said)}
-    record("long_recordings", about | {"results": rows})
+    about = {"model": str(options.model), "data": options.data, "pause": options.pause}
+    about |= {"hours": seconds / 3600, "recordings": len(said)}
+    recipe = options.data.partition(":")[0]
+    record("long_recordings" if recipe == "librispeech" else f"long_recordings_{recipe}", about | {"results": rows})
 
 
 if __name__ == "__main__":

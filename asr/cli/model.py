@@ -45,7 +45,7 @@ def info(
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
     from asr.terminal import get_console
 
-    console, tokens = get_console(), ""
+    console, tokens, learnt_from = get_console(), "", ""
     path = Path(name)
     if path.is_dir() or path.suffix == ".pt":
         if overrides:
@@ -56,6 +56,8 @@ def info(
         checkpoint = load_checkpoint(file)
         model, tokenizer = restore_model(checkpoint, where=str(file))
         tokens = f"; writes {_shown(tokenizer.pieces)}"
+        if checkpoint.longest_seconds is not None:
+            learnt_from = f"; learnt from utterances of up to {checkpoint.longest_seconds:.3g} s"
         console.print(f"{file}: {checkpoint.note}")
     else:
         try:
@@ -71,7 +73,7 @@ def info(
     console.print(table)
     features, num_stored = model.config.features, model.config.num_stored_features
     takes = f"{num_stored} stored features a frame" if num_stored else f"sound of {features.sample_rate} Hz"
-    print(f"B utterances, T frames of features, S of the encoder; takes {takes}{tokens}")
+    print(f"B utterances, T frames of features, S of the encoder; takes {takes}{tokens}{learnt_from}")
     stride = model.seconds_per_frame
     console.print(
         f"{num_parameters(model):,} parameters, {num_parameters(model) * 4 / 1e6:.1f} MB in float32; one token at most "
@@ -148,5 +150,8 @@ def average(
                 "with one vocabulary, `asr evaluate` and `asr transcribe` ask both by --model A --model B"
             )
     note = f"average of {len(files)} models: {'; '.join(each.note for each in checkpoints)}"
-    save_checkpoint(out, replace(first, model=average_weights(checkpoints), training=None, note=note))
+    known = [each.longest_seconds for each in checkpoints if each.longest_seconds is not None]
+    averaged = replace(first, model=average_weights(checkpoints), training=None, note=note)
+    longest_seconds = max(known) if len(known) == len(checkpoints) else None
+    save_checkpoint(out, replace(averaged, longest_seconds=longest_seconds))
     print(f"{out}: {note}")

@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from asr.recognizer import Recognized, Recognizer
 
 LongestPiece = Annotated[
-    float,
+    float | None,
     typer.Option(
         min=1,
         help="Seconds. What is longer is cut at pauses, and its pieces are heard one after another, so that memory hardly "
-        "grows with the recording. inf: never cut. A model that learnt from short clips hears best what is about as short.",
+        "grows with the recording. inf: never cut. Default: as long as the longest utterance that the model learnt from, "
+        "40 at most.",
     ),
 ]
 
@@ -58,7 +59,7 @@ def transcribe(
     num_best: Annotated[
         int, typer.Option(min=1, help="So many different readings of each file, at most; --format json holds them.")
     ] = 1,
-    longest_piece: LongestPiece = 40.0,
+    longest_piece: LongestPiece = None,
     out: Out = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
@@ -127,7 +128,7 @@ def _named(audio: Path) -> Path:
 
 
 def _transcribe_all(
-    files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float, out: Path | None
+    files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float | None, out: Path | None
 ) -> None:
     """Prints what is said in each of `files`, which stand with their ids, as soon as it is known, or writes it to `out`.
 
@@ -150,7 +151,7 @@ def _transcribe_all(
     for path, name in files:
         info = _header(path)
         said = said or (info is not None and _says_of_rate(path, info, recognizer))
-        is_long = info is not None and info.seconds > longest_piece
+        is_long = info is not None and info.seconds > (longest_piece or recognizer.longest_piece)
         try:
             with progress_bar(name, info.seconds) if info and is_long else nullcontext(lambda seconds: None) as advance:
                 recognized = recognizer.transcribe(path, name, longest_piece=longest_piece, advance=advance)

@@ -37,6 +37,7 @@ class Checkpoint:
         model: the model's tensors by name.
         training: what resuming needs (optimiser, progress, ...), None in a model that is only to be used.
         note: where the weights come from, for people.
+        longest_seconds: of the utterances that they were learnt from; None where the file is older than this was known.
     """
 
     experiment: Tree
@@ -44,6 +45,7 @@ class Checkpoint:
     model: dict[str, Tensor]
     training: dict[str, Any] | None = None
     note: str = ""
+    longest_seconds: float | None = None
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
@@ -81,6 +83,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if content.get("version") != _VERSION:
         found = content.get("version")
         raise CheckpointError(f"{path}: checkpoint version {found}, this program reads version {_VERSION}")
+    content.setdefault("longest_seconds", None)
     if missing := Checkpoint.__dataclass_fields__.keys() - content.keys():
         raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}")
     return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})

@@ -24,16 +24,18 @@ from asr.decoding import Decoder, DecoderConfig, build_decoder
 from asr.errors import ConfigError
 from asr.model.acoustic import AcousticModel
 from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
+from asr.recognizer.pieces import longest_piece_for
 from asr.text.tokenizer import Tokenizer
 
 _LOG = logging.getLogger(__name__)
 
 
 class Ensemble(NamedTuple):
-    """One model or several that fit together, and the tokenizer of all."""
+    """One model or several that fit together, the tokenizer of all, and the seconds of the longest pieces for them."""
 
     models: tuple[AcousticModel, ...]
     tokenizer: Tokenizer
+    longest_piece: float
 
     @classmethod
     def load(cls, paths: Sequence[Path]) -> Ensemble:
@@ -47,14 +49,16 @@ class Ensemble(NamedTuple):
         for path, file in zip(paths, files, strict=True):
             if path != file and file.name != "model.pt":
                 _LOG.warning("%s: this run is not finished; %s is what it has so far", path, file)
-        members = [restore_model(load_checkpoint(file), where=str(file)) for file in files]
+        checkpoints = [load_checkpoint(file) for file in files]
+        members = [restore_model(each, where=str(file)) for each, file in zip(checkpoints, files, strict=True)]
         (first, tokenizer), *others = members
         for file, (model, its_tokenizer) in zip(files[1:], others, strict=True):
             for difference in _differences((first, tokenizer), (model, its_tokenizer)):
                 raise ConfigError(
                     f"{file}: its probabilities cannot be averaged with those of {files[0]}: {difference}"
                 )
-        return cls(tuple(model for model, _ in members), tokenizer)
+        longest_piece = longest_piece_for([each.longest_seconds for each in checkpoints])
+        return cls(tuple(model for model, _ in members), tokenizer, longest_piece)
 
     def decoder(self, config: DecoderConfig) -> Decoder:
         """The decoder that `config` describes.

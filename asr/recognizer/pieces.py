@@ -20,10 +20,21 @@ from asr.text.normalize import SPACE_MARK
 from asr.text.tokenizer import Tokenizer
 
 LONGEST_SECONDS = 40.0
-"""What is no longer is not cut: every utterance of LibriSpeech, say, so that a file is heard as `asr evaluate` hears it."""
+"""Of a piece, where the model has learnt from longer utterances or one does not know."""
+
+_SHORTEST_SECONDS = 1.0
 
 # About what a reader pauses at the end of a sentence; shorter than that, a plosive is a pause too.
 _PAUSE_SECONDS = 0.4
+
+
+def longest_piece_for(learnt_from: Sequence[float | None]) -> float:
+    """Seconds of the longest pieces for models that have learnt from utterances of up to so many seconds; None: unknown.
+
+    Who never heard a pause between sentences writes the words around it together, and has no idea of what is far away.
+    """
+    known = [seconds for seconds in learnt_from if seconds is not None]
+    return max(_SHORTEST_SECONDS, min([LONGEST_SECONDS, *known]))
 
 
 def cut_at_pauses(waveform: npt.NDArray[np.float32], longest: int, step: int, rate: int) -> list[int]:

@@ -45,6 +45,7 @@ class Recognizer:
     """Turns batches of audio into text.
 
     `others` are models whose probabilities are averaged with those of `model`, as `Ensemble` found that they can be.
+    Recordings of more than `longest_piece` seconds are cut where nobody says otherwise.
     """
 
     def __init__(
@@ -54,12 +55,14 @@ class Recognizer:
         decoder: Decoder,
         device: torch.device,
         others: Sequence[AcousticModel] = (),
+        longest_piece: float = LONGEST_SECONDS,
     ) -> None:
         self.model = model.to(device)
         self.others = tuple(other.to(device) for other in others)
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.device = device
+        self.longest_piece = longest_piece
 
     @classmethod
     def load(
@@ -79,7 +82,8 @@ class Recognizer:
         at_device = select_device(device)
         ensemble = Ensemble.load([Path(each) for each in (path, *others)])
         decoder_of_all = ensemble.decoder(decoder or GreedyDecoderConfig())
-        return cls(ensemble.models[0], ensemble.tokenizer, decoder_of_all, at_device, ensemble.models[1:])
+        first, *others_loaded = ensemble.models
+        return cls(first, ensemble.tokenizer, decoder_of_all, at_device, others_loaded, ensemble.longest_piece)
 
     @property
     def sample_rate(self) -> int:
@@ -160,7 +164,7 @@ class Recognizer:
         utterance_id: str = "",
         *,
         sample_rate: int | None = None,
-        longest_piece: float = LONGEST_SECONDS,
+        longest_piece: float | None = None,
         advance: Callable[[float], None] = lambda seconds: None,
     ) -> Recognized:
         """What is heard in `audio`: a file of sound, or of stored frames where the model takes these, or samples (N,).
@@ -170,7 +174,8 @@ class Recognizer:
             utterance_id: of what is heard; "" for the file's name without suffix.
             sample_rate: of samples; a file knows its own.
             longest_piece: seconds, 1 at least; what is longer is cut at pauses, and its pieces are heard one after another:
-                only its samples grow with it in memory, 8 MB a minute at 16 kHz. Stored frames are never cut.
+                only its samples grow with it in memory, 8 MB a minute at 16 kHz. Stored frames are never cut. None: as long
+                as the longest utterance that the model has learnt from, 40 at most.
             advance: told how many seconds more have been heard.
 
         Raises:
@@ -188,7 +193,7 @@ class Recognizer:
         utterance_ids: Sequence[str] = (),
         *,
         sample_rate: int | None = None,
-        longest_piece: float = LONGEST_SECONDS,
+        longest_piece: float | None = None,
         advance: Callable[[float], None] = lambda seconds: None,
     ) -> list[Recognized]:
         """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`.
@@ -202,6 +207,7 @@ class Recognizer:
             raise AudioError(
                 f"transcribe_batch: expected an id for each of {len(audios)} sounds, found {len(utterance_ids)}"
             )
+        longest_piece = self.longest_piece if longest_piece is None else longest_piece
         if not longest_piece >= 1:
             raise AudioError(f"longest_piece: expected seconds, 1 at least, found {longest_piece}")
         signals = [self._signal(audio, sample_rate) for audio in audios]

@@ -52,6 +52,9 @@ def test_a_url_gives_the_model_that_the_folder_gives(tones: Path, tmp_path: Path
     assert len(runs["disk"].train_index.shards) > 1
     expected, found = (load_checkpoint(run.model_file).model for run in runs.values())
     assert all(torch.equal(expected[key], found[key]) for key in expected)
+    index = runs["disk"].train_index
+    longest = max(length for shard in index.shards for length in shard.num_samples) / SAMPLE_RATE
+    assert load_checkpoint(runs["disk"].model_file).longest_seconds == longest
     results = [json.loads((run.folder / "results.json").read_text()) for run in runs.values()]
     assert [[row["subset"], row["words"]] for row in results[0]] == [
         [row["subset"], row["words"]] for row in results[1]

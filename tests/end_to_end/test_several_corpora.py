@@ -13,7 +13,7 @@ from asr.cli.shards import info_lines
 from asr.corpus.batch_order import epoch_size
 from asr.corpus.shard_check import summarize
 from asr.corpus.shards import ShardIndex
-from asr.errors import ConfigError, CorpusError
+from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.evaluation import open_subsets
 from asr.experiment import Run, load_experiment
 from asr.pipeline import run_stages
@@ -73,7 +73,7 @@ def test_finished_parts_are_not_prepared_again(corpora: Path, monkeypatch: pytes
         return write(utterances, folder, **settings)  # type: ignore[arg-type]
 
     monkeypatch.setattr(preparation, "write_shards", cut_off)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StoppedByUserError):
         run_stages(run, ["prepare"])
     run_stages(run, ["prepare"])
     assert written == ["train-clean-5", "speechocean762-train-all", "dev-clean-2", "dev-clean-2", "test-other"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gzip
-import inspect
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -23,7 +23,6 @@ from torch import Tensor
 
 from asr.cli import main
 from asr.cli.evaluate import _default_report
-from asr.cli.transcribe import transcribe
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
@@ -33,7 +32,7 @@ from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asr.recognizer import LONGEST_SECONDS, Recognizer
+from asr.recognizer import Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -128,6 +127,17 @@ def test_models_are_averaged_in_full_precision(cli: Command, model: Path, tmp_pa
         expected = value + 0.5 / 3 if value.is_floating_point() else value
         assert averaged.model[name].dtype == value.dtype
         torch.testing.assert_close(averaged.model[name], expected, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize(("others", "expected"), [(4.0, 4.0), (1.0, 2.0), (None, None)])
+def test_an_average_has_learnt_from_the_longest_of_all(
+    others: float | None, expected: float | None, cli: Command, model: Path, tmp_path: Path
+) -> None:
+    paths = [tmp_path / "one.pt", tmp_path / "two.pt"]
+    for path, seconds in zip(paths, (2.0, others), strict=True):
+        save_checkpoint(path, replace(load_checkpoint(model), longest_seconds=seconds))
+    cli("model", "average", *paths, "--out", tmp_path / "both.pt")
+    assert load_checkpoint(tmp_path / "both.pt").longest_seconds == expected
 
 
 def test_only_what_has_the_same_weights_is_averaged(
@@ -553,16 +563,19 @@ def test_a_long_recording_is_heard_in_pieces(cli: Command, model: Path, tmp_path
     soundfile.write(talk, samples, SAMPLE_RATE)
     whole, pieces = (
         json.loads(cli("transcribe", talk, "--model", model, "--format", "json", *more))
-        for more in ((), ("--longest-piece", "1"))
+        for more in (("--longest-piece", "inf"), ("--longest-piece", "1"))
     )
     recognizer = Recognizer.load(model, BeamDecoderConfig())
-    assert whole["text"] == recognizer.transcribe(talk).best.text
+    assert whole["text"] == recognizer.transcribe(talk, longest_piece=math.inf).best.text
     assert pieces["text"] == recognizer.transcribe(talk, longest_piece=1).best.text != whole["text"]
     assert pieces["seconds"] == whole["seconds"] > 2
     assert pieces["token_times"] == sorted(pieces["token_times"])
     assert pieces["token_times"][-1] > pieces["seconds"] - 1
-    # Written out there, since the recogniser comes with torch.
-    assert inspect.signature(transcribe).parameters["longest_piece"].default == LONGEST_SECONDS
+    # What is longer than all that the model has learnt from.
+    shortened = tmp_path / "short.pt"
+    save_checkpoint(shortened, replace(load_checkpoint(model), longest_seconds=1.0))
+    assert json.loads(cli("transcribe", talk, "--model", shortened, "--format", "json")) == pieces
+    assert "learnt from utterances of up to 1 s" in cli("model", "info", shortened)
 
 
 def test_a_file_for_each_recording(

@@ -16,7 +16,7 @@ from spellers import letters
 from asr.decoding import BeamDecoderConfig, Hypothesis, build_decoder
 from asr.errors import AudioError
 from asr.recognizer import Recognized, Recognizer
-from asr.recognizer.pieces import cut_at_pauses, put_together
+from asr.recognizer.pieces import cut_at_pauses, longest_piece_for, put_together
 
 TOKENIZER = letters(VOCABULARY_SIZE)
 
@@ -25,6 +25,14 @@ TOKENIZER = letters(VOCABULARY_SIZE)
 def recognizer() -> Recognizer:
     decoder = build_decoder(BeamDecoderConfig(width=8, num_best=3), TOKENIZER)
     return Recognizer(small_model(), TOKENIZER, decoder, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("learnt_from", "seconds"),
+    [([6.5], 6.5), ([24.5, 6.5], 6.5), ([300.0], 40.0), ([0.3], 1.0), ([None], 40.0), ([None, 6.5], 6.5)],
+)
+def test_pieces_are_as_long_as_what_a_model_knows(learnt_from: list[float | None], seconds: float) -> None:
+    assert longest_piece_for(learnt_from) == seconds
 
 
 @given(length=st.integers(0, 2000), longest=st.integers(1, 500), step=st.integers(1, 50), seed=st.integers(0, 10**6))

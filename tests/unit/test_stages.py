@@ -24,7 +24,7 @@ from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
-from asr.errors import ConfigError, CorpusError
+from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.evaluation import hypotheses_file
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.learner import load_tokenizer, make_updater
@@ -517,7 +517,7 @@ def test_frozen_parts_stay_so_when_a_training_is_resumed(tones: Callable[..., Ru
     def stop(epoch: int, validation: object) -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(StoppedByUserError):
         run_stages(replace(run, watch=stop), ["train"])
     run_stages(run, ["train"])
     before, after = weights_of(tones("before")), weights_of(run)
