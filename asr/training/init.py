@@ -98,9 +98,7 @@ def pretrained(
     """
     model, own_tokenizer = model_to_start_from(config, acoustic)
     tokenizer = own_tokenizer if config.keeps_tokens else of_texts()
-    left_behind: tuple[str, ...] = ("attention.",) if acoustic.attention is None else ()
-    if config.vocabulary == "new":
-        left_behind += ("head.", "attention.embedding.", "attention.output.")
+    left_behind = ("head.", "attention.embedding.", "attention.output.") if config.vocabulary == "new" else ()
     fresh = AcousticModel(acoustic, tokenizer.size)
     weights = {name: value for name, value in model.state_dict().items() if not name.startswith(left_behind)}
     fresh.load_state_dict(weights, strict=False)
