@@ -101,6 +101,7 @@ def test_description_counts_every_parameter_once(config: LogMelConfig | MfccConf
         *(f"layer {n + 1}" for n in range(encoder.num_layers)),
         "head",
     ]
+    assert rows[2].kind.endswith("both directions" if encoder.bidirectional else "forward")
     assert rows[0].frames == pytest.approx(100)
     assert rows[-1].frames == pytest.approx(1 / model.seconds_per_frame)
 

@@ -152,6 +152,7 @@ def test_with_it_the_rest_of_the_model_is_as_without() -> None:
     assert all(torch.equal(more[name], value) for name, value in plain.items())
     assert {name.split(".")[0] for name in more.keys() - plain.keys()} == {"attention"}
     assert [row.name for row in models[1].describe()] == [*(row.name for row in models[0].describe()), "attention"]
+    assert models[1].describe()[-1].frames == 0
 
 
 def test_a_model_hears_the_same_in_a_batch_as_alone() -> None:

@@ -50,6 +50,7 @@ def test_pyramid_joins_neighbours_and_ends_in_zero() -> None:
     pyramid, stream = shaken(Pyramid(3)), stream_of(LENGTHS, 3)
     found = pyramid(stream)
     assert found.num_frames.tolist() == [4, 2, 1]
+    assert torch.equal(found.divergence, stream.divergence)
     assert found.hidden.shape == (4, 3, 3)
     assert found.mask.T.tolist() == valid_mask(found.num_frames, 4).tolist()
     assert found.reversal.T.tolist() == [[3, 2, 1, 0], [1, 0, 2, 3], [0, 1, 2, 3]]
@@ -246,9 +247,9 @@ def test_price_and_dropout_may_change_where_a_training_starts_from_a_model(tmp_p
     save_checkpoint(
         path, Checkpoint(experiment=config.model_dump(mode="json"), tokenizer=tokenizer.state(), model=state)
     )
-    changes = ["encoder.bottleneck.weight=0.5", "encoder.self_attention.dropout=0.3", f"init.model={path}"]
-    experiment = load_experiment(None, changes)
-    assert experiment.encoder.bottleneck == BottleneckConfig(after=(2,), size=4, weight=0.5)
+    changes = ["encoder.bottleneck={weight: 0.5, annealing_updates: 7}", "encoder.self_attention.dropout=0.3"]
+    experiment = load_experiment(None, [*changes, f"init.model={path}"])
+    assert experiment.encoder.bottleneck == BottleneckConfig(after=(2,), size=4, weight=0.5, annealing_updates=7)
     assert experiment.encoder.self_attention == SelfAttentionConfig(after=(2,), heads=2, dropout=0.3)
     model, _ = pretrained(InitConfig(model=str(path)), experiment.acoustic, lambda: tokenizer)
     assert all(torch.equal(model.state_dict()[name], value) for name, value in state.items())
@@ -294,6 +295,7 @@ def test_time_convolutions_equal_plain_ones_on_each_utterance() -> None:
         AcousticConfig(encoder=encoder_config(subsampling={"kind": "conv1d", "channels": 4, "kernel": 5})), 3
     ).encoder
     module = shaken(encoder.subsampling)
+    assert module.extra_repr() == "2 x conv 5 stride 2 over time, linear"
     features, num_frames = ragged_features([17, 1, 8], 80, extra=5)
     found, frames = module(features, num_frames)
     assert frames.tolist() == [5, 1, 2]

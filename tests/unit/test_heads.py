@@ -10,18 +10,21 @@ import pytest
 import torch
 from test_loop import cut_off, make_trainer, run
 from test_update import WORDS, make_batch, make_updater
+from torch import nn
 
 from asr.corpus.batches import Batch
 from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, TrainingError
 from asr.experiment import load_experiment
+from asr.features import AugmentConfig
+from asr.features.augment import Augmenter
 from asr.model.acoustic import AcousticModel
-from asr.model.attention import AttentionConfig
+from asr.model.attention import END, AttentionConfig
 from asr.text.tokenizer import Tokenizer
 from asr.training.heads import PhonesConfig, SpeakerConfig, make_heads
 from asr.training.loop import TrainingConfig
 from asr.training.loss import LossConfig
-from asr.training.terms import Term
+from asr.training.terms import CtcTargets, Term
 from asr.training.update import Updater
 
 ATTENTION = AttentionConfig(
@@ -64,6 +67,7 @@ def gradients(updater: Updater) -> dict[str, torch.Tensor]:
 def test_without_any_there_is_nothing_of_them() -> None:
     updater = make_updater()
     assert updater.objective.terms == ()
+    assert updater.objective.views == 1
     assert updater.accumulate([make_batch()], 0).terms == {}
     assert [name for name, _ in updater.objective.named_parameters() if not name.startswith("model.")] == []
 
@@ -80,6 +84,40 @@ def test_gradient_of_one_batch_equals_that_of_its_parts(size: int, lexicon: str)
     wanted = gradients(whole)
     for name, value in gradients(parts).items():
         torch.testing.assert_close(value, wanted[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_terms_are_those_of_each_utterance_alone(lexicon: str) -> None:
+    """Two views without masks, each of one layer or the other; the text's end is learnt, and no token before its turn."""
+    updater, batch = all_terms(lexicon, num_layers=2, loss=LossConfig.model_validate({"consistency": {}})), make_batch()
+    batch = replace(batch, speakers=SPEAKERS)
+    model, (speaker, phones) = updater.model, updater.objective.heads
+    first, last = model.after_layers(batch.waveforms, batch.num_samples, (1, 2)).layers
+    expected = dict.fromkeys(("attention", "speaker", "phones"), torch.zeros(()))
+    for row, (text, name, count) in enumerate(zip(batch.texts, SPEAKERS, last.num_frames, strict=True)):
+        below, above = first.hidden[row, :count], last.hidden[row, :count]
+        tokens = updater.tokenizer.encode(text)
+        scores = model.attention(above[None], count[None], torch.tensor([tokens]))[0]
+        # A tenth of each target is spread evenly.
+        chances = 0.9 * nn.functional.one_hot(torch.tensor([*tokens, END]), updater.tokenizer.size)
+        chances += 0.1 / updater.tokenizer.size
+        expected["attention"] = expected["attention"] - (chances * scores.log_softmax(-1)).sum()
+        if name:
+            chance = speaker.output(below.mean(0)).softmax(-1)[["ann", "bob", "eve"].index(name)]
+            expected["speaker"] = expected["speaker"] - chance.log()
+        if spoken := phones.lexicon.encode(text):
+            loss = nn.functional.ctc_loss(
+                phones.output(above).log_softmax(-1),
+                torch.tensor(spoken),
+                (int(count),),
+                (len(spoken),),
+                reduction="sum",
+            )
+            expected["phones"] = expected["phones"] + loss
+    targets = CtcTargets(batch.texts * 2, updater.tokenizer, updater.device)
+    augmenter = Augmenter(AugmentConfig(spec_augment=None), 0, updater.sample_rate)
+    found = updater.objective(batch, targets, augmenter, 0).terms[1:]
+    for value, (name, wanted) in zip(found, expected.items(), strict=True):
+        torch.testing.assert_close(value, 2 * wanted.detach(), rtol=1e-4, atol=1e-4, msg=name)
 
 
 def test_what_ctc_cannot_say_teaches_attention_nothing() -> None:
@@ -126,6 +164,17 @@ def test_what_teaches_nothing_is_said(lexicon: str) -> None:
         f"phone head: 6 phones; utterances that teach it nothing: 1 (words that {lexicon} lacks: cab); "
         "utterances that teach it nothing: 1 (fewer encoder frames than their phones need)",
     ]
+    # 480 samples have just the four frames that four phones need, and behind a pyramid half as many.
+    model = make_updater(num_layers=2, encoder={"pyramid": {"after": 1}}).model
+    spoken = [Utterance(id=text, audio=b"", text=text) for text in ("ab", "k l m n o p q")]
+    for layer, short in (
+        (1, ""),
+        (2, "; utterances that teach it nothing: 1 (fewer encoder frames than their phones need)"),
+    ):
+        config = PhonesConfig(lexicon=lexicon, layer=layer)
+        _, (note,) = make_heads(None, config, model, updater.tokenizer, [(each, 480) for each in spoken])
+        lacking = f"words that {lexicon} lacks: k, l, m, n, o and 2 more"
+        assert note == f"phone head: 6 phones; utterances that teach it nothing: 1 ({lacking}){short}"
     same = [(Utterance(id="a", audio=b"", text="cab", speaker="ann"), 4000)]
     with pytest.raises(TrainingError, match="expected two speakers or more in the training data, found 1"):
         make_heads(SpeakerConfig(), None, updater.model, updater.tokenizer, same)

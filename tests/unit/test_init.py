@@ -66,11 +66,11 @@ def test_a_configuration_file_is_judged_by_the_layers_of_the_model(tmp_path: Pat
     path = tmp_path / "tune.yaml"
     path.write_text(
         f"init: {{model: {model}, freeze: [layer5]}}\nloss: {{intermediate_ctc: {{layers: [4]}}}}\n"
-        "augment: {spec_augment: null}\nfeatures: {dither: 1.0e-5}\n",
+        "augment: {spec_augment: null}\nfeatures: {dither: 0.01}\n",
         encoding="utf-8",
     )
     experiment = load_experiment(str(path))
-    assert experiment.encoder.num_layers == 5
+    assert (experiment.encoder.num_layers, experiment.features.dither) == (5, 0.01)
     pretrained(experiment.init, experiment.acoustic, lambda: NEW)
     path.write_text(path.read_text(encoding="utf-8").replace("layer5", "layer6"), encoding="utf-8")
     with pytest.raises(ConfigError, match=r"tune\.yaml: init\.freeze: no part 'layer6'"):
@@ -240,12 +240,17 @@ def test_attention_may_come_and_go(trained: Path, trained_with_attention: Path) 
         start(trained_with_attention, acoustic=smaller)
 
 
-def test_attention_is_brought_along_unless_it_is_not_wanted(trained: Path, trained_with_attention: Path) -> None:
+def test_attention_is_brought_along_unless_it_is_not_wanted(
+    trained: Path, trained_with_attention: Path, tmp_path: Path
+) -> None:
     common = "augment.spec_augment=null"
     brought = load_experiment(None, [common, f"init.model={trained_with_attention}", "decoders=[{kind: joint}]"])
     assert brought.attention == WITH_ATTENTION.attention
     assert load_experiment(None, [common, f"init.model={trained_with_attention}", "attention=null"]).attention is None
     assert load_experiment(None, [common, f"init.model={trained}", "attention={}"]).attention == AttentionConfig()
+    file = tmp_path / "mine.yaml"
+    file.write_text("attention: {hidden_size: 9}", encoding="utf-8")
+    assert load_experiment(str(file), [common, f"init.model={trained}"]).attention == AttentionConfig(hidden_size=9)
 
 
 @pytest.mark.parametrize(
@@ -282,6 +287,17 @@ def test_texts_that_the_tokens_of_the_model_cannot_spell_are_named() -> None:
     refuse_unspellable(InitConfig(model="runs/old"), OLD, said[:1])
     with pytest.raises(TextError, match=r"runs/old.*'a-2'.*'e' \(U\+0065\), 'g'.*init\.vocabulary=new"):
         refuse_unspellable(InitConfig(model="runs/old"), OLD, said)
+
+
+def test_they_are_named_before_the_training_begins(trained: Path, tmp_path: Path) -> None:
+    sound = encode_audio(np.zeros(2000, np.float32), 8000, "wav")
+    write_shards(
+        [Utterance(id="a-2", audio=sound, text="cabbage")], tmp_path / "shards", sample_rate=8000, config=ShardsConfig()
+    )
+    index = combined_index({tmp_path / "shards": 1.0})
+    new_model(InitConfig(model=str(trained), vocabulary="new"), CONFIG, lambda: NEW, index, BatchesConfig(), seed=0)
+    with pytest.raises(TextError, match=r"'a-2'.*'e' \(U\+0065\), 'g'"):
+        new_model(InitConfig(model=str(trained)), CONFIG, lambda: NEW, index, BatchesConfig(), seed=0)
 
 
 def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Path) -> None:

@@ -295,23 +295,26 @@ def test_average_of_weights_is_their_mean() -> None:
     ]
     average = average_weights(checkpoints)
     assert average["weight"].tolist() == [3.0, 3.0]
+    assert average["weight"].dtype == torch.float32, "a file of twice the size otherwise"
     assert average["count"].tolist() == 1
     with pytest.raises(TrainingError):
         average_weights([])
 
 
 def test_moving_average_follows_its_formula() -> None:
-    model = torch.nn.Linear(1, 1)
+    model = torch.nn.BatchNorm1d(1)
     average = MovingAverage(model, 0.9)
     expected = model.weight.item()
+    torch.testing.assert_close(model.running_var, model.weight.detach())
     for number, value in enumerate([1.0, -2.0, 5.0, 5.0, 5.0] * 30, start=1):
-        torch.nn.init.constant_(model.weight, value)
+        for tensor in (model.weight, model.running_var):
+            torch.nn.init.constant_(tensor, value)
         average.update()
         decay = min(0.9, (1 + number) / (10 + number))
         expected = decay * expected + (1 - decay) * value
     with average.in_place():
-        assert model.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert model.weight.item() == 5.0
+        assert model.weight.item() == model.running_var.item() == pytest.approx(expected, rel=1e-5)
+    assert model.weight.item() == model.running_var.item() == 5.0
 
 
 def test_average_is_validated_and_kept_and_training_goes_on_without_it(tmp_path: Path) -> None:

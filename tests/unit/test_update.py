@@ -24,6 +24,7 @@ from asr.training import update
 from asr.training.distributed import Workers
 from asr.training.loss import LossConfig, Objective
 from asr.training.optimizer import SgdConfig, make_optimizer
+from asr.training.running_statistics import RunningStatistics
 from asr.training.terms import CtcTargets, Term, divergence_from_even, divergence_of_views
 from asr.training.update import Updater, derived_seed, gradient_norms
 
@@ -251,6 +252,40 @@ def test_running_statistics_move_once_by_the_mean_of_all_batches() -> None:
     assert both
     for name, value in both.items():
         torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+
+
+class Summing(Workers):
+    """Two processes, of which the one that is asked last hears the sum."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sums: list[torch.Tensor] = []
+
+    def sum_tensor(self, tensor: torch.Tensor) -> torch.Tensor:
+        self.sums.append(tensor)
+        return torch.stack(self.sums).sum(0)
+
+
+def test_running_statistics_are_those_of_the_batches_of_all_processes() -> None:
+    """One has two batches, the other one and another that only keeps it company; an attempt of each has failed."""
+
+    def moved(shares: list[list[tuple[float, bool]]]) -> tuple[float, ...]:
+        workers = Summing()
+        for share in shares:
+            norm = torch.nn.BatchNorm1d(1)
+            statistics = RunningStatistics(norm)
+            statistics.begin()
+            norm(torch.tensor([[50.0], [70.0]]))
+            statistics.begin_again()
+            for level, counts in share:
+                norm(level * torch.tensor([[1.0], [3.0]]))
+                statistics.take(counts=counts)
+            statistics.finish(workers)
+        return tuple(float(value) for value in norm.buffers())
+
+    expected = pytest.approx((0.1 * (2 + 4 + 12) / 3, 0.9 + 0.1 * (2 + 8 + 72) / 3, 1))
+    assert moved([[(1.0, True), (2.0, True), (6.0, True)]]) == expected
+    assert moved([[(1.0, True), (2.0, True)], [(6.0, True), (9.0, False)]]) == expected
 
 
 def test_a_failed_attempt_moves_no_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
