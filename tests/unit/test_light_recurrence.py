@@ -94,6 +94,19 @@ def test_a_small_edit_is_what_runs_too(
     torch.testing.assert_close(after, expected)
 
 
+@pytest.mark.parametrize(("seed", "steepness"), [(9, 32), (26, 32), (58, 32), (0, 64), (32, 64)])
+def test_steep_gates_of_trained_weights_are_no_edited_equation(
+    seed: int, steepness: float, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which make of a rounding in the last place what lies above the tolerance, in the equations themselves too."""
+    torch.manual_seed(seed)
+    cell = equations("ligru")(8, 64)
+    with torch.no_grad():
+        cell.weight_hh_l0.mul_(steepness)
+    cell(torch.randn(5, 2, 8))
+    assert not caplog.records
+
+
 def test_a_norm_that_is_asked_for_is_no_edited_equation(caplog: pytest.LogCaptureFixture) -> None:
     equations("ligru")(3, 4, layer_norm=True)(torch.randn(5, 2, 3))
     assert not caplog.records
