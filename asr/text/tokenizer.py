@@ -22,6 +22,8 @@ _LOG = logging.getLogger(__name__)
 BLANK_PIECE = "<blank>"
 # What sentencepiece calls id 0. A control character cannot stand in a normalised text, so nothing is taken for it.
 _UNKNOWN_PIECE = "\x01"
+# Sentencepiece counts unknown characters as this one, and skips texts that have it without a word.
+_RESERVED = "▅"
 
 
 class CharacterTokenizerConfig(Section):
@@ -128,9 +130,15 @@ class BpeTokenizer:
         """A tokenizer with the most frequent pieces of normalised `texts`.
 
         Raises:
-            TextError: `texts` has too many characters or too few pieces for the size.
+            TextError: `texts` has too many characters or too few pieces for the size, or one that cannot be had.
         """
         lines = list(texts)
+        for line in lines:
+            if _RESERVED in line:
+                raise TextError(
+                    f"byte pairs cannot spell {_RESERVED!r} (U+{ord(_RESERVED):04X}), found in {line!r}; take it out of the "
+                    "training texts, or set tokenizer.kind to characters"
+                )
         smallest = len({BLANK_PIECE, " "}.union(*lines))
         if config.size < smallest:
             raise TextError(

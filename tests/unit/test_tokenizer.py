@@ -67,6 +67,14 @@ def test_bpe_learns_from_long_texts_too() -> None:
     assert tokenizer.decode(tokenizer.encode("abcd")) == "abcd"
 
 
+@pytest.mark.parametrize("texts", [["a▅b"], ["ab", "a▅b"]])
+def test_bpe_refuses_the_character_for_which_sentencepiece_skips_a_text(texts: list[str]) -> None:
+    with pytest.raises(TextError, match=r"'▅' \(U\+2585\), found in 'a▅b'"):
+        train_tokenizer(texts, BpeTokenizerConfig(size=5))
+    tokenizer = train_tokenizer(texts, CharacterTokenizerConfig())
+    assert tokenizer.decode(tokenizer.encode("a▅b")) == "a▅b"
+
+
 def test_bpe_takes_no_text_for_a_control_symbol() -> None:
     config = BpeTokenizerConfig(size=12, normalizer=NormalizerConfig(strip_punctuation=False))
     tokenizer = train_tokenizer(["<unk> <s> </s>"], config)
