@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from contextlib import nullcontext
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -269,13 +270,22 @@ def test_reach_and_distances() -> None:
     assert shares[1:] == [1.0, 0.5, 0.25]
     assert math.isnan(shares[0])
     assert median_by_distance(backward)[0][3] == 0
+    nothing = torch.zeros(1, 4)
+    partly = replace(backward, tokens=torch.cat([norms, norms[:1] / 2, nothing]), frames=(1, 1, 1, 1))
+    assert partly.reach_seconds(3) is None
+    assert partly.median_reach_ms == 87.5
+    assert replace(backward, tokens=nothing, frames=(1,)).median_reach_ms is None
+
+
+def test_loss_is_that_of_the_whole_text() -> None:
+    log_probs = torch.randn(1, 2, 3, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
+    assert ctc_loss(log_probs, (1, 2)).item() == pytest.approx(-(log_probs[0, 0, 1] + log_probs[0, 1, 2]).item())
 
 
 def test_top_layer_sees_only_its_own_past(tmp_path: Path) -> None:
     subject = subject_in(tmp_path)
-    loss, gradients = gradients_of(subject, [1, 2])
+    loss, (forward, backward) = gradients_of(subject, [2])
     assert loss == pytest.approx(ctc_loss(subject.log_probs[None], subject.tokens).item())
-    forward, backward = gradients[2:]
     for token, frame in enumerate(subject.frames):
         assert forward.tokens[token, : frame + 1].min() > 0
         assert forward.tokens[token, frame + 1 :].abs().sum() == 0
@@ -308,8 +318,13 @@ def test_shares_add_up_to_what_the_sound_is_worth(tmp_path: Path) -> None:
         assert each.shares.shape == subject.features.shape
 
 
+def off_zero(subject: Subject) -> Subject:
+    """The same with features whose mean over time is not 0, as it is where each utterance is normalised."""
+    return replace(subject, features=subject.features + 2)
+
+
 def test_shares_add_up_where_all_happens_near_the_mean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = subject_in(tmp_path)
+    subject = off_zero(subject_in(tmp_path))
     way = subject.features - subject.features.mean(0)
 
     def steep(model: AcousticModel, points: Tensor) -> Tensor:
@@ -324,7 +339,7 @@ def test_shares_add_up_where_all_happens_near_the_mean(tmp_path: Path, monkeypat
 
 def steep_subject(folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Subject, Tensor]:
     """A subject whose log-probability jumps by 20 nats and back by 10 at two points of the way, and the exact shares."""
-    subject = subject_in(folder)
+    subject = off_zero(subject_in(folder))
     way = subject.features - subject.features.mean(0)
     weights = torch.randn(way.shape, generator=torch.Generator().manual_seed(0))
     scale = (weights * way).sum()
@@ -399,6 +414,41 @@ def test_a_tenth_is_one_of_a_nat_where_the_worth_is_less(worth: float, off: floa
     assert found.adds_up is adds_up
 
 
+def test_numbers_of_shares_are_those_of_their_sizes_whatever_their_signs() -> None:
+    shares = torch.zeros(8, 3)
+    shares[2, 1], shares[3, 2], shares[6, 2] = -3, 2, 0.5
+    record = Saliency(
+        number=1,
+        piece="a",
+        seconds=0.05,
+        log_prob=-1.0,
+        baseline_log_prob=-2.0,
+        shares=shares,
+        steps=32,
+        hop_seconds=0.01,
+    ).record()
+    assert (record["centre_ms"], record["width_ms"], record["strongest_feature"]) == (-30.0, 10.0, 2)
+
+
+@pytest.mark.parametrize("steps", [None, 0, 3])
+def test_the_bar_ends_with_the_last_token(steps: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[float] = []
+    monkeypatch.setattr("asr.inspection.saliency.progress_bar", lambda *_: nullcontext(moved.append))
+    saliency_of(subject_in(tmp_path), [1, 3], steps)
+    assert sum(moved) == pytest.approx(2)
+
+
+def test_what_is_computed_at_once_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found() -> list[Tensor]:
+        return [saliency_of(subject, [2], 8)[0].shares, *(each.tokens for each in gradients_of(subject, [1])[1])]
+
+    subject = subject_in(tmp_path)
+    together = found()
+    for module in ("saliency", "gradients"):
+        monkeypatch.setattr(f"asr.inspection.{module}._FRAMES_AT_A_TIME", 1)
+    torch.testing.assert_close(found(), together)
+
+
 def test_plain_gradient_is_the_slope(tmp_path: Path) -> None:
     subject = subject_in(tmp_path)
     (one,) = saliency_of(subject, [2], 0)
@@ -461,6 +511,11 @@ def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
         subject_in(tmp_path, "a" * 40)
     with pytest.raises(ConfigError, match="empty"):
         subject_in(tmp_path, " ")
+    subject = subject_in(tmp_path)
+    same = replace(subject, features=subject.features[:1].expand_as(subject.features))
+    assert saliency_of(same, [1], 0)[0].shares.any()
+    with pytest.raises(ConfigError, match="every frame is the same"):
+        saliency_of(same, [1], 2)
     nothing = subject_in(tmp_path, None)
     object.__setattr__(nothing, "tokens", ())
     for look in (lambda: saliency_of(nothing, [1], 2), lambda: gradients_of(nothing, [1])):
