@@ -53,10 +53,8 @@ def spoken(loudness: Tensor, mask: Tensor, reach: int) -> Tensor:
         reach: in frames.
     """
     num_frames = mask.shape[1]
-    if num_frames == 0:
-        return mask
     loudness = loudness[..., None].masked_fill(~mask, -math.inf)
-    loud = mask & (loudness >= loudness.amax(1, keepdim=True) - _LOUD_NATS)
+    loud = loudness >= loudness.amax(1, keepdim=True) - _LOUD_NATS
     steps = torch.arange(num_frames, device=mask.device)[:, None]
     first = torch.where(loud, steps, num_frames).amin(1, keepdim=True)
     last = torch.where(loud, steps, -1).amax(1, keepdim=True)
@@ -78,13 +76,8 @@ def with_deltas(features: Tensor, num_frames: Tensor, order: int) -> Tensor:
         static = parts[-1]
         delta = torch.zeros_like(static)
         for n in range(1, _DELTA_REACH + 1):
-            ahead = _frames_at(static, torch.minimum(steps + n, last))
-            behind = _frames_at(static, torch.minimum((steps - n).clamp(min=0), last))
+            ahead = static.gather(1, torch.minimum(steps + n, last)[..., None].expand_as(static))
+            behind = static[:, (steps - n).clamp(min=0)]
             delta = delta + n * (ahead - behind)
         parts.append(delta / scale)
     return torch.cat(parts, dim=-1)
-
-
-def _frames_at(features: Tensor, index: Tensor) -> Tensor:
-    """Frames of `features` (B, T, F) at `index` (B, T)."""
-    return features.gather(1, index[..., None].expand_as(features))

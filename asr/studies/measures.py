@@ -56,11 +56,10 @@ def network_size(config: AcousticConfig, vocabulary_size: int) -> NetworkSize:
         parts: list[nn.Module] = [encoder, head]
         if config.attention is not None:
             parts.append(AttentionDecoder(config.attention, config.encoder.output_size, vocabulary_size))
-    last = config.encoder.num_layers
     rates: list[tuple[nn.Module, int]] = [(encoder.subsampling, config.encoder.subsampling.factor)]
     rates.append((head, config.encoder.factor))
     rates += [(layer, config.encoder.factor_of(number)) for number, layer in enumerate(encoder.layers, start=1)]
-    rates += [(blocks, config.encoder.factor_of(min(at, last))) for at, blocks in enumerate(encoder.blocks, start=2)]
+    rates += [(blocks, config.encoder.factor_of(layer)) for layer, blocks in enumerate(encoder.blocks, start=2)]
     total = _convolutions(encoder, num_features)
     for module, factor in rates:
         num_frames = frames_after_subsampling(_FRAMES_LOOKED_AT, factor)
