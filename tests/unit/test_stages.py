@@ -274,11 +274,12 @@ def test_files_with_less_than_the_model_hears_are_told(
     ("num_low", "advice"), [(1, "; leave out these few"), (2, "features.sample_rate=8000 would suit")]
 )
 def test_a_tenth_of_the_files_does_not_take_the_sound_of_the_others(
-    num_low: int, advice: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    num_low: int, advice: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("asr.corpus.rates._NUM_RATES", 10)  # what comes behind is not looked at
     utterances = []
-    for number in range(10):
-        rate = 8000 if number < num_low else 16000
+    for number in range(11):
+        rate = (11025, 8000)[number] if number < num_low else 16000 if number < 10 else 4000
         path = tmp_path / f"{number}.wav"
         path.write_bytes(encode_audio(np.full(rate, 0.1, np.float32), rate, "wav"))
         utterances.append(Utterance(id=str(number), audio=path, text="a"))

@@ -1,0 +1,45 @@
+"""What is learnt from is known again under other names, and what only looks the same is let by."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from asr.corpus.apart import Apart
+from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
+
+LEARNT = Utterance(id="u1", audio=b"sound", text="one two")
+
+
+@pytest.mark.parametrize(
+    ("by_text", "heard", "corpus", "of_user", "is_leak"),
+    [
+        (True, Utterance(id="u1", audio=b"", text="one two"), "other", False, True),
+        (True, Utterance(id="u1", audio=b"", text="three"), "other", False, False),
+        (True, Utterance(id="u2", audio=b"", text="one two"), "corpus", False, False),
+        (False, Utterance(id="u1", audio=b"", text="three"), "corpus", False, True),
+        (False, Utterance(id="u1", audio=b"", text="one two"), "other", False, False),
+        (False, Utterance(id="u1", audio=b"", text="three"), "corpus", True, True),
+    ],
+)
+def test_an_utterance_is_known_by_its_text_or_its_corpus(
+    by_text: bool, heard: Utterance, corpus: str, of_user: bool, is_leak: bool
+) -> None:
+    apart = Apart(by_text=by_text)
+    list(apart.passed([LEARNT], "train", "corpus", is_train=True, of_user=of_user))
+    told = pytest.raises(CorpusError, match="'u1' is in 'test' and in 'train': a model") if is_leak else nullcontext()
+    with told:
+        assert list(apart.passed([heard], "test", corpus, is_train=False, of_user=of_user)) == [heard]
+
+
+def test_a_link_to_a_sound_that_is_learnt_from_is_that_sound(tmp_path: Path) -> None:
+    (tmp_path / "sound.wav").write_bytes(b"sound")
+    (tmp_path / "link.wav").symlink_to("sound.wav")
+    learnt, heard = (Utterance(id=name, audio=tmp_path / f"{name}.wav", text="a") for name in ("sound", "link"))
+    apart = Apart(by_text=False)
+    list(apart.passed([learnt], "train", "corpus", is_train=True))
+    with pytest.raises(CorpusError, match=r"'link' \(.*link.wav\) is in 'test' and in 'train', as 'sound'"):
+        list(apart.passed([heard], "test", "corpus", is_train=False))
