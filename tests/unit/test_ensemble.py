@@ -18,10 +18,12 @@ from asr.cli import main
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import batches_of_utterances
 from asr.corpus.utterance import read_manifest
-from asr.decoding import GreedyDecoderConfig, JointDecoderConfig
+from asr.decoding import AttentionDecoderConfig, GreedyDecoderConfig, JointDecoderConfig
+from asr.decoding.attention import AttentionSearch
 from asr.errors import AudioError, ConfigError
-from asr.features import LogMelConfig, MfccConfig
+from asr.features import LogMelConfig, MfccConfig, StoredConfig
 from asr.model import AcousticModel
+from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, save_checkpoint
 from asr.recognizer import Recognizer
 from asr.recognizer.ensemble import Ensemble, average_probabilities
@@ -80,8 +82,10 @@ def test_what_is_nearly_or_wholly_impossible_stays_finite_where_any_model_allows
 
 
 def test_other_numbers_of_frames_are_refused() -> None:
-    with pytest.raises(ConfigError, match="cut utterance 0 of a batch into 1 and 2 frames"):
-        average_probabilities([log_probs([0.0]), log_probs([0.0], [0.0])])
+    short, long = log_probs([0.0]), log_probs([0.0], [0.0])
+    for models, found in (((short, long), "1 and 2"), ((long, short), "2 and 1")):
+        with pytest.raises(ConfigError, match=f"cut utterance 0 of a batch into {found} frames"):
+            average_probabilities(models)
 
 
 @pytest.mark.parametrize(
@@ -95,6 +99,7 @@ def test_other_numbers_of_frames_are_refused() -> None:
             {"features": MFCC.model_copy(update={"sample_rate": 16000})},
             "it takes sound of 16000 Hz, not sound of 8000 Hz",
         ),
+        ({"features": StoredConfig(num_features=9)}, "it takes 9 stored features, not sound of 8000 Hz"),
     ],
 )
 def test_models_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], told: str) -> None:
@@ -105,10 +110,14 @@ def test_models_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, A
     assert str(other) in str(error.value)
 
 
-def test_attention_is_asked_of_one_model_only(tmp_path: Path) -> None:
-    ensemble = Ensemble.load([write_model(tmp_path / "model.pt")] * 2)
+@pytest.mark.parametrize("config", [AttentionDecoderConfig(), JointDecoderConfig()])
+def test_attention_is_asked_of_one_model_only(
+    tmp_path: Path, config: AttentionDecoderConfig | JointDecoderConfig
+) -> None:
+    path = write_model(tmp_path / "model.pt", attention=AttentionConfig(hidden_size=6))
+    assert isinstance(Ensemble.load([path]).decoder(config), AttentionSearch)
     with pytest.raises(ConfigError, match="2 models are averaged in CTC's probabilities"):
-        ensemble.decoder(JointDecoderConfig())
+        Ensemble.load([path, path]).decoder(config)
 
 
 def test_features_and_cells_may_differ(tmp_path: Path) -> None:

@@ -57,6 +57,12 @@ def test_the_cut_is_in_the_middle_of_the_pause(middle: int, hum: float) -> None:
     assert abs(cut - middle) <= 15
 
 
+def test_frames_longer_than_a_pause_are_cut_between_the_quietest_too() -> None:
+    speech = np.sin(np.arange(1000, dtype=np.float32))
+    speech[600:700] = 0
+    assert cut_at_pauses(speech, longest=900, step=50, rate=100) == [0, 650]
+
+
 def test_a_long_recording_is_heard_as_its_pieces_are(recognizer: Recognizer) -> None:
     (speech,) = ragged_batch([20_500])[0]
     speech[7000:9000] *= 0.01
@@ -117,15 +123,17 @@ def test_readings_of_the_whole_are_the_most_probable_combinations(scores: list[l
 
 
 def test_no_reading_of_the_whole_stands_twice() -> None:
-    readings = [("", -1.0), ("a", -1.5), ("b", -4.0)]
-    hypotheses = [
-        Hypothesis(text=text, score=score, tokens=(2,) * len(text), frames=(0,) * len(text)) for text, score in readings
-    ]
-    pieces = [Recognized(id="", seconds=1.0, hypotheses=hypotheses)] * 2
+    pieces = []
+    for readings in ([("", -1.0), ("a", -1.5), ("b", -4.0)], [("", -1.0), ("a", -1.75), ("b", -4.0)]):
+        hypotheses = [
+            Hypothesis(text=text, score=score, tokens=(2,) * len(text), frames=(0,) * len(text))
+            for text, score in readings
+        ]
+        pieces.append(Recognized(id="", seconds=1.0, hypotheses=hypotheses))
     assert [(each.text, each.score) for each in put_together(pieces, [0, 10], TOKENIZER).hypotheses] == [
         ("", -2.0),
         ("a", -2.5),
-        ("a a", -3.0),
+        ("a a", -3.25),
     ]
 
 

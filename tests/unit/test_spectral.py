@@ -176,6 +176,13 @@ def test_global_statistics_of_silence_are_finite() -> None:
     assert torch.isfinite(features).all()
 
 
+def test_global_statistics_of_features_far_from_zero_are_exact() -> None:
+    frames = 3000 + torch.randn(1, 5000, 4, generator=torch.Generator().manual_seed(0))
+    extractor = FeatureExtractor(StoredConfig(num_features=4, normalization="global")).eval()
+    extractor.fit_normalization([(frames, torch.tensor([5000]))])
+    torch.testing.assert_close(extractor.scale, frames[0].double().std(0, correction=0).reciprocal().float())
+
+
 def test_global_statistics_of_nothing_are_refused() -> None:
     with pytest.raises(TrainingError, match="no training speech"):
         FeatureExtractor(LogMelConfig(normalization="global")).fit_normalization([])
@@ -218,6 +225,25 @@ def test_normalised_by_its_speech_an_utterance_has_the_statistics_of_what_is_lou
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", [LogMelConfig, MfccConfig])
+def test_quiet_speech_is_found_beside_louder_speech_that_lasts_longer(kind: type[LogMelConfig]) -> None:
+    extractor = FeatureExtractor(kind(normalization="speech")).eval()
+    waveforms, num_samples = ragged_batch([16_000, 40_000])
+    waveforms[0] *= 1e-3
+    alone, _ = extractor(waveforms[:1, :16_000], num_samples[:1])
+    together, _ = extractor(waveforms, num_samples)
+    torch.testing.assert_close(together[:1, : alone.shape[1]], alone, atol=1e-3, rtol=0)
+
+
+def test_dither_is_white_noise_of_its_standard_deviation() -> None:
+    extractor = FeatureExtractor(LogMelConfig(n_mels=8, normalization="none", preemphasis=0.0, dither=0.01)).train()
+    torch.manual_seed(0)
+    features, _ = extractor(torch.zeros(1, 80_000), torch.tensor([80_000]))
+    front_end = extractor.front_end
+    expected = 0.01**2 * front_end.window.square().sum() * front_end.bands.sum(0)
+    torch.testing.assert_close(features[0].exp().mean(0), expected, rtol=0.2, atol=0)
+
+
 @pytest.mark.parametrize(
     ("kind", "settings", "complaint"),
     [
@@ -239,8 +265,13 @@ def test_impossible_settings_are_refused(kind: type[LogMelConfig], settings: dic
         validated(kind, settings, where="test")
 
 
-@pytest.mark.parametrize(("rate", "n_fft"), [(8000, 256), (16000, 512), (44100, 2048)])
-def test_transform_is_the_first_power_of_two_that_holds_the_window(rate: int, n_fft: int) -> None:
-    config = LogMelConfig(sample_rate=rate)
+@pytest.mark.parametrize(
+    ("rate", "seconds", "samples", "n_fft"),
+    [(8000, 0.025, 200, 256), (16000, 0.032, 512, 512), (44100, 0.025, 1102, 2048), (11025, 0.025, 276, 512)],
+)
+def test_transform_is_the_first_power_of_two_that_holds_the_window(
+    rate: int, seconds: float, samples: int, n_fft: int
+) -> None:
+    config = LogMelConfig(sample_rate=rate, window_seconds=seconds, hop_seconds=seconds)
+    assert config.window_length == config.hop_length == samples
     assert config.n_fft == n_fft
-    assert config.n_fft // 2 < config.window_length <= config.n_fft

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import statistics
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tones import TINY, write_tone_corpus
 
+from asr.corpus.batches import Batch
 from asr.errors import ConfigError
 from asr.experiment import RunRequest, load_experiment
 from asr.model.acoustic import AcousticModel, num_parameters
@@ -15,7 +19,7 @@ from asr.model.cells import CELLS
 from asr.pipeline import run_stages
 from asr.studies.measures import hidden_size_for, network_size, seconds_per_utterance
 from asr.training.moving_average import MovingAverage
-from asr.training.update import Updater
+from asr.training.update import Updater, UpdateResult
 
 SMALL = [
     "features.n_mels=12",
@@ -34,8 +38,8 @@ def test_parameters_are_those_of_the_model(cell: str, bidirectional: bool) -> No
     assert network_size(config, 9).parameters == num_parameters(AcousticModel(config, 9))
 
 
-def test_an_attention_decoder_has_parameters_too() -> None:
-    config = load_experiment(None, [*SMALL, "attention={hidden_size: 5}"]).acoustic
+def test_an_attention_decoder_and_more_features_have_parameters_too() -> None:
+    config = load_experiment(None, [*SMALL, "features.deltas=1", "attention={hidden_size: 5}"]).acoustic
     assert network_size(config, 9).parameters == num_parameters(AcousticModel(config, 9))
 
 
@@ -94,24 +98,38 @@ def test_matched_size_is_the_nearest_of_all(cell: str) -> None:
 
 def test_updates_that_are_timed_are_those_of_the_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     updaters: set[Updater] = set()
+    updates: list[tuple[int, int]] = []
     averaged: list[MovingAverage] = []
     update, average = Updater.update, MovingAverage.update
 
-    def watched(self: Updater, *arguments: object) -> object:
+    def watched(self: Updater, group: list[Batch], *arguments: object) -> UpdateResult:
         updaters.add(self)
-        return update(self, *arguments)  # type: ignore[arg-type]
+        result = update(self, group, *arguments)  # type: ignore[arg-type]
+        updates.append((len(group), result.utterances))
+        return result
 
     def counted(self: MovingAverage) -> None:
         averaged.append(self)
         average(self)
 
+    # Every update takes a second.
+    monkeypatch.setattr("asr.studies.measures.time", SimpleNamespace(perf_counter=count().__next__))
     monkeypatch.setattr(Updater, "update", watched)
     monkeypatch.setattr(MovingAverage, "update", counted)
-    settings = ("loss.speaker={}", "init.freeze=[subsampling]", "training.moving_average=0.9")
+    settings = (
+        "loss.speaker={}",
+        "init.freeze=[subsampling]",
+        "training.moving_average=0.9",
+        "batches.seconds=2",
+        "training.accumulate=2",
+    )
     manifest = write_tone_corpus(tmp_path / "train", 8, seed=1)
     run = RunRequest(recipe=None, manifest=manifest, overrides=(*TINY, *settings)).run(tmp_path / "run")
     run_stages(run, ["prepare"])
-    assert seconds_per_utterance(run) > 0
+    seconds = seconds_per_utterance(run)
+    assert max(batches for batches, _ in updates) == 2
+    assert len(updates) == 3 + 20
+    assert seconds == statistics.median(1 / utterances for _, utterances in updates[3:])
     (updater,) = updaters
     assert [type(head).__name__ for head in updater.objective.heads] == ["SpeakerHead"]
     assert not any(weight.requires_grad for weight in updater.model.encoder.subsampling.parameters())
