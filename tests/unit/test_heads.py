@@ -120,6 +120,25 @@ def test_terms_are_those_of_each_utterance_alone(lexicon: str) -> None:
         torch.testing.assert_close(value, 2 * wanted.detach(), rtol=1e-4, atol=1e-4, msg=name)
 
 
+def test_each_term_counts_what_the_configuration_says(lexicon: str) -> None:
+    """A share takes from all that stands before it, another term is added."""
+    loss = {"label_smoothing": 0.2, "consistency": {"weight": 0.4}, "attention": {"weight": 0.35}}
+    updater = all_terms(
+        lexicon,
+        num_layers=2,
+        loss=LossConfig.model_validate({"intermediate_ctc": {"layers": [1], "weight": 0.15}, **loss}),
+        encoder={"bottleneck": {"after": 1, "weight": 0.25}},
+    )
+    batch = batch_with_speakers()
+    targets = CtcTargets(batch.texts * 2, updater.tokenizer, updater.device)
+    found = updater.objective(batch, targets, Augmenter(AugmentConfig(spec_augment=None), 0, 8000), 0)
+    intermediate, smoothing, consistency, attention, price, speaker, phones = found.terms
+    expected = 0.8 * (0.85 * found.ctc.sum() + 0.15 * intermediate) + 0.2 * smoothing
+    expected = 0.65 * (expected + 0.4 * consistency) + 0.35 * attention
+    expected = 0.7 * (expected + 0.25 * price + 0.5 * speaker) + 0.3 * phones
+    torch.testing.assert_close(found.whole.detach(), expected)
+
+
 def test_what_ctc_cannot_say_teaches_attention_nothing() -> None:
     with_long, without = make_batch((*WORDS[:7], "abc" * 60)), make_batch().rows(0, 7)
     updater, reference = make_updater(attention=ATTENTION), make_updater(attention=ATTENTION)
@@ -138,20 +157,24 @@ def test_only_known_speakers_and_words_count(lexicon: str) -> None:
     assert (terms["speaker"], terms["phones"]) == (0, 0)
 
 
-def speaker_gradients(config: SpeakerConfig) -> dict[str, torch.Tensor]:
-    updater = make_updater(heads=lambda model, tokenizer: make_heads(config, None, model, tokenizer, utterances())[0])
-    updater.accumulate([batch_with_speakers()], 0)
-    return gradients(updater)
-
-
 def test_an_adversary_turns_the_gradient_round_below_the_head() -> None:
-    helping, adverse = (speaker_gradients(SpeakerConfig(weight=1.0, adversarial=each)) for each in (False, True))
+    configs = [SpeakerConfig(weight=1.0, adversarial=each) for each in (False, True)]
+    updaters = [
+        make_updater(heads=lambda model, tokenizer, c=c: make_heads(c, None, model, tokenizer, utterances())[0])
+        for c in configs
+    ]
+    before = [updater.accumulate([batch_with_speakers()], 0).terms["speaker"] for updater in updaters]
+    helping, adverse = map(gradients, updaters)
     plain = make_updater()
     plain.accumulate([batch_with_speakers()], 0)
     name = "model.encoder.layers.0.norm.weight"
     ctc = gradients(plain)[name]
     torch.testing.assert_close(helping[name] - ctc, ctc - adverse[name], rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(helping["heads.0.output.weight"], adverse["heads.0.output.weight"])
+    with torch.no_grad():
+        updaters[0].model.encoder.layers[0].norm.weight -= 0.1 * (helping[name] - ctc)
+    after = updaters[0].accumulate([batch_with_speakers()], 0).terms["speaker"]
+    assert after < before[0] == before[1], "without an adversary it learns to tell them apart"
 
 
 def test_what_teaches_nothing_is_said(lexicon: str) -> None:
@@ -175,6 +198,12 @@ def test_what_teaches_nothing_is_said(lexicon: str) -> None:
         _, (note,) = make_heads(None, config, model, updater.tokenizer, [(each, 480) for each in spoken])
         lacking = f"words that {lexicon} lacks: k, l, m, n, o and 2 more"
         assert note == f"phone head: 6 phones; utterances that teach it nothing: 1 ({lacking}){short}"
+    # A phone twice in a row needs a frame between, which four frames do not have; five words are all named.
+    Path(lexicon).write_text("hum h h h\n", encoding="utf-8")
+    config = PhonesConfig(lexicon=lexicon, layer=1)
+    texts = [(Utterance(id=text, audio=b"", text=text), 480) for text in ("hum", "k l m n o")]
+    _, (note,) = make_heads(None, config, model, updater.tokenizer, texts)
+    assert f"{lexicon} lacks: k, l, m, n, o); utterances that teach it nothing: 1 (fewer" in note
     same = [(Utterance(id="a", audio=b"", text="cab", speaker="ann"), 4000)]
     with pytest.raises(TrainingError, match="expected two speakers or more in the training data, found 1"):
         make_heads(SpeakerConfig(), None, updater.model, updater.tokenizer, same)
