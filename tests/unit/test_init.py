@@ -81,6 +81,10 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
     more = CONFIG.model_copy(update={"encoder": encoder_config(dropout=0.4)})
     model, _ = start(trained, acoustic=more)
     assert model.config.encoder.dropout == 0.4
+    first, second = (encoder_config(bottleneck={"after": 1, "size": 4, "annealing_updates": each}) for each in (1, 2))
+    priced = saved_model(trained.with_name("priced.pt"), CONFIG.model_copy(update={"encoder": first}))
+    model, _ = start(priced, acoustic=CONFIG.model_copy(update={"encoder": second}))
+    assert model.config.encoder == second
     wider = CONFIG.model_copy(update={"encoder": encoder_config(hidden_size=7)})
     with pytest.raises(ConfigError, match=r"other settings, which cannot be changed: encoder\.hidden_size=6$"):
         start(trained, acoustic=wider)
@@ -88,7 +92,8 @@ def test_dropout_may_change_and_other_settings_may_not(trained: Path) -> None:
 
 def test_what_does_not_go_with_the_features_of_the_model_names_it(tmp_path: Path) -> None:
     features = LogMelConfig(sample_rate=16000, n_mels=8, high_hz=6000)
-    path = saved_model(tmp_path / "model.pt", CONFIG.model_copy(update={"features": features}))
+    own = {"features": features, "attention": AttentionConfig(hidden_size=5)}
+    path = saved_model(tmp_path / "model.pt", CONFIG.model_copy(update=own))
     for stated, found in (
         (
             "features.sample_rate=8000",
@@ -97,7 +102,7 @@ def test_what_does_not_go_with_the_features_of_the_model_names_it(tmp_path: Path
         ("encoder.num_layers=-1", r"greater than or equal to 1[^;]*$"),
     ):
         with pytest.raises(ConfigError, match=found):
-            load_experiment(None, [f"init.model={path}", "augment.spec_augment=null", stated])
+            load_experiment(None, [f"init.model={path}", "attention=null", "augment.spec_augment=null", stated])
 
 
 def test_layers_may_be_put_on_top_of_those_of_the_model(trained: Path) -> None:
@@ -301,25 +306,25 @@ def test_they_are_named_before_the_training_begins(trained: Path, tmp_path: Path
 
 
 def test_global_normalisation_is_by_all_parts_whichever_comes_first(tmp_path: Path) -> None:
-    for name, volume in (("quiet", 0.001), ("loud", 0.5)):
-        noise = np.random.default_rng(0).uniform(-volume, volume, (120, 2000)).astype(np.float32)
+    for name, volume, size in (("quiet", 0.001, 1900), ("loud", 0.5, 2000)):
+        noise = np.random.default_rng(0).uniform(-volume, volume, (120, size)).astype(np.float32)
         clips = [
             Utterance(id=f"{name}{n}", audio=encode_audio(row, 8000, "wav"), text="a") for n, row in enumerate(noise)
         ]
         write_shards(clips, tmp_path / name, sample_rate=8000, config=ShardsConfig(megabytes=0.01))
     acoustic = CONFIG.model_copy(update={"features": CONFIG.features.model_copy(update={"normalization": "global"})})
-    first, second = (
-        new_model(
-            InitConfig(),
-            acoustic,
-            lambda: OLD,
-            combined_index(dict.fromkeys(parts, 1.0)),
-            BatchesConfig(seconds=0.25),
-            seed=0,
+    parts = [tmp_path / "quiet", tmp_path / "loud"]
+    # Of 60 s of sound, all is heard in batches of 20 s; in those of one utterance it is a random hundred.
+    every, *some = (
+        new_model(InitConfig(), acoustic, lambda: OLD, combined_index(dict.fromkeys(order, 1.0)), batches, seed=0)[0]
+        for order, batches in (
+            (parts, BatchesConfig(seconds=20)),
+            (parts, BatchesConfig(seconds=0.25, sorted_first_epoch=True)),
+            (parts[::-1], BatchesConfig(seconds=0.25, sorted_first_epoch=True)),
         )
-        for parts in ((tmp_path / "quiet", tmp_path / "loud"), (tmp_path / "loud", tmp_path / "quiet"))
     )
-    assert (first[0].features.mean - second[0].features.mean).abs().max() < 3  # between the parts there are 12
+    for model in some:
+        assert (model.features.mean - every.features.mean).abs().max() < 3  # between the parts there are 12
 
 
 def test_weights_at_random_follow_from_the_seed_alone() -> None:
