@@ -291,12 +291,12 @@ def test_average_of_weights_is_their_mean() -> None:
         Checkpoint(
             experiment={}, tokenizer={}, model={"weight": torch.full((2,), value), "count": torch.tensor(int(value))}
         )
-        for value in (1.0, 2.0, 6.0)
+        for value in (1.0, 1.0, 2.0**24)  # a sum in float32 would lose the ones
     ]
-    average = average_weights(checkpoints)
-    assert average["weight"].tolist() == [3.0, 3.0]
+    average = average_weights(checkpoints[::-1])
+    assert average["weight"].tolist() == 2 * [(2 + 2**24) / 3]
     assert average["weight"].dtype == torch.float32, "a file of twice the size otherwise"
-    assert average["count"].tolist() == 1
+    assert average["count"].tolist() == 2**24
     with pytest.raises(TrainingError):
         average_weights([])
 
@@ -312,9 +312,13 @@ def test_moving_average_follows_its_formula() -> None:
         average.update()
         decay = min(0.9, (1 + number) / (10 + number))
         expected = decay * expected + (1 - decay) * value
+        assert average.values["weight"].item() == pytest.approx(expected, rel=1e-5)
     with average.in_place():
         assert model.weight.item() == model.running_var.item() == pytest.approx(expected, rel=1e-5)
     assert model.weight.item() == model.running_var.item() == 5.0
+    with pytest.raises(ZeroDivisionError), average.in_place():
+        raise ZeroDivisionError
+    assert model.weight.item() == 5.0
 
 
 def test_average_is_validated_and_kept_and_training_goes_on_without_it(tmp_path: Path) -> None:
