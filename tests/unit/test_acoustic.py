@@ -187,7 +187,8 @@ def test_lengths_on_the_cpu_let_nothing_wait_for_the_device(monkeypatch: pytest.
 
 
 def test_a_pyramid_halves_the_frames_of_what_follows() -> None:
-    rows = small_model(encoder_config(factor=2, num_layers=3, pyramid={"after": 1})).describe()
-    rates = {row.name: row.frames for row in rows}
+    model = small_model(encoder_config(factor=2, num_layers=3, pyramid={"after": 1}))
+    rates = {row.name: row.frames for row in model.describe()}
     expected = {"subsampling": 50, "layer 1": 50, "pyramid 1": 25, "layer 2": 25, "layer 3": 25, "head": 25}
     assert {name: rates[name] for name in expected} == expected
+    assert model.seconds_per_frame == pytest.approx(1 / 25), "what the times of words are counted in"

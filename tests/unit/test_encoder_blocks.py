@@ -272,6 +272,7 @@ def test_price_and_dropout_may_change_where_a_training_starts_from_a_model(tmp_p
             {"subsampling": {"kind": "conv1d", "kernel": 4}},
             "subsampling.kernel: expected an odd number of frames, found 4$",
         ),
+        ({"subsampling": {"kind": "conv1d", "kernel": 1}}, "subsampling.kernel: .* equal to 3, found 1$"),
         ({"subsampling": {"kind": "conv1d", "factor": 1}}, "subsampling.factor: .* 2, 4 or 8, found 1$"),
     ],
 )
