@@ -64,6 +64,7 @@ def test_it_is_torchs_on_the_valid_frames(
     mask.view(-1)[: min(2, mask.numel())] = True
     if mask.sum() < 2:
         return  # one lone frame: another test
+    hidden[~mask] = torch.inf
     weights = torch.randn(num_steps, batch, size).to(after).float()
     norm, other = batch_norm(size), batch_norm(size)
     other.load_state_dict(norm.state_dict())
@@ -87,6 +88,18 @@ def test_it_is_torchs_on_the_valid_frames(
             one.float(), right, rtol=1e-2 if is_half else 1e-3, atol=(1e-2 if is_half else 1e-4) * widest
         )
     assert norm.num_batches_tracked == other.num_batches_tracked
+
+
+def test_frames_and_gradients_may_lie_in_memory_in_any_way() -> None:
+    """Every second number of a row, and one number for all gradients of a sum."""
+    norm, every = batch_norm(3), torch.randn(4, 2, 6, requires_grad=True)
+    mask = torch.ones(4, 2, dtype=torch.bool)
+    found, expected = (
+        torch.autograd.grad(normalize(norm, hidden, mask).sum(), [every, norm.weight, norm.bias])
+        for hidden in (every[..., ::2], every[..., ::2].contiguous())
+    )
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(found[2], torch.full((3,), 8.0))
 
 
 @pytest.mark.parametrize("num_frames", [1, 2, 7])
