@@ -31,6 +31,7 @@ from asr.inputs import (
     without_tests,
 )
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
+from asr.model.device import select_device
 from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
 
@@ -143,8 +144,7 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
             forget(run, wanted)
         if workers.is_first and (found := other_code(run, wanted)):
             print(f"note: {run.folder}: {found}; --fresh does it again with this", flush=True)
-        if "evaluate" in wanted:
-            _check_words(run)
+        _check_before_work(run, wanted)
         try:
             for name in STAGES:
                 if name in wanted:
@@ -310,9 +310,11 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
         raise ConfigError(f"{run.folder}: '{later}' needs what is lost, and `asr run` makes again: {lost}")
 
 
-def _check_words(run: Run) -> None:
-    """Complains of a list of words that is not there before a training, not after it."""
-    for decoder in run.experiment.decoders:
+def _check_before_work(run: Run, wanted: Sequence[str]) -> None:
+    """Complains of a device that is not there before a preparation, and of a list of words before a training."""
+    if "train" in wanted and not is_done(run, "train"):
+        select_device(run.experiment.device)
+    for decoder in run.experiment.decoders if "evaluate" in wanted else ():
         if isinstance(decoder, LexiconDecoderConfig) and not decoder.words.is_file():
             raise ConfigError(f"decoders: {decoder.words}: expected a file of words, found none")
 

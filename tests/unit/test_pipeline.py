@@ -614,3 +614,13 @@ def test_a_tokenizer_that_was_not_needed_is_made_when_it_is(tmp_path: Path, monk
     assert "tokenizer.json: no such file" in pipeline._lost_of_preparation(run, ["train"])
     run_stages(run, ["prepare"])
     assert run.tokenizer_file.is_file()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_done(done: list[str], tmp_path: Path) -> None:
+    run_stages(make_run(tmp_path), STAGES)
+    before = list(done)
+    run_stages(make_run(tmp_path, "device=cuda:99"), ["prepare"])
+    elsewhere = make_run(tmp_path / "elsewhere", "device=cuda:99")
+    with pytest.raises(ConfigError, match="device 'cuda:99' is not available"):
+        run_stages(elsewhere, STAGES)
+    assert done == before
