@@ -23,6 +23,7 @@ from torch import Tensor
 
 from asr.cli import main
 from asr.cli.evaluate import _default_report
+from asr.cli.transcribe import LongestPiece
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
@@ -32,7 +33,7 @@ from asr.evaluation import Subset, evaluate_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asr.recognizer import Recognizer
+from asr.recognizer import LONGEST_SECONDS, Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
@@ -576,6 +577,8 @@ def test_a_long_recording_is_heard_in_pieces(cli: Command, model: Path, tmp_path
     save_checkpoint(shortened, replace(load_checkpoint(model), longest_seconds=1.0))
     assert json.loads(cli("transcribe", talk, "--model", shortened, "--format", "json")) == pieces
     assert "learnt from utterances of up to 1 s" in cli("model", "info", shortened)
+    # Written out there, since the recogniser comes with torch.
+    assert f"{LONGEST_SECONDS:g} at most" in LongestPiece.__metadata__[0].help
 
 
 def test_a_file_for_each_recording(

@@ -177,10 +177,8 @@ class RecurrentCell(nn.Module):
 
         nudges = (1 + _NUDGE * torch.randn(shape, generator=drawn).to(weight) for _ in range(_NUM_NUDGES))
         nudged = [difference(RecurrentCell.recur(self, frames * nudge, states)[0]) for nudge in nudges]
-        found, allowed = (
-            difference(compiled(self, frames, states)),
-            _TOLERANCE + _TIMES_NUDGED * torch.stack(nudged).amax(0),
-        )
+        allowed = _TOLERANCE + _TIMES_NUDGED * torch.stack(nudged).amax(0)
+        found = difference(compiled(self, frames, states))
         return float(torch.where(found <= allowed, 0.0, found).max())
 
     def _states_of(self, state: State | None, projected: Tensor) -> States:
