@@ -12,7 +12,8 @@ others use it too; all else in those of the clock. "gru" is the encoder's own wa
 "gru+norm" is layer normalisation inside the cell (`encoder.cell_norm`). What stands around a cell is run by the encoder's
 own layers: "gru+learnt" starts from a learnt state (`encoder.initial_state`); "gru+highway" has the gate of
 `encoder.highway`; "gru+dropout" leaves out a tenth of the units, the same over an utterance (`encoder.dropout_over`). What
-each costs is its row against "gru". Other cells take them too: "ligru+highway".
+each costs is its row against "gru". Other cells take them too: "ligru+highway". "mgu+loop" is the loop over the cell's step,
+"mgu+graphs" the way that a GPU takes, also on a CPU (`asr/model/cells/linear_gradient.py`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,15 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from record import record, spread
 from torch import Tensor, nn
 
 from asr.model import matrix_unit
-from asr.model.cells import CELLS, make_cell, run_cells
+from asr.model.cells import CELLS, RecurrentCell, equations, linear_gradient, make_cell, run_cells
+from asr.model.cells.recurrent import States
 from asr.model.encoder import EncoderConfig, RecurrentLayer
 
 NUM_LAYERS, BATCH, FRAMES, HIDDEN = 3, 16, 250, 320
@@ -39,18 +42,34 @@ _AROUND: dict[str, dict[str, object]] = {
 }
 
 
+def by_loop(cell: RecurrentCell, projected: Tensor, states: States, _: torch.dtype) -> tuple[Tensor, States]:
+    """`cell` frame by frame."""
+    return cell.loop(projected, states)
+
+
+def by_graphs(cell: RecurrentCell, projected: Tensor, states: States, _: torch.dtype) -> tuple[Tensor, States]:
+    """`cell` as a GPU runs it."""
+    return linear_gradient.recur(cell, projected, states)
+
+
+_WAYS = {"loop": by_loop, "graphs": by_graphs}
+
+
 class Stack(nn.Module):
     """Layers of one cell; with two directions the second reads the frames from the end."""
 
     def __init__(self, name: str, directions: int) -> None:
         super().__init__()
-        name, _, norm = name.partition("+")
+        name, _, option = name.partition("+")
         self.layers = nn.ModuleList(
             nn.ModuleList(
-                make_cell(name, HIDDEN * directions, HIDDEN, layer_norm=bool(norm)) for _ in range(directions)
+                make_cell(name, HIDDEN * directions, HIDDEN, layer_norm=option == "norm") for _ in range(directions)
             )
             for _ in range(NUM_LAYERS)
         )
+        for cell in self.modules():
+            if option in _WAYS and isinstance(cell, RecurrentCell):
+                cell.recur = partial(_WAYS[option], cell)  # type: ignore[method-assign]
 
     def forward(self, frames: Tensor) -> Tensor:
         """Outputs (S, B, H * directions) of `frames` of the same shape."""
@@ -112,6 +131,7 @@ def main() -> None:
             if run:  # the first is for warming up
                 seconds[name].append(taken)
     kind = [options.device] * (options.device != "cpu") + ["bf16"] * options.bf16
+    kind += ["graphs"] * any(name.endswith("+graphs") for name in names)
     record(
         "_".join(["cells", *kind]),
         {
@@ -138,8 +158,11 @@ def main() -> None:
 def made(name: str, directions: int) -> nn.Module:
     """What is timed as `name`: a cell, or one with an option behind a +."""
     cell, _, option = name.partition("+")
-    if cell not in CELLS or option not in ("", "norm", *_AROUND):
-        raise SystemExit(f"{name}: expected one of {', '.join(CELLS)}, or one with +norm, +{', +'.join(_AROUND)}")
+    options = ("norm", *_WAYS, *_AROUND)
+    if cell not in CELLS or option not in ("", *options):
+        raise SystemExit(f"{name}: expected one of {', '.join(CELLS)}, or one with +{', +'.join(options)}")
+    if option in _WAYS and CELLS[cell] is not equations(cell):
+        raise SystemExit(f"{name}: a kernel has no step; take {cell}_reference")
     return Layers(cell, directions, option) if option in _AROUND else Stack(name, directions)
 
 

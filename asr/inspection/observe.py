@@ -140,7 +140,7 @@ class ObservedCell(RecurrentCell):
     ) -> tuple[Tensor, States]:
         """Frame by frame, also where the cell could do otherwise."""
         self.seen = []
-        return RecurrentCell.recur(self, projected, states, product_type)
+        return self.loop(projected.to(self.weight_ih_l0.dtype), states)
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
         """The cell's own step."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from asr.model.cells import linear_gradient
 from asr.model.device import full_precision, product_type
 from asr.model.norm import normalize
 
@@ -75,6 +76,7 @@ class RecurrentCell(nn.Module):
         self.norm_ih = self.make_input_norm(layer_norm)
         norms = [nn.LayerNorm(blocks * hidden_size) if layer_norm else nn.Identity() for blocks in self.products]
         self.norms_hh = nn.ModuleList(norms)
+        self.known = linear_gradient.Known()
         self._is_compiled_right: bool | None = None
 
     def uniform(self, blocks: int, *columns: int) -> nn.Parameter:
@@ -122,9 +124,16 @@ class RecurrentCell(nn.Module):
     ) -> tuple[Tensor, States]:
         """Outputs (S, B, H) and the last states, from input products (S, B, gates * H) and first states.
 
-        Products with the state may round their factors to `product_type`, where that is faster.
+        Products with the state may round their factors to `product_type`, where that is faster. On a GPU without waiting for
+        Python, where the step allows for it.
         """
         projected = projected.to(self.weight_ih_l0.dtype)
+        if linear_gradient.takes(self, projected):
+            return linear_gradient.recur(self, projected, states)
+        return self.loop(projected, states)
+
+    def loop(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
+        """What `recur` gives, by one call of `step` after the other."""
         products = tuple(self._products(*projected.shape[:2]))
         outputs = []
         for x in projected.unbind():
@@ -169,14 +178,14 @@ class RecurrentCell(nn.Module):
             loudness * torch.randn(_TRIED_UTTERANCES, self.hidden_size, generator=drawn).to(weight)
             for _ in range(self.num_states)
         )
-        expected, _ = RecurrentCell.recur(self, frames, states)
+        expected, _ = self.loop(frames, states)
         largest = expected.abs().amax((0, 2)).clamp(min=1e-3)
 
         def difference(outputs: Tensor) -> Tensor:
             return (outputs - expected).abs().amax((0, 2)) / largest
 
         nudges = (1 + _NUDGE * torch.randn(shape, generator=drawn).to(weight) for _ in range(_NUM_NUDGES))
-        nudged = [difference(RecurrentCell.recur(self, frames * nudge, states)[0]) for nudge in nudges]
+        nudged = [difference(self.loop(frames * nudge, states)[0]) for nudge in nudges]
         allowed = _TOLERANCE + _TIMES_NUDGED * torch.stack(nudged).amax(0)
         found = difference(compiled(self, frames, states))
         return float(torch.where(found <= allowed, 0.0, found).max())
