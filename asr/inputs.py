@@ -86,19 +86,11 @@ def in_todays_words(inputs: Tree, now: Tree) -> Tree:
     What can no longer be read as settings is returned as it is.
     """
     sections = [section for section in now if section in Experiment.model_fields]
-    own = {key: value for key, value in inputs.items() if key not in sections and (key != "root" or key in now)}
-    # Which files it was, was not always recorded; and there was only sound before.
-    for key, before in (("files", now.get("files")), ("num_stored_features", 0)):
-        if key in now:
-            own.setdefault(key, before)
-    # Nor what was in them.
-    contents = {key: digest for key, digest in now.get("files", {}).items() if key.startswith(_CONTENTS)}
-    own["files"] = contents | own["files"] if "files" in now else {}
     try:
         experiment = Experiment.model_validate({section: inputs[section] for section in sections if section in inputs})
     except ValidationError:
         return inputs
-    return own | settings(experiment, sections)
+    return {key: value for key, value in inputs.items() if key not in sections} | settings(experiment, sections)
 
 
 def settings(experiment: Experiment, sections: Sequence[str]) -> Tree:

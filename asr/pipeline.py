@@ -182,8 +182,6 @@ def other_code(run: Run, wanted: Sequence[str] = STAGES) -> str:
         if mark is None or not _is_kept(run, name, mark):
             continue
         what = f"'{name}' was {'done' if mark['done'] else 'begun'} by"
-        if mark.get("code") is None:
-            return f"{what} code that was not recorded then"
         if edited := edited_files(mark["code"], _code(run, name)):
             return f"{what} other code than this (different since: {edited})"
     return ""
@@ -241,7 +239,7 @@ def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
     for earlier in STAGES[: STAGES.index(name)]:
         _check_is_done(run, earlier, name)
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
-    code = mark.get("code") if mark is not None and _is_kept(run, name, mark) else _code(run, name)
+    code = mark["code"] if mark is not None and _is_kept(run, name, mark) else _code(run, name)
     write_mark(folder, name, {"inputs": inputs, "code": code, "done": False, "seconds": 0.0})
     # What comes after this stage was made from its old result. What several runs share gives the same again, since it lies
     # where its inputs say, and their marks tell what was in the user's files.

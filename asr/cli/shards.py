@@ -83,11 +83,11 @@ def info_lines(summary: ShardsSummary) -> Iterator[str]:
         f"  {durations.min:.2f} to {durations.max:.2f} s, median {durations.median:.2f} s, mean {durations.mean:.2f} s"
     )
     yield from histogram_lines(durations)
-    if (texts := summary.texts) is not None:
-        yield (
-            f"  texts of {texts.min} to {texts.max} characters, median {texts.median:g}, mean {texts.mean:.1f}, "
-            f"{texts.per_second:.1f} per second"
-        )
+    texts = summary.texts
+    yield (
+        f"  texts of {texts.min} to {texts.max} characters, median {texts.median:g}, mean {texts.mean:.1f}, "
+        f"{texts.per_second:.1f} per second"
+    )
     for reason, count in summary.skipped.items():
         yield f"  left out: {count} ({reason})"
 

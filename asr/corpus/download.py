@@ -166,14 +166,13 @@ def _mark(download: Download, root: Path) -> Path:
 def _is_unpacked(download: Download, root: Path) -> bool:
     """Whether an archive was unpacked whole, and what came of it is still there."""
     try:
-        folders: list[str] = json.loads(_mark(download, root).read_text(encoding="utf-8") or "[]")
+        folders: list[str] = json.loads(_mark(download, root).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
     if folders:
         return all((root / name).is_dir() for name in folders)
-    # Of an archive without folders, or unpacked by a version that did not name them and kept archives.
-    others = (each.name for each in root.iterdir() if not (root / f".{each.name}.extracted").exists())
-    return any(not name.startswith(".") for name in others)
+    # Of an archive without folders.
+    return any(not each.name.startswith(".") for each in root.iterdir())
 
 
 def _check_room(downloads: Iterable[Download], root: Path, mirror: str | None) -> None:

@@ -67,7 +67,7 @@ class ShardsSummary:
         num_features: values per stored frame, 0 for audio.
         num_bytes: of all shards together.
         durations: of the utterances.
-        texts: their lengths, None where older code has written the index.
+        texts: their lengths.
         skipped: number of utterances that were left out, by reason.
     """
 
@@ -82,7 +82,7 @@ class ShardsSummary:
     num_features: int
     num_bytes: int
     durations: Durations
-    texts: TextLengths | None
+    texts: TextLengths
     skipped: Mapping[str, int]
 
 
@@ -110,10 +110,8 @@ def summarize(index: ShardIndex) -> ShardsSummary:
     )
 
 
-def _text_lengths(index: ShardIndex) -> TextLengths | None:
+def _text_lengths(index: ShardIndex) -> TextLengths:
     lengths = [length for shard in index.shards for length in shard.num_characters]
-    if len(lengths) < index.num_utterances:
-        return None
     median, mean = statistics.median(lengths), statistics.fmean(lengths)
     return TextLengths(min(lengths), median, mean, max(lengths), sum(lengths) / index.seconds)
 
@@ -221,7 +219,7 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
         yield Damage(str(error), 0)
     if num_read < num_listed:
         yield Damage(f"{path}: {num_read} of {num_listed} utterances could be read", num_listed - num_read)
-    elif contents is not None and contents.contradicts(shard.name):
+    elif contents is not None and contents.shard_name != shard.name:
         yield Damage(f"{path}: a text, a speaker or another description in it is not what was written there", 0)
 
 

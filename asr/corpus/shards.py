@@ -67,7 +67,7 @@ class ShardIndex(Section):
         num_speakers: different speakers named, 0 when none is.
         skipped: ids of utterances that are not in the shards, by reason.
         shards: in the order in which they were written.
-        source: fingerprint of what they were made of and how, "" where that was not recorded.
+        source: fingerprint of what they were made of and how, "" for those of several folders together.
         whole: utterances in all of the published subset of which this is the whole or a part, 0 where that is not known.
     """
 

@@ -11,7 +11,6 @@ import io
 import json
 import math
 import os
-import re
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -35,14 +34,14 @@ class Shard(Section):
         name: of the file in the index's folder; plain, since an index from a server may be anyone's.
         bytes: its size.
         num_samples: of each of its utterances.
-        num_characters: of the text of each; none where older code has written it.
+        num_characters: of the text of each.
         weight: how many times an epoch of training hears each of them, on average.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     bytes: int
     num_samples: tuple[int, ...]
-    num_characters: tuple[int, ...] = ()
+    num_characters: tuple[int, ...]
     weight: float = 1.0
 
 
@@ -93,10 +92,6 @@ class Contents:
     def shard_name(self) -> str:
         """Name of the file of a shard that holds what was added."""
         return f"shard-{self._hash.hexdigest()[:16]}.tar"
-
-    def contradicts(self, name: str) -> bool:
-        """Whether `name` is of a shard that holds something else; older ones are numbered, and tell nothing."""
-        return name != self.shard_name and re.fullmatch(r"shard-[0-9a-f]{16}\.tar", name) is not None
 
 
 class ShardWriter:

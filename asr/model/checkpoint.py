@@ -37,7 +37,7 @@ class Checkpoint:
         model: the model's tensors by name.
         training: what resuming needs (optimiser, progress, ...), None in a model that is only to be used.
         note: where the weights come from, for people.
-        longest_seconds: of the utterances that they were learnt from; None where the file is older than this was known.
+        longest_seconds: of the utterances that they were learnt from; None where that is not known.
     """
 
     experiment: Tree
@@ -83,7 +83,6 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     if content.get("version") != _VERSION:
         found = content.get("version")
         raise CheckpointError(f"{path}: checkpoint version {found}, this program reads version {_VERSION}")
-    content.setdefault("longest_seconds", None)
     if missing := Checkpoint.__dataclass_fields__.keys() - content.keys():
         raise CheckpointError(f"{path}: the checkpoint lacks {', '.join(sorted(missing))}")
     return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})

@@ -87,12 +87,6 @@ class EncoderConfig(Section):
         default=None, description="a narrow, noisy passage between layers; null: none"
     )
 
-    @field_validator("subsampling", mode="before")
-    @classmethod
-    def _of_first_kind(cls, value: object) -> object:
-        # Models from before there was a second kind do not say which they have.
-        return {"kind": "conv2d", **value} if isinstance(value, dict) else value
-
     @field_validator("cell")
     @classmethod
     def _check_cell(cls, cell: str) -> str:

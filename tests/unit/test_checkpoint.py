@@ -87,13 +87,6 @@ def test_round_trip_is_bit_exact(tmp_path: Path) -> None:
     assert found.training == training
 
 
-def test_files_of_before_do_not_say_how_long_utterances_were(saved: Path) -> None:
-    content = torch.load(saved, weights_only=True)
-    del content["longest_seconds"]
-    torch.save(content, saved)
-    assert load_checkpoint(saved).longest_seconds is None
-
-
 def test_restored_model_says_the_same(saved: Path) -> None:
     model, tokenizer = restore_model(load_checkpoint(saved), where="test")
     batch = ragged_batch([1600, 801])

@@ -375,20 +375,6 @@ def test_names_that_are_no_text_are_found_again(server: Server, tmp_path: Path) 
     assert len(server.requests) == 1
 
 
-def test_a_mark_without_names_counts_while_anything_is_there(server: Server, tmp_path: Path) -> None:
-    """Versions before did not name what they had unpacked, and kept the archive."""
-    for name in ("a b.bin", "another.zip"):
-        (tmp_path / f".{name}.extracted").touch()
-        (tmp_path / name).write_bytes(tar_of(FILES))
-    (tmp_path / "set").mkdir()
-    obtain([Download(url=server.url)], tmp_path)
-    assert not list((tmp_path / "set").iterdir())
-    (tmp_path / "set").rmdir()
-    obtain([Download(url=server.url)], tmp_path)
-    assert (tmp_path / "set" / "a.txt").read_bytes() == b"a"
-    assert not server.requests
-
-
 def test_an_unfinished_unpacking_is_repeated(server: Server, tmp_path: Path) -> None:
     server.content = tar_of(FILES)[:-30]
     with pytest.raises(CorpusError, match="remove it to fetch it again"):

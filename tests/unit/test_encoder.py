@@ -134,7 +134,7 @@ def test_lengths_may_stay_on_another_device_than_features() -> None:
         ({"dropout": 1.0}, "dropout: .*less than 1, found 1.0"),
         ({"hidden_size": 0}, "hidden_size: .*found 0"),
         ({"num_layers": 0}, "num_layers: .*found 0"),
-        ({"subsampling": {"factors": 2}}, "subsampling.factors: unknown key, did you mean 'factor'"),
+        ({"subsampling": {"kind": "conv2d", "factors": 2}}, "subsampling.factors: unknown key, did you mean 'factor'"),
     ],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], complaint: str) -> None:

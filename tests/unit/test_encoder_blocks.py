@@ -20,7 +20,7 @@ from asr.corpus.batches import Batch
 from asr.errors import ConfigError
 from asr.experiment import load_experiment
 from asr.lengths import valid_mask
-from asr.model import AcousticConfig, AcousticModel, EncoderConfig, SubsamplingConfig
+from asr.model import AcousticConfig, AcousticModel, EncoderConfig
 from asr.model.blocks import (
     Bottleneck,
     BottleneckConfig,
@@ -281,12 +281,9 @@ def test_impossible_settings_are_refused(settings: dict[str, object], complaint:
         validated(EncoderConfig, settings, where="test")
 
 
-def test_a_front_end_without_a_kind_is_the_first() -> None:
-    """As in models from before there was a second."""
-    tree = {"subsampling": {"factor": 2, "channels": 7}}
-    assert validated(EncoderConfig, tree, where="test").subsampling == SubsamplingConfig(factor=2, channels=7)
+def test_the_kind_of_the_front_end_decides_which_settings_there_are() -> None:
     assert load_experiment(None, ["encoder.subsampling.factor=2"]).encoder.subsampling.kind == "conv2d"
-    # The kind decides which settings there are: those of the other kind do not stay behind.
+    # Those of the other kind do not stay behind.
     changed = load_experiment("spoken_commands", ["encoder.subsampling.kind=conv1d"]).encoder.subsampling
     assert (changed.kind, changed.factor, changed.channels) == ("conv1d", 4, 256)
 

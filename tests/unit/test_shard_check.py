@@ -59,9 +59,6 @@ def test_the_summary_tells_how_long_texts_are(tmp_path: Path) -> None:
     index = write(tmp_path, said)
     assert len(index.shards) > 1
     assert summarize(ShardIndex.load(tmp_path)).texts == TextLengths(1, 2, 4, 10, pytest.approx(20 / 1.5))
-    # An index from before they were counted, or begun by code from before.
-    older = tuple(shard.model_copy(update={"num_characters": ()}) for shard in index.shards[:1])
-    assert summarize(index.model_copy(update={"shards": older + index.shards[1:]})).texts is None
 
 
 @pytest.mark.parametrize(
@@ -136,16 +133,6 @@ def test_damage_is_found_counted_and_named(
     assert any(message in damage.message for damage in result.damages), result.damages
     assert all(name in damage.message for damage in result.damages)
     assert (result.num_damaged, done) == (num_damaged, 9)
-
-
-def test_numbered_shards_of_before_are_whole(tmp_path: Path) -> None:
-    index = write(tmp_path)
-    renamed = []
-    for number, shard in enumerate(index.shards):
-        (tmp_path / shard.name).rename(tmp_path / f"shard-{number:06d}.tar")
-        renamed.append(shard.model_copy(update={"name": f"shard-{number:06d}.tar"}))
-    old = index.model_copy(update={"shards": tuple(renamed)})
-    assert verify_shards(old, num_threads=0, advance=lambda amount: None).damages == []
 
 
 def test_every_damage_is_named_not_only_the_first(tmp_path: Path) -> None:
