@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -27,20 +28,27 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_parts(path: Path, parts: Iterable[bytes]) -> None:
-    """Write `parts` to `path`, one after another, as `write_bytes` does; an error while they are made leaves no file.
+    """Write `parts` to `path`, one after another, as `write_bytes` does; an error while they are made leaves no file."""
+    with replaced(path) as file:
+        file.writelines(parts)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[BinaryIO]:
+    """Yields a file under a temporary name, which becomes `path` at the end, on the disk; an error leaves `path` as it was.
 
     Behind a link, what it leads to is replaced; a pipe or a device is written to.
     """
     if path.exists() and not path.is_file():
         # A pipe, a terminal or /dev/null: to be written to, not to be replaced.
         with path.open("wb") as file:
-            file.writelines(parts)
+            yield file
         return
     path = path.resolve()  # what a link leads to, not the link
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         with temporary.open("wb") as file:
-            file.writelines(parts)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

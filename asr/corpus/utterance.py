@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from asr.atomic import write_parts
 from asr.errors import CorpusError
 
 _LOG = logging.getLogger(__name__)
@@ -220,21 +221,18 @@ def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:
             metadata named like one of the manifest's own keys, or no room on the disk.
     """
     ids: set[str] = set()
-    temporary = path.with_name(f".{path.name}.tmp")
+
+    def lines() -> Iterator[bytes]:
+        for utterance in utterances:
+            if utterance.id in ids:
+                raise CorpusError(f"{path}: id '{utterance.id}' occurs twice; ids must be unique")
+            ids.add(utterance.id)
+            yield f"{_json(_record_of(utterance, path))}\n".encode()
+
     try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            for utterance in utterances:
-                if utterance.id in ids:
-                    raise CorpusError(f"{path}: id '{utterance.id}' occurs twice; ids must be unique")
-                ids.add(utterance.id)
-                file.write(f"{_json(_record_of(utterance, path))}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_parts(path, lines())
     except OSError as error:
         raise CorpusError(f"{path}: cannot write the manifest: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return len(ids)
 
 

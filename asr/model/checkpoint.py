@@ -6,8 +6,6 @@ a full disk leaves the previous file as it was.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from asr.atomic import replaced
 from asr.config import Tree, validated
 from asr.errors import CheckpointError, ConfigError, TextError
 from asr.model.acoustic import AcousticConfig, AcousticModel
@@ -54,18 +53,11 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     Raises:
         CheckpointError: the disk is full or the folder cannot be written; a file at `path` stays as it was.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
-    content = {"format": _FORMAT, "version": _VERSION, **vars(checkpoint)}
     try:
-        with temporary.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replaced(path) as file:
+            torch.save({"format": _FORMAT, "version": _VERSION, **vars(checkpoint)}, file)
     # torch reports a failed write as a RuntimeError of its zip writer.
     except (OSError, RuntimeError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
         reason = error.strerror if isinstance(error, OSError) else "the disk is full or was taken away"
         kept = "the previous checkpoint is kept" if path.exists() else "nothing was saved"
         raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}; {kept}") from error
