@@ -6,6 +6,7 @@ without YAML's traps and turns pydantic's complaints into one line that names th
 
 from __future__ import annotations
 
+import copy
 import re
 import types
 import typing
@@ -164,7 +165,7 @@ def merged(base: Tree, changes: Tree, within: Iterable[type[Section]] = ()) -> T
         {'tokenizer': {'kind': 'characters'}}
     """
     known = tuple(within)
-    result = _copy(base)
+    result = copy.deepcopy(base)
     for key, value in changes.items():
         old = result.get(key)
         if isinstance(old, dict) and isinstance(value, dict):
@@ -172,7 +173,7 @@ def merged(base: Tree, changes: Tree, within: Iterable[type[Section]] = ()) -> T
             inner = [member for field in fields for member in sections_in(field.annotation)]
             result[key] = merged(_kept(old, value, inner), value, inner)
         else:
-            result[key] = _copy(value) if isinstance(value, dict) else value
+            result[key] = copy.deepcopy(value)
     return result
 
 
@@ -187,10 +188,6 @@ def _kept(old: Tree, new: Tree, known: list[type[Section]]) -> Tree:
         for key, value in old.items()
         if key != "kind" and key in before and key in after and before[key].get_default() == after[key].get_default()
     }
-
-
-def _copy(tree: Tree) -> Tree:
-    return {key: _copy(value) if isinstance(value, dict) else value for key, value in tree.items()}
 
 
 def validated(section: type[AnySection], tree: Tree, *, where: str) -> AnySection:

@@ -12,18 +12,15 @@ PLOT_FILE = "training.png"
 
 def plot_training(folder: Path) -> Path | None:
     """The picture drawn from the metrics of the run in `folder` (loss, error rates, learning rate, gradients), if any."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     records = read_metrics(folder)
     updates = [record for record in records if record["kind"] == "train"]
     validations = [record for record in records if record["kind"] == "validation"]
     if not validations:
         return None
-    figure, axes = plt.subplots(2, 2, figsize=(11, 7), constrained_layout=True)
-    loss, errors, rate, gradients = axes.flat
+    figure = Figure(figsize=(11, 7), layout="constrained")
+    loss, errors, rate, gradients = axes = figure.subplots(2, 2).ravel()
     _draw(loss, updates, "loss", "train, per update", alpha=0.4)
     _draw(loss, validations, "train_loss", "train, epoch mean")
     _draw(loss, validations, "loss", "dev")
@@ -38,7 +35,7 @@ def plot_training(folder: Path) -> Path | None:
         norms = [{"update": record["update"], part: record["gradient_norms"][part]} for record in updates]
         _draw(gradients, norms, part, part)
     gradients.set(title="Gradient norm by part of the model", yscale="log")
-    for axis in axes.flat:
+    for axis in axes:
         axis.set_xlabel("update")
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
@@ -46,7 +43,6 @@ def plot_training(folder: Path) -> Path | None:
     path = folder / PLOT_FILE
     temporary = folder / f".{PLOT_FILE}"
     figure.savefig(temporary, dpi=110, format="png")
-    plt.close(figure)
     return temporary.replace(path)
 
 
