@@ -7,6 +7,7 @@ frames has a size that grows with the duration, not with its square.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -74,3 +75,12 @@ def surest_frames(log_probs: Floats, path: Integers) -> Integers:
         else:
             spoken = table[here - 1, SPOKEN] > table[here - 1, BLANK]
     return frames
+
+
+def frames_of_text(log_probs: Floats, tokens: Sequence[int]) -> tuple[int, ...]:
+    """For each of `tokens` its surest frame in their best alignment to `log_probs` (S, V), whose frames must suffice."""
+    # Any frame from that of its own number on is open to each token; the empty text stands before the first frame.
+    path = np.full((1 + len(tokens), 3), len(log_probs) - 1, np.int64)
+    path[:, 0] = (0, *tokens)
+    path[:, 1] = range(-1, len(tokens))
+    return tuple(surest_frames(log_probs, path).tolist()) if tokens else ()

@@ -93,7 +93,7 @@ class AttentionSearch:
         self.tokenizer = tokenizer
         self.decoder = decoder
         self.ctc_weight = config.ctc_weight if isinstance(config, JointDecoderConfig) else 0.0
-        self._surest_frames = alignment.surest_frames
+        self._frames_of_text = alignment.frames_of_text
         self._prefix_scores = prefix_scores
 
     @torch.inference_mode()
@@ -118,7 +118,9 @@ class AttentionSearch:
                 found[text] = score, ended
         best = sorted(found.items(), key=lambda item: -item[1][0])[: self.config.num_best]
         return [
-            Hypothesis(text=text, score=score, tokens=ended.tokens, frames=self._frames_of(ended.tokens, log_probs))
+            Hypothesis(
+                text=text, score=score, tokens=ended.tokens, frames=self._frames_of_text(log_probs, ended.tokens)
+            )
             for text, (score, ended) in best
         ]
 
@@ -181,13 +183,6 @@ class AttentionSearch:
                 tried.tolist(), scores.tolist(), (text.alignments, *longer), strict=True
             )
         ]
-
-    def _frames_of(self, tokens: tuple[int, ...], log_probs: npt.NDArray[np.float32]) -> tuple[int, ...]:
-        """For each of `tokens` its surest frame in CTC's best alignment of all of them."""
-        path = np.full((len(tokens) + 1, 3), len(log_probs) - 1)
-        path[:, 0] = (0, *tokens)
-        path[:, 1] = range(-1, len(tokens))
-        return tuple(self._surest_frames(log_probs, path).tolist()) if tokens else ()
 
 
 def _more(tokens: tuple[int, ...], token: int) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 
 from asr.audio import UnusableAudioError, read_signal
-from asr.decoding.alignment import surest_frames
+from asr.decoding.alignment import frames_of_text
 from asr.errors import AudioError, ConfigError, TextError
 from asr.features import FeatureConfig, LogMelConfig
 from asr.inspection.observe import log_probs_of
+from asr.lengths import frames_needed_by_ctc
 from asr.model.acoustic import AcousticModel
 from asr.recognizer import Recognizer
 from asr.report.collect import as_log_mel
@@ -146,15 +146,12 @@ def _aligned(log_probs: Tensor, tokens: tuple[int, ...], text: str) -> tuple[int
     num_frames = len(log_probs)
     if not tokens:
         raise ConfigError("--text is empty; leave it out to look at what is recognised")
-    needed = len(tokens) + sum(one == other for one, other in itertools.pairwise(tokens))
+    needed = frames_needed_by_ctc(tokens)
     if needed > num_frames:
         raise TextError(
             f"'{text}' needs {needed} frames, one per token and one between equal ones; this recording has {num_frames}"
         )
-    # Any frame from that of its own number on is open to each token; the empty text stands before the first frame.
-    path = [(0, -1, num_frames - 1), *((token, place, num_frames - 1) for place, token in enumerate(tokens))]
-    values = np.ascontiguousarray(log_probs.numpy(), dtype=np.float32)
-    return tuple(surest_frames(values, np.array(path, dtype=np.int64)).tolist())
+    return frames_of_text(log_probs.contiguous().numpy(), tokens)
 
 
 def require_tokens(subject: Subject) -> None:
