@@ -249,7 +249,19 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
             raise CorpusError(f"{error} (`asr data check {source}` names all that is wrong there)") from error
 
     name = train.stem if train.is_file() else train.resolve().name
-    return replace(_OWN_FILES, name=name, read=read, splits=Splits(test=names), files=sources)
+    return Recipe(
+        name=name,
+        title="your own audio",
+        hours=0.0,
+        speakers=0,
+        licence="yours",
+        source="your files",
+        read=read,
+        imitate=lambda root: None,
+        config="own_files.yaml",
+        splits=Splits(test=names),
+        files=sources,
+    )
 
 
 def _held_out(train: Path) -> frozenset[str]:
@@ -289,24 +301,3 @@ def _test_name(name: str) -> str:
 def read_files(path: Path) -> Iterator[Utterance]:
     """The utterances of a manifest, or of a folder of audio files with `.txt` beside each."""
     return read_folder(path) if path.is_dir() else read_manifest(path)
-
-
-def _imitate_nothing(root: Path) -> None:
-    """The user's own files need no imitation."""
-
-
-def _read_nothing(root: Path, split: str) -> Iterator[Utterance]:
-    yield from ()
-
-
-_OWN_FILES = Recipe(
-    name="own",
-    title="your own audio",
-    hours=0.0,
-    speakers=0,
-    licence="yours",
-    source="your files",
-    read=_read_nothing,
-    imitate=_imitate_nothing,
-    config="own_files.yaml",
-)

@@ -62,9 +62,7 @@ def check(
     findings = result.findings()
     if json_file is not None:
         record = {"summary": result.summary(), "findings": [asdict(finding) for finding in findings]}
-        # A name that is not UTF-8 is told with escapes.
-        written = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        write_text(json_file, written.encode(errors="backslashreplace").decode())
+        write_text(json_file, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     for line in report_lines(manifest, result, findings):
         print(line)
     if any(finding.severity == "error" for finding in findings):

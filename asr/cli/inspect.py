@@ -30,11 +30,6 @@ Out = Annotated[
 Text = Annotated[str | None, typer.Option(help="Look at this text; default: what is recognised.")]
 
 
-@app.callback()
-def _group() -> None:
-    """See a trained model at work: gates, gradients, saliency."""
-
-
 @app.command()
 def gates(audio: Audio, model: ModelOrDefault = None, layers: Layers = None, out: Out = None) -> None:
     """Draw every gate over time, and measure how long units remember.

@@ -19,11 +19,6 @@ _NUM_SHOWN = 40
 app = typer.Typer(help="Look at models, shrink and average them.", no_args_is_help=True)
 
 
-@app.callback()
-def _group() -> None:
-    """Look at models, shrink and average them."""
-
-
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="Run folder, checkpoint, YAML file, or a name in conf/.")],

@@ -11,7 +11,7 @@ import typer
 from asr.errors import ConfigError
 
 if TYPE_CHECKING:
-    from asr.experiment import Run, RunRequest
+    from asr.experiment import RunRequest
 
 _RECIPE_HELP = "Name of a recipe (`asr recipes` lists them) or path of a `.py` file; then any number of key.path=value."
 Words = Annotated[list[str] | None, typer.Argument(metavar="[RECIPE] [KEY.PATH=VALUE]...", help=_RECIPE_HELP)]
@@ -82,7 +82,8 @@ def run(
     unknown = [stage for stage in wanted if stage not in STAGES]
     if unknown or not wanted:
         raise ConfigError(f"--stages {stages}: expected some of {','.join(STAGES)}")
-    run_stages(_make_run(words, root, out, config, manifest, dev, test, init, mirror), wanted, fresh=fresh)
+    request = make_request(words, root, config, manifest, dev, test, init, mirror)
+    run_stages(request.run(out), wanted, fresh=fresh)
 
 
 def prepare(
@@ -102,7 +103,8 @@ def prepare(
     """
     from asr.pipeline import run_stages
 
-    run_stages(_make_run(words, root, out, config, manifest, dev, test, mirror=mirror), ["prepare"], fresh=fresh)
+    request = make_request(words, root, config, manifest, dev, test, mirror=mirror)
+    run_stages(request.run(out), ["prepare"], fresh=fresh)
 
 
 def train(
@@ -126,24 +128,10 @@ def train(
     """
     from asr.pipeline import check_not_begun, run_stages
 
-    this = _make_run(words, root, out, config, manifest, dev, test, init)
+    this = make_request(words, root, config, manifest, dev, test, init).run(out)
     if not resume and not fresh:
         check_not_begun(this)
     run_stages(this, ["train", "average"], fresh=fresh)
-
-
-def _make_run(
-    words: list[str] | None,
-    root: Path | None,
-    out: Path | None,
-    config: str | None,
-    manifest: Path | None,
-    dev: Path | None,
-    test: list[Path] | None,
-    init: Path | None = None,
-    mirror: str | None = None,
-) -> Run:
-    return make_request(words, root, config, manifest, dev, test, init, mirror).run(out)
 
 
 def make_request(

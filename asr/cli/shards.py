@@ -30,11 +30,6 @@ Folders = Annotated[
 ]
 
 
-@app.callback()
-def _group() -> None:
-    """Look at shards."""
-
-
 @app.command()
 def info(
     folders: Folders,
