@@ -146,9 +146,10 @@ def _check_models(models: list[Path], data: list[str]) -> None:
 def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
     """Says it if `data` is, by its path, what a run of one of `models` has learnt from: its own files, or its shards."""
     from asr.marks import read_marks
+    from asr.model.checkpoint import folder_of
 
     for file in models:
-        folder = file.parent.parent if file.parent.name == "checkpoints" else file.parent
+        folder = folder_of(file)
         files = read_marks(folder).get("train", {}).get("inputs", {}).get("files", {})
         learnt_from = {files.get("train", ""), str((folder / "shards" / "train").resolve())}
         for each in data:

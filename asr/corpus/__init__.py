@@ -4,11 +4,3 @@ In: a recipe's utterances, a JSONL manifest or a folder. Out: `Batch`es of padde
 epoch alone decide. Shards and batches need audio libraries and torch: import them from their own files,
 `asr.corpus.shards` and `asr.corpus.batches`, so that light commands stay light.
 """
-
-from __future__ import annotations
-
-from asr.corpus.archives import extract
-from asr.corpus.download import Download, fetch, obtain
-from asr.corpus.utterance import Utterance, read_folder, read_manifest, write_manifest
-
-__all__ = ["Download", "Utterance", "extract", "fetch", "obtain", "read_folder", "read_manifest", "write_manifest"]

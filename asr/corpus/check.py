@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import re
 import statistics
@@ -323,9 +322,6 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
         raise CorpusError(
             f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
         )
-    if not path.is_dir():
-        for utterance_id, lines in repeated_ids(path).items():
-            result.note("repeated id", utterance_id, f"lines {', '.join(map(str, lines))}")
 
     def left_out(utterance_id: str, error: CorpusError) -> None:
         result.note("unusable text", utterance_id, error.message)
@@ -356,21 +352,26 @@ def _note_left_out(folder: Path, result: CorpusCheck) -> None:
 
 
 def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:
-    """The utterances of the manifest at `path`, those whose id is repeated too; lines that are none go into `result`."""
+    """The utterances of the manifest at `path`, those whose id is repeated too; what is wrong goes into `result`."""
+    lines_of_id: dict[str, list[int]] = {}
     is_empty = True
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             where = f"{path}:{number}"
             try:
                 record = record_of_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
-                utterance = utterance_of_record(record, path.parent, where) if record is not None else None
+                if record is None:
+                    continue
+                is_empty = False
+                if isinstance(record.get("id"), str):
+                    lines_of_id.setdefault(record["id"], []).append(number)
+                yield utterance_of_record(record, path.parent, where)
             except CorpusError as error:
                 is_empty = False
                 result.note("unusable line", f"{path.name}:{number}", error.message.removeprefix(where).lstrip(": "))
-                continue
-            if utterance is not None:
-                is_empty = False
-                yield utterance
+    for utterance_id, numbers in lines_of_id.items():
+        if len(numbers) > 1:
+            result.note("repeated id", utterance_id, f"lines {', '.join(map(str, numbers))}")
     if is_empty:
         raise CorpusError(f"{path}: the manifest holds no utterance")
 
@@ -381,17 +382,3 @@ def _until_broken(utterances: Iterator[Utterance], path: Path, result: CorpusChe
         yield from utterances
     except CorpusError as error:
         result.note("unreadable manifest", path.name, str(error))
-
-
-def repeated_ids(manifest: Path) -> dict[str, list[int]]:
-    """Line numbers (from 1) of each id that stands more than once in the JSONL file `manifest`; other damage is ignored."""
-    lines_of_id: dict[str, list[int]] = {}
-    with manifest.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                record = json.loads(line)
-            except (ValueError, RecursionError):
-                continue
-            if isinstance(record, dict) and isinstance(record.get("id"), str):
-                lines_of_id.setdefault(record["id"], []).append(number)
-    return {utterance_id: numbers for utterance_id, numbers in lines_of_id.items() if len(numbers) > 1}

@@ -17,7 +17,7 @@ from asr import __version__
 from asr.atomic import write_bytes, write_text
 from asr.inspection.drawing import Picture
 from asr.inspection.subject import Subject
-from asr.report.write import content_hash
+from asr.report.write import content_policy
 
 _PAGE = Path(__file__).parent / "page"
 
@@ -105,7 +105,7 @@ def _page(subject: Subject, model: Path, finding: Finding) -> str:
     if subject.text != subject.heard:
         text += f"<br>Looked at: <b>{html.escape(subject.text)}</b>"
     parts = {
-        "policy": f"default-src 'none'; img-src data:; style-src {content_hash(style)}; base-uri 'none'; form-action 'none'",
+        "policy": content_policy(style=style),
         "style": style,
         "title": html.escape(f"{finding.kind.capitalize()} of {subject.name}"),
         "facts": html.escape(

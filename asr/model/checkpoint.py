@@ -123,6 +123,11 @@ def restore_model(checkpoint: Checkpoint, *, where: str) -> tuple[AcousticModel,
     return model.eval(), tokenizer
 
 
+def folder_of(checkpoint: Path) -> Path:
+    """The run folder, or whichever else, that the file of a checkpoint lies in."""
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
 def find_checkpoint(path: Path) -> Path:
     """The checkpoint file that `path` means: itself, or in a run folder the averaged, best or last one, in this order.
 

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from asr.model.checkpoint import find_checkpoint, load_checkpoint
+from asr.model.checkpoint import find_checkpoint, folder_of, load_checkpoint
 from asr.report.content import grouped
 from asr.report.details import System
 from asr.report.write import write_report
 from asr.scoring import beside_each_other, compare
 from asr.text.normalize import NormalizerConfig, normalization_steps
-from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.run_log import METRICS_FILE
 
 
@@ -25,9 +24,9 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], other
     """
     file = find_checkpoint(model)
     checkpoint = load_checkpoint(file)
-    folder = _folder_of(file)
+    folder = folder_of(file)
     other_files = [find_checkpoint(other) for other in others]
-    names = " + ".join(_folder_of(each).resolve().name for each in (file, *other_files))
+    names = " + ".join(folder_of(each).resolve().name for each in (file, *other_files))
     normalizer = NormalizerConfig.model_validate(checkpoint.tokenizer["config"]["normalizer"])
     # A step that is done twice is told once.
     steps = ", ".join(dict.fromkeys(step.__name__.replace("_", " ") for step in normalization_steps(normalizer)))
@@ -45,11 +44,6 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], other
         ),
         metrics=folder / METRICS_FILE,
     )
-
-
-def _folder_of(file: Path) -> Path:
-    """The run folder, or whichever else, that a checkpoint lies in."""
-    return file.parent.parent if file.parent.name == CHECKPOINT_FOLDER else file.parent
 
 
 def _together(others: Sequence[Path]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from asr.report.content import Group, group_content, grouped, learning_curve
 from asr.report.details import System
 from asr.report.packing import pack_details
 from asr.scoring import Scorecard, interval_note
+from asr.training.run_log import read_metrics
 
 _PAGE = Path(__file__).parent / "page"
 # In the order in which they build on each other.
@@ -58,7 +59,7 @@ def write_report(
         "comparisons": list(comparisons),
         "notes": list(notes),
         "intervals": interval_note([system.result for system in systems]),
-        "curve": _curve(metrics),
+        "curve": [] if metrics is None else learning_curve(read_metrics(metrics.parent)),
         "groups": [group_content(group, lambda audio: _address(audio, path.parent)) for group in groups],
     }
     script = "".join((_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)
@@ -109,8 +110,8 @@ def content_policy(*, style: str, script: str | None = None) -> str:
     return "; ".join(
         (
             "default-src 'none'",
-            "script-src " + ("'none'" if script is None else content_hash(script)),
-            f"style-src {content_hash(style)}",
+            "script-src " + ("'none'" if script is None else _content_hash(script)),
+            f"style-src {_content_hash(style)}",
             "img-src data: blob:",
             "media-src 'self' file: data: blob:",
             "base-uri 'none'",
@@ -119,7 +120,7 @@ def content_policy(*, style: str, script: str | None = None) -> str:
     )
 
 
-def content_hash(text: str) -> str:
+def _content_hash(text: str) -> str:
     """How a Content-Security-Policy names a script or style with this very `text`."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode('ascii')}'"
 
@@ -149,12 +150,3 @@ def _address(audio: Path, folder: Path) -> str:
     except ValueError:  # another drive
         return absolute.as_uri()
     return quote(Path(relative).as_posix())
-
-
-def _curve(metrics: Path | None) -> list[dict[str, Any]]:
-    if metrics is None:
-        return []
-    # Here, not above: this brings torch, which scoring two text files does without.
-    from asr.training.run_log import read_metrics
-
-    return learning_curve(read_metrics(metrics.parent))

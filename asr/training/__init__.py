@@ -3,9 +3,3 @@
 Decided here: loss, updates, schedules, what is saved when. A run is a function of configuration, seed and data: killed at
 any moment and resumed, it ends with the same weights, bit for bit on a CPU.
 """
-
-from asr.training.loop import Trainer, TrainingConfig
-from asr.training.optimizer import OptimizerConfig, ScheduleConfig
-from asr.training.run_log import RunLog
-
-__all__ = ["OptimizerConfig", "RunLog", "ScheduleConfig", "Trainer", "TrainingConfig"]

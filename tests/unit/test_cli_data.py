@@ -14,8 +14,8 @@ import soundfile
 
 from asr.cli import main
 from asr.cli.data import report_lines
-from asr.corpus import Utterance
-from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, examine, repeated_ids
+from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, examine
+from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
 
 RATE = 8000
@@ -343,7 +343,9 @@ def test_one_is_not_many() -> None:
 def test_ids_are_looked_for_in_damaged_lines_too(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     path.write_bytes(b'{"id": "a"}\n\xff\n[1]\n{"id": 3}\n\n{"id": "a", "x": 1}\n{"id": "b"}\n')
-    assert repeated_ids(path) == {"a": [1, 6]}
+    result = CorpusCheck()
+    check_corpus(path, result, num_threads=0, advance=lambda amount: None)
+    assert result.found["repeated id"] == [("a", "lines 1, 6")]
 
 
 def test_folder_is_checked_like_a_manifest(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def check_page(path: Path, num_pictures: int) -> None:
         "(prefers-color-scheme: dark)"
     ] * num_pictures
     policy = next(attributes["content"] for tag, attributes in page.tags if "http-equiv" in attributes) or ""
-    assert policy.startswith("default-src 'none'; img-src data:; style-src 'sha256-")
+    assert policy.startswith("default-src 'none'; script-src 'none'; style-src 'sha256-")
     style = path.read_text(encoding="utf-8").partition("<style>")[2].partition("</style>")[0]
     assert "url(" not in style
     assert "@import" not in style
