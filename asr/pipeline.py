@@ -134,7 +134,6 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         raise ConfigError(
             f"--out {run.folder}: cannot make a run folder there: {error.strerror or error}; choose another"
         ) from error
-    table = _stages()
     with join_workers() as workers, contextlib.ExitStack() as stack:
         run = replace(run, workers=workers)
         if workers.is_first:
@@ -148,17 +147,17 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         try:
             for name in STAGES:
                 if name in wanted:
-                    _run_stage(run, name, table)
+                    _run_stage(run, name)
         except KeyboardInterrupt:
             raise StoppedByUserError("stopped, what is done is kept; the same command continues") from None
 
 
-def _run_stage(run: Run, name: str, table: dict[str, Stage]) -> None:
+def _run_stage(run: Run, name: str) -> None:
     """Run one stage, in the first process; training, in all of them."""
-    is_to_be_done = run.workers.from_first(run.workers.is_first and _begin_stage(run, name, table))
-    start = time.perf_counter()
-    if is_to_be_done and (run.workers.is_first or table[name].shared):
-        table[name].work(run)
+    is_to_be_done = run.workers.from_first(run.workers.is_first and _begin_stage(run, name))
+    stage, start = _stages()[name], time.perf_counter()
+    if is_to_be_done and (run.workers.is_first or stage.shared):
+        stage.work(run)
     if is_to_be_done and run.workers.is_first:
         # With the inputs that it was begun with: a file may have been edited since.
         begun = read_marks(_folder(run, name))[name]
@@ -205,9 +204,9 @@ def _folder(run: Run, name: str) -> Path:
     return run.prepared_in if name == "prepare" else run.folder
 
 
-def _begin_stage(run: Run, name: str, table: dict[str, Stage]) -> bool:
+def _begin_stage(run: Run, name: str) -> bool:
     """Whether a stage has to be done; if so, it is marked as begun."""
-    stage, folder = table[name], _folder(run, name)
+    stage, folder = _stages()[name], _folder(run, name)
     mark: dict[str, Any] | None = read_marks(folder).get(name)
     before, inputs = _before_and_now(run, name, mark)
     left = _left(run, name)
@@ -335,8 +334,7 @@ def check_not_begun(run: Run) -> None:
 
 def stage_inputs(run: Run, name: str) -> Tree:
     """What the result of the stage `name` depends on, as far as the user says it."""
-    table = _stages()
-    sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in table[stage].sections]
+    sections = [section for stage in STAGES[: STAGES.index(name) + 1] for section in _stages()[stage].sections]
     root = "" if run.root is None else str(run.root.resolve())
     own = {
         "recipe": run.recipe.name,

@@ -24,7 +24,7 @@ import numpy.typing as npt
 import soundfile
 import soxr
 
-from asr.audio.streams import bytes_behind_wav, streams_within
+from asr.audio.streams import bytes_behind_wav, opened, streams_within
 from asr.errors import AudioError
 
 Codec = Literal["flac", "opus", "wav"]
@@ -333,20 +333,14 @@ def _check_complete(file: soundfile.SoundFile, source: Path | bytes, name: str) 
 
 def _head(source: Path | bytes) -> bytes:
     """The first bytes of `source`."""
-    length = 1 << 12
-    if isinstance(source, bytes):
-        return source[:length]
-    with source.open("rb") as stream:
-        return stream.read(length)
+    with opened(source) as stream:
+        return stream.read(1 << 12)
 
 
 def _tail(source: Path | bytes) -> bytes:
     """The last bytes of `source`, enough for the largest Ogg page (27 + 255 + 255 * 255 bytes) and its mark."""
-    length = 1 << 17
-    if isinstance(source, bytes):
-        return source[-length:]
-    with source.open("rb") as stream:
-        stream.seek(max(0, source.stat().st_size - length))
+    with opened(source) as stream:
+        stream.seek(max(0, stream.seek(0, io.SEEK_END) - (1 << 17)))
         return stream.read()
 
 

@@ -31,7 +31,7 @@ def streams_within(source: Path | bytes, container: str) -> list[bytes]:
         source: a sound file, or the bytes of one.
         container: libsndfile's name of its kind, such as "OGG".
     """
-    with _opened(source) as file:
+    with opened(source) as file:
         if container == "OGG":
             return _ogg_streams(file.read())
         if container in {"MP3", "MPEG"}:
@@ -43,11 +43,12 @@ def streams_within(source: Path | bytes, container: str) -> list[bytes]:
 
 def bytes_behind_wav(source: Path | bytes) -> tuple[int, int]:
     """Of a WAV: how many bytes of sound its header states, and how many lie behind them that are no chunk and not zero."""
-    with _opened(source) as file:
+    with opened(source) as file:
         return _wav_sizes(file)[1:]
 
 
-def _opened(source: Path | bytes) -> BinaryIO:
+def opened(source: Path | bytes) -> BinaryIO:
+    """The file of that name, or with those bytes, to be read."""
     return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 

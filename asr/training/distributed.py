@@ -37,13 +37,11 @@ class Workers:
     Attributes:
         rank: number of this process, from 0.
         size: number of processes.
-        local_rank: number of this process on its machine: which GPU is its own.
         numbers: the group that carries numbers between CPUs; None when alone, and when they have parted.
     """
 
     rank: int = 0
     size: int = 1
-    local_rank: int = 0
     numbers: Any = None
 
     @property
@@ -176,7 +174,7 @@ def join_workers() -> Iterator[Workers]:
         torch.cuda.set_device(local_rank)
     # Both, because device=cpu may be asked for where there is a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo")
-    workers = Workers(dist.get_rank(), dist.get_world_size(), local_rank)
+    workers = Workers(dist.get_rank(), dist.get_world_size())
     try:
         workers.numbers = dist.new_group(backend="gloo", timeout=_LONGEST_WAIT)
         with contextlib.ExitStack() as stack:
