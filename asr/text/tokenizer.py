@@ -8,8 +8,9 @@ from __future__ import annotations
 import base64
 import io
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
@@ -44,16 +45,22 @@ class BpeTokenizerConfig(Section):
 TokenizerConfig = Annotated[CharacterTokenizerConfig | BpeTokenizerConfig, Field(discriminator="kind")]
 
 
-class Tokenizer(Protocol):
-    """What every tokenizer does."""
+class Tokenizer(ABC):
+    """What every tokenizer does; kinds differ in how they find the pieces of a text.
+
+    Attributes:
+        config: the settings.
+        pieces: what each id stands for, the space shown as `▁`; the blank at 0.
+    """
+
+    def __init__(self, config: CharacterTokenizerConfig | BpeTokenizerConfig, pieces: Iterable[str]) -> None:
+        self.config = config
+        self.pieces = (BLANK_PIECE, *pieces)
 
     @property
     def size(self) -> int:
         """Number of tokens V, the blank included."""
-
-    @property
-    def pieces(self) -> tuple[str, ...]:
-        """What each id stands for, the space shown as `▁`; the blank at 0."""
+        return len(self.pieces)
 
     def normalize(self, text: str) -> str:
         """`text` in the form that `encode` and `decode` agree on.
@@ -61,7 +68,9 @@ class Tokenizer(Protocol):
         Raises:
             TextError: not valid Unicode.
         """
+        return normalize(text, self.config.normalizer)
 
+    @abstractmethod
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`, normalised first; none for an empty text.
 
@@ -71,18 +80,19 @@ class Tokenizer(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that `ids` spell, with single spaces."""
+        return " ".join("".join([self.pieces[number] for number in ids]).replace(SPACE_MARK, " ").split())
 
+    @abstractmethod
     def state(self) -> dict[str, Any]:
         """Everything that `tokenizer_from_state` needs, in types that JSON knows."""
 
 
-class CharacterTokenizer:
+class CharacterTokenizer(Tokenizer):
     """One token for each character."""
 
     def __init__(self, characters: str, config: CharacterTokenizerConfig) -> None:
-        self.config = config
+        super().__init__(config, characters.replace(" ", SPACE_MARK))
         self.characters = characters
-        self.pieces = (BLANK_PIECE, *characters.replace(" ", SPACE_MARK))
         self._ids = {character: number for number, character in enumerate(characters, start=1)}
 
     @classmethod
@@ -90,39 +100,25 @@ class CharacterTokenizer:
         """A tokenizer for the characters in normalised `texts` and the space, in the order of Unicode."""
         return cls("".join(sorted({" "}.union(*texts))), config)
 
-    @property
-    def size(self) -> int:
-        """Number of tokens V, the blank included."""
-        return len(self.pieces)
-
-    def normalize(self, text: str) -> str:
-        """`text` as this tokenizer spells it."""
-        return normalize(text, self.config.normalizer)
-
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`."""
         normal = self.normalize(text)
         _refuse_unknown(normal, self._ids.keys())
         return [self._ids[character] for character in normal]
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text that `ids` spell."""
-        return _spell(self.pieces, ids)
-
     def state(self) -> dict[str, Any]:
         """The characters and the configuration."""
         return {"config": self.config.model_dump(mode="json"), "vocabulary": self.characters}
 
 
-class BpeTokenizer:
+class BpeTokenizer(Tokenizer):
     """Byte-pair encoding by sentencepiece, trained and kept in memory."""
 
     def __init__(self, model: bytes, config: BpeTokenizerConfig) -> None:
-        self.config = config
         self._model = model
         self._processor = SentencePieceProcessor(model_proto=model)
         pieces = [self._processor.id_to_piece(number) for number in range(1, self._processor.vocab_size())]
-        self.pieces = (BLANK_PIECE, *pieces)
+        super().__init__(config, pieces)
         self._alphabet = {" "}.union(piece for piece in pieces if len(piece) == 1)
 
     @classmethod
@@ -153,24 +149,11 @@ class BpeTokenizer:
             )
         return tokenizer
 
-    @property
-    def size(self) -> int:
-        """Number of tokens V, the blank included."""
-        return len(self.pieces)
-
-    def normalize(self, text: str) -> str:
-        """`text` as this tokenizer spells it."""
-        return normalize(text, self.config.normalizer)
-
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`."""
         normal = self.normalize(text)
         _refuse_unknown(normal, self._alphabet)
         return [int(number) for number in self._processor.encode(normal)]
-
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text that `ids` spell."""
-        return _spell(self.pieces, ids)
 
     def state(self) -> dict[str, Any]:
         """The sentencepiece model in base 64 and the configuration."""
@@ -269,7 +252,3 @@ def _refuse_unknown(text: str, known: Iterable[str]) -> None:
     if unknown:
         names = ", ".join(f"{character!r} (U+{ord(character):04X})" for character in unknown)
         raise TextError(f"there is no token for {names}, in {text!r}")
-
-
-def _spell(pieces: tuple[str, ...], ids: Sequence[int]) -> str:
-    return " ".join("".join([pieces[number] for number in ids]).replace(SPACE_MARK, " ").split())
