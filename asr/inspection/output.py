@@ -6,7 +6,6 @@ import base64
 import html
 import json
 import os
-import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from asr import __version__
 from asr.atomic import write_bytes, write_text
 from asr.inspection.drawing import Picture
 from asr.inspection.subject import Subject
-from asr.report.write import content_policy
+from asr.report import static_page
 
-_PAGE = Path(__file__).parent / "page"
+_STYLE = Path(__file__).parent / "inspect.css"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,36 +97,33 @@ def write_finding(folder: Path, subject: Subject, model: Path, finding: Finding)
 
 
 def _page(subject: Subject, model: Path, finding: Finding) -> str:
-    style = (_PAGE / "inspect.css").read_text(encoding="utf-8")
     encoder = subject.model.config.encoder
     directions = "both directions" if encoder.bidirectional else "forward only"
+    facts = html.escape(
+        f"Model {model}: {encoder.num_layers} x {encoder.cell} {encoder.hidden_size}, {directions}; "
+        f"{subject.seconds:.2f} s of sound, {1000 * subject.frame_seconds:g} ms per frame"
+    )
     text = f"Recognised: <b>{html.escape(subject.heard) or '(nothing)'}</b>"
     if subject.text != subject.heard:
         text += f"<br>Looked at: <b>{html.escape(subject.text)}</b>"
-    parts = {
-        "policy": content_policy(style=style),
-        "style": style,
-        "title": html.escape(f"{finding.kind.capitalize()} of {subject.name}"),
-        "facts": html.escape(
-            f"Model {model}: {encoder.num_layers} x {encoder.cell} {encoder.hidden_size}, {directions}; "
-            f"{subject.seconds:.2f} s of sound, {1000 * subject.frame_seconds:g} ms per frame"
-        ),
-        "text": text,
-        "question": html.escape(finding.question),
-        "explanation": "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation),
-        "table": _table(finding.columns, finding.rows),
-        "table_note": html.escape(finding.table_note + (f" Warning: {finding.warning}." if finding.warning else "")),
-        "pictures": "".join(map(_figure, finding.pictures)),
-        "generator": html.escape(f"bigru-asr {__version__}"),
-    }
-    template = (_PAGE / "inspect.html").read_text(encoding="utf-8")
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], template)
+    explanation = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation)
+    note = html.escape(finding.table_note + (f" Warning: {finding.warning}." if finding.warning else ""))
+    return static_page(
+        title=f"{finding.kind.capitalize()} of {subject.name}",
+        body=f'<section class="card wide"><p class="muted">{facts}</p><p>{text}</p></section>\n'
+        f'<section class="card wide"><h2>{html.escape(finding.question)}</h2>{explanation}</section>\n'
+        f'<section class="card wide"><h2>In numbers</h2>{_table(finding.columns, finding.rows)}'
+        f'<p class="muted">{note}</p></section>\n'
+        f"{''.join(map(_figure, finding.pictures))}"
+        f'<p class="footer">Written by bigru-asr {__version__}. Everything is in this file; nothing is loaded.</p>',
+        style=_STYLE.read_text(encoding="utf-8"),
+    )
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    return f"<table><tr>{heads}</tr>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+    return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in (heads, *lines))}</table></div>'
 
 
 def _figure(picture: Picture) -> str:
@@ -136,7 +132,7 @@ def _figure(picture: Picture) -> str:
     )
     caption = f"<figcaption>{html.escape(picture.caption)}</figcaption>" if picture.caption else ""
     return (
-        f'<figure class="card{" small" if picture.small else ""}"><h2>{html.escape(picture.title)}</h2>{caption}'
+        f'<figure class="card {"small" if picture.small else "wide"}"><h2>{html.escape(picture.title)}</h2>{caption}'
         f'<div class="scroll"><picture><source media="(prefers-color-scheme: dark)" srcset="{night}">'
         f'<img src="{day}" width="{picture.width}" height="{picture.height}" alt="{html.escape(picture.title)}">'
         "</picture></div></figure>\n"
