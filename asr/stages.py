@@ -30,7 +30,7 @@ from asr.training.init import origin
 from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
 from asr.training.moving_average import average_weights
 from asr.training.plots import plot_training
-from asr.training.run_log import RunLog, SilentLog
+from asr.training.run_log import RunLog, SilentLog, read_metrics
 from asr.training.update import Updater
 from asr.training.validation import Validation, validate
 
@@ -87,20 +87,26 @@ def train(run: Run) -> None:
     _note_warm_up(experiment, num_updates)
     if device.type == "cuda" and (is_new or workers.size > 1):
         _try_largest_batch(run, trainer.updater, index)
-    if is_new and experiment.init.keeps_tokens:
-        # What epochs are to be better than: a rate that is too high soon ruins a good model.
-        start = trainer.measure()
-        print(
-            f"  before the first update: dev loss {start.loss:.3f}  dev WER {start.words.rate:.2%}  "
-            f"CER {start.characters.rate:.2%}",
-            flush=True,
-        )
+    start = _errors_at_start(trainer) if is_new and experiment.init.keeps_tokens else None
     if not workers.is_first:
         trainer.run(SilentLog())
         return
     with RunLog(run.folder, resume_at_update=trainer.progress.update, finished_epochs=trainer.progress.epoch) as log:
+        if start is not None:
+            log.record("start", 0, start)
         trainer.run(log)
     plot_training(run.folder)
+
+
+def _errors_at_start(trainer: Trainer) -> dict[str, float]:
+    """What epochs are to be better than, which is told: a rate that is too high soon ruins a good model."""
+    found = trainer.measure()
+    start = {"loss": found.loss, "wer": found.words.rate, "cer": found.characters.rate}
+    print(
+        f"  before the first update: dev loss {start['loss']:.3f}  dev WER {start['wer']:.2%}  CER {start['cer']:.2%}",
+        flush=True,
+    )
+    return start
 
 
 def _size_of_epoch(batches: BatchesConfig, index: ShardIndex) -> EpochSize:
@@ -235,18 +241,37 @@ def average(run: Run) -> None:
     of_average, of_best = _validation(run, averaged), _validation(run, best)
     is_good = of_average.loss <= _TOLERATED_LOSS * of_best.loss
     save_checkpoint(run.model_file, averaged if is_good else best)
-    if len(checkpoints) == 1:
+    if len(checkpoints) > 1:
+        print(
+            f"  epochs {epochs} averaged have dev loss {of_average.loss:.3f}, WER {of_average.words.rate:.2%}; "
+            f"{best.note.partition(',')[0]} has {of_best.loss:.3f}, {of_best.words.rate:.2%}: "
+            + (
+                f"kept the average, whose loss is within {_TOLERATED_LOSS - 1:.0%} of it"
+                if is_good
+                else f"kept that, the average's loss is not within {_TOLERATED_LOSS - 1:.0%} of it"
+            ),
+            flush=True,
+        )
+    _note_worse(run, of_average if is_good else of_best)
+
+
+def _note_worse(run: Run, kept: Validation) -> None:
+    """Say it when the model that is `kept` is worse than the one that the training set out from.
+
+    As among epochs, the error rate decides, and between equal rates the loss.
+    """
+    start = next((record for record in read_metrics(run.folder) if record["kind"] == "start"), None)
+    if start is None:
         return
-    print(
-        f"  epochs {epochs} averaged have dev loss {of_average.loss:.3f}, WER {of_average.words.rate:.2%}; "
-        f"{best.note.partition(',')[0]} has {of_best.loss:.3f}, {of_best.words.rate:.2%}: "
-        + (
-            f"kept the average, whose loss is within {_TOLERATED_LOSS - 1:.0%} of it"
-            if is_good
-            else f"kept that, the average's loss is not within {_TOLERATED_LOSS - 1:.0%} of it"
-        ),
-        flush=True,
-    )
+    wer, loss = float(start["wer"]), float(start["loss"])  # what is not finite stands there as text
+    if (kept.words.rate, kept.loss) > (wer, loss):
+        print(
+            f"  note: the model is worse on the development set than the one it set out from: dev loss {kept.loss:.3f}, "
+            f"WER {kept.words.rate:.2%}; before the first update {loss:.3f}, {wer:.2%}: a smaller optimizer.lr (here "
+            f"{run.experiment.optimizer.lr:g}) or init.freeze may help, and where the loss still falls, more "
+            f"training.epochs, in another --out; {run.experiment.init.model} is as it was",
+            flush=True,
+        )
 
 
 def _validation(run: Run, checkpoint: Checkpoint) -> Validation:

@@ -36,6 +36,7 @@ from asr.recipe import find_recipe, recipe_of_files
 from asr.scoring import read_results, write_results
 from asr.stages import _note_warm_up, _size_of_epoch, _try_largest_batch, average, evaluate, show_results
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
+from asr.training.run_log import read_metrics
 
 RATE = 8000
 TEXTS = {"short": 2000, "the longest text of all": 3000, "longest sound": 4000}
@@ -500,6 +501,27 @@ def test_a_training_from_a_model_tells_what_that_made_of_the_development_set(
     assert told in capsys.readouterr().out
     run_stages(tones("new", start, "init.vocabulary=new"), ["train"])  # with a head that has learnt nothing
     assert "before the first update" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("lr", "is_worse"), [("1e-2", False), ("1", True)])
+def test_a_training_that_ruins_the_model_it_set_out_from_says_so_also_when_it_was_resumed(
+    lr: str, tones: Callable[..., Run], capsys: pytest.CaptureFixture[str], *, is_worse: bool
+) -> None:
+    before = tones("before", "training.epochs=12", "batches.seconds=2")
+    run_stages(before, ["prepare", "train"])
+    run = tones("tuned", f"init.model={before.folder}", f"optimizer.lr={lr}")
+
+    def stop(epoch: int, validation: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(StoppedByUserError):
+        run_stages(replace(run, watch=stop), ["train"])
+    run_stages(run, ["train", "average"])
+    (start,) = (record for record in read_metrics(run.folder) if record["kind"] == "start")
+    said = capsys.readouterr().out
+    assert said.count("before the first update: ") == 1, "what is known was measured again"
+    numbers = f"; before the first update {start['loss']:.3f}, {start['wer']:.2%}: a smaller optimizer.lr (here 1) or"
+    assert ("note: the model is worse on the development set than" in said) == (numbers in said) == is_worse
 
 
 def test_a_model_that_does_not_fit_is_told_before_anything_is_prepared(tones: Callable[..., Run]) -> None:
