@@ -14,7 +14,7 @@ from torch import Tensor
 
 from asr.audio import as_waveform, read_signal
 from asr.corpus.batches import Batch
-from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig
+from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
 from asr.errors import AudioError
 from asr.model.acoustic import AcousticModel
 from asr.model.device import is_out_of_memory, select_device
@@ -169,6 +169,8 @@ class Recognizer:
     ) -> Recognized:
         """What is heard in `audio`: a file of sound, or of stored frames where the model takes these, or samples (N,).
 
+        Where all samples of it, or of a piece of it, are equal, there is no speech: nothing is heard, which is sure.
+
         Args:
             audio: the file, or samples that were taken at `sample_rate` hertz, converted to what the model expects.
             utterance_id: of what is heard; "" for the file's name without suffix.
@@ -220,14 +222,28 @@ class Recognizer:
         heard: list[list[Recognized]] = [[] for _ in signals]
         for number in range(max(map(len, pieces))):
             rows = [row for row, cut in enumerate(pieces) if number < len(cut)]
-            batch = _batch([pieces[row][number] for row in rows], [names[row] for row in rows])
-            for row, recognized in zip(rows, self.recognize([batch]), strict=True):
+            heard_now = self._heard([pieces[row][number] for row in rows], [names[row] for row in rows])
+            for row, recognized in zip(rows, heard_now, strict=True):
                 heard[row].append(recognized)
                 advance(recognized.seconds)
         return [
             replace(put_together(of_pieces, [place // self._step for place in places], self.tokenizer), audio=file)
             for of_pieces, places, file in zip(heard, starts, files, strict=True)
         ]
+
+    def _heard(self, signals: Sequence[Tensor], names: Sequence[str]) -> Iterator[Recognized]:
+        """What is heard in each of `signals`, whose ids are `names`; nothing where all samples are equal.
+
+        A model that has learnt from short clips without pauses hears words in silence.
+        """
+        is_silent = [not self.num_stored_features and bool((signal == signal[0]).all()) for signal in signals]
+        rows = [row for row, silent in enumerate(is_silent) if not silent]
+        batches = [_batch([signals[row] for row in rows], [names[row] for row in rows])] if rows else []
+        heard = self.recognize(batches)
+        nothing = Hypothesis(text="", score=0.0)
+        for signal, name, silent in zip(signals, names, is_silent, strict=True):
+            seconds, models = len(signal) / self.sample_rate, 1 + len(self.others)
+            yield Recognized(id=name, hypotheses=[nothing], seconds=seconds, models=models) if silent else next(heard)
 
     @property
     def _step(self) -> int:

@@ -99,6 +99,34 @@ def test_a_batch_of_long_and_short_gives_what_each_gives_alone(recognizer: Recog
         assert found.seconds == alone.seconds
 
 
+@pytest.mark.parametrize("level", [0.0, 0.25])
+def test_where_all_samples_are_equal_nothing_is_heard_and_the_model_is_not_asked(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch, level: float
+) -> None:
+    first, last = (speech[:6000] for speech in ragged_batch([6000, 6000])[0])
+    silence = torch.full((40_000,), level)
+    alone = recognizer.transcribe(last, sample_rate=SAMPLE_RATE).best
+    asked: list[int] = []
+    encode = recognizer.encode
+    monkeypatch.setattr(recognizer, "encode", lambda batch: (asked.append(len(batch)), encode(batch))[1])
+    told: list[float] = []
+    talk, silent, speaking = recognizer.transcribe_batch(
+        [torch.cat([first, silence, last]), silence, last],
+        sample_rate=SAMPLE_RATE,
+        longest_piece=1,
+        advance=told.append,
+    )
+    assert (silent.best, silent.words, silent.seconds) == (Hypothesis(text="", score=0.0), (), 5.0)
+    assert (speaking.best.text, speaking.best.frames) == (alone.text, alone.frames)
+    assert sum(told) == pytest.approx(talk.seconds + silent.seconds + speaking.seconds) == 6.5 + 5.0 + 0.75
+    assert asked[0] == 2
+    assert sum(asked) <= 5, "beside the other recording, what is around the silence"
+    times = [frame * recognizer.seconds_per_frame for frame in talk.best.frames]
+    assert any(seconds < 0.75 for seconds in times)
+    assert any(seconds > 5.75 for seconds in times)
+    assert not any(1.75 < seconds < 4.75 for seconds in times)
+
+
 @given(st.lists(st.lists(st.floats(-20, 0), min_size=1, max_size=3), min_size=2, max_size=4))
 def test_readings_of_the_whole_are_the_most_probable_combinations(scores: list[list[float]]) -> None:
     pieces = [
