@@ -8,14 +8,19 @@ and `rate` divides once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby
+from operator import add
 
 import jiwer
 from rapidfuzz.distance import Levenshtein
 
 Edit = tuple[int, int, int, int]
 """A stretch in which two texts differ: its first word and the one behind its last, in the reference and the hypothesis."""
+
+# Some 5 ms for one stretch of errors. Only a long text against one of something else has more to compare, and no likeness.
+_MOST_LIKENESSES = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,7 @@ def count_words(reference: str, hypothesis: str) -> ErrorCounts:
         >>> count_words("the cat sat", "the  cat sat down")
         ErrorCounts(hits=3, substitutions=0, deletions=0, insertions=1)
     """
-    return word_edits(reference, hypothesis)[1]
+    return _counts(_align_words(reference, hypothesis))
 
 
 def count_characters(reference: str, hypothesis: str) -> ErrorCounts:
@@ -132,19 +137,61 @@ def count_characters(reference: str, hypothesis: str) -> ErrorCounts:
 def word_edits(reference: str, hypothesis: str) -> tuple[tuple[Edit, ...], ErrorCounts]:
     """Where two texts differ, in order, and the word errors that this makes.
 
-    Among alignments with the fewest errors jiwer's choice is taken.
+    Among alignments with the fewest errors jiwer's choice is taken as to which words were heard and how many are exchanged;
+    which these are, where that is open between two words that were heard, their letters say.
 
     Example:
         >>> word_edits("a b c", "a x c d")[0]
         ((1, 2, 1, 2), (3, 3, 3, 4))
+        >>> word_edits("the cat sat", "cats sat")[0]
+        ((0, 1, 0, 0), (1, 2, 0, 1))
     """
     aligned = _align_words(reference, hypothesis)
-    edits = tuple(
-        (chunk.ref_start_idx, chunk.ref_end_idx, chunk.hyp_start_idx, chunk.hyp_end_idx)
-        for chunk in aligned.alignments[0]
-        if chunk.type != "equal"
-    )
-    return edits, ErrorCounts(aligned.hits, aligned.substitutions, aligned.deletions, aligned.insertions)
+    edits: list[Edit] = []
+    for is_equal, chunks in groupby(aligned.alignments[0], key=lambda chunk: chunk.type == "equal"):
+        if not is_equal:
+            first, *others = chunks
+            last = others[-1] if others else first
+            stretch = (first.ref_start_idx, last.ref_end_idx, first.hyp_start_idx, last.hyp_end_idx)
+            edits += _most_alike(stretch, aligned.references[0], aligned.hypotheses[0]) if others else [stretch]
+    return tuple(edits), _counts(aligned)
+
+
+def _most_alike(stretch: Edit, said: Sequence[str], heard: Sequence[str]) -> list[Edit]:
+    """The edits of a `stretch` without a hit, in which one side has more words: each of the other is exchanged for one."""
+    said_start, said_end, heard_start, heard_end = stretch
+    if said_end - said_start > heard_end - heard_start:
+        mirrored = _most_alike((heard_start, heard_end, said_start, said_end), heard, said)
+        return [(start, end, first, behind) for first, behind, start, end in mirrored]
+    skipped = _words_skipped(said[said_start:said_end], heard[heard_start:heard_end])
+    runs = [(number, len(list(run))) for number, run in groupby(skipped)]
+    edits: list[Edit] = []
+    position, place = said_start, heard_start
+    for number, length in [*runs, (heard_end - heard_start - len(skipped), 0)]:
+        after = heard_start + number + position - said_start
+        edits.append((position, position, place, after))
+        edits.append((position, position + length, after, after + length))
+        position, place = position + length, after + length
+    return [edit for edit in edits if edit[3] > edit[2]]
+
+
+def _words_skipped(fewer: Sequence[str], more: Sequence[str]) -> list[int]:
+    """For each of the `fewer` words how many of `more` are left out before the one that it is exchanged for.
+
+    So that the sum of their likenesses is the highest: the share of the longer word's letters that need no change.
+    """
+    spare = len(more) - len(fewer)
+    if len(fewer) * spare > _MOST_LIKENESSES:
+        return [0] * len(fewer)
+    # Of the best choice for so many words, by how many of the others were left out before the last.
+    best = [[0.0] * (spare + 1)]
+    for number, word in enumerate(fewer):
+        likeness = (Levenshtein.normalized_similarity(word, other) for other in more[number : number + spare + 1])
+        best.append(list(accumulate(map(add, best[-1], likeness), max)))
+    skipped = [spare]
+    for row in best[:0:-1]:
+        skipped.append(row.index(row[skipped[-1]]))
+    return skipped[:0:-1]
 
 
 def differences(reference: str, hypothesis: str, edits: Iterable[Edit]) -> list[Difference]:
@@ -172,6 +219,10 @@ def differences(reference: str, hypothesis: str, edits: Iterable[Edit]) -> list[
 def _align_words(reference: str, hypothesis: str) -> jiwer.WordOutput:
     # jiwer splits at U+0020 only: "a\tb" would be one word.
     return jiwer.process_words(_single_spaced(reference), _single_spaced(hypothesis))
+
+
+def _counts(aligned: jiwer.WordOutput) -> ErrorCounts:
+    return ErrorCounts(aligned.hits, aligned.substitutions, aligned.deletions, aligned.insertions)
 
 
 def _single_spaced(text: str) -> str:

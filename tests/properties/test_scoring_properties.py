@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
+from itertools import combinations, groupby, pairwise
 
 import jiwer
 import numpy as np
@@ -21,7 +23,7 @@ TEXTS = st.tuples(WORDS, st.sampled_from([" ", "  ", "\t", "\u3000", "\n"])).map
 PAIRS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=12)
 
 
-def _edit_distance(reference: list[str], hypothesis: list[str]) -> int:
+def _edit_distance(reference: Sequence[str], hypothesis: Sequence[str]) -> int:
     """Levenshtein's distance by its recursion, without any cleverness."""
     row = list(range(len(hypothesis) + 1))
     for i, said in enumerate(reference, start=1):
@@ -88,6 +90,36 @@ def test_alignment_spells_both_texts_and_shows_every_error(reference: str, hypot
     wrong = [part for part in parts if part.reference != part.hypothesis]
     assert sum(max(len(part.reference), len(part.hypothesis)) for part in wrong) == counts.errors
     assert counts == count_words(reference, hypothesis)
+
+
+@given(TEXTS, TEXTS)
+def test_words_that_were_not_heard_stand_opposite_those_that_are_most_alike(reference: str, hypothesis: str) -> None:
+    """Of all ways to exchange as many words as there are between two that were heard; the counts are jiwer's."""
+    edits, counts = word_edits(reference, hypothesis)
+    sizes = [(said_end - said_start, heard_end - heard_start) for said_start, said_end, heard_start, heard_end in edits]
+    assert [sum(min(pair) for pair in sizes), sum(said for said, heard in sizes if not heard)] == [
+        counts.substitutions,
+        counts.deletions,
+    ]
+    parts = differences(reference, hypothesis, edits)
+    for is_heard, stretch in groupby(parts, key=lambda part: part.reference == part.hypothesis):
+        if not is_heard:
+            wrong = list(stretch)
+            found = sum(
+                _likeness(part.reference, part.hypothesis) for part in wrong if part.reference and part.hypothesis
+            )
+            texts = (sum((part.reference for part in wrong), ()), sum((part.hypothesis for part in wrong), ()))
+            shorter, longer = sorted(texts, key=len)
+            assert found == pytest.approx(max(_likeness(shorter, each) for each in combinations(longer, len(shorter))))
+            kinds = [(bool(part.reference), bool(part.hypothesis)) for part in wrong]
+            assert all(one != other for one, other in pairwise(kinds)), "what is of one kind stands together"
+
+
+def _likeness(words: Sequence[str], others: Sequence[str]) -> float:
+    """The sum over pairs of the share of letters that need not be changed to make one of the other."""
+    return sum(
+        1 - _edit_distance(word, other) / max(len(word), len(other)) for word, other in zip(words, others, strict=True)
+    )
 
 
 @given(TEXTS, TEXTS)
