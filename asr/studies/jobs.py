@@ -15,6 +15,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -89,11 +90,11 @@ def run_jobs(jobs: Sequence[Job], num_at_once: int, say: Callable[[str], None]) 
     Raises:
         StoppedByUserError: Ctrl-C; the jobs have been asked to save what they have, and have ended.
     """
-    context = _context()
     failures: dict[str, str] = {}
     running: dict[Any, _Running] = {}
     free, waiting = list(reversed(places(num_at_once))), list(reversed(jobs))
     try:
+        context = _context()
         while waiting or running:
             while waiting and free:
                 job, place = waiting.pop(), free.pop()
@@ -154,6 +155,15 @@ def _context() -> Any:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_IMPORTED)
+    # Which would unblock signals if it first started with the server.
+    resource_tracker.ensure_running()
+    # A terminal sends Ctrl-C to the server and its children, too: these inherit that it is blocked, and leave it to us, who
+    # hear it as soon as it is not. They are asked by SIGTERM.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 

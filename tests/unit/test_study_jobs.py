@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,18 @@ from asr.errors import AsrError, TrainingError
 from asr.experiment import RunRequest
 from asr.studies import jobs
 from asr.studies.jobs import Job, Place, default_jobs, places, run_jobs
+
+SERVER = """
+import sys, test_study_jobs
+from asr.errors import StoppedByUserError
+from asr.studies import jobs
+
+jobs._IMPORTED = sys.argv[1:]
+try:
+    jobs.run_jobs([jobs.Job(name="it", work=test_study_jobs.interrupts_all, arguments=())], 1, lambda text: None)
+except StoppedByUserError as stop:
+    print(stop)
+"""
 
 
 def works(path: Path, place: Place) -> None:
@@ -68,6 +83,29 @@ def test_a_long_complaint_does_not_fill_the_pipe_that_nobody_reads_yet(tmp_path:
 def test_a_traceback_that_was_printed_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = run_jobs([Job(name="breaks", work=breaks, arguments=(tmp_path,))], 1, lambda text: None)
     assert found == {"breaks": "KeyError: 'a defect'; the traceback was printed"}
+
+
+def interrupts_all(place: Place) -> None:
+    """Ctrl-C as a terminal sends it: to the whole process group, which this process has left."""
+    os.killpg(os.getpgid(os.getppid()), signal.SIGINT)
+    time.sleep(300)
+
+
+@pytest.mark.parametrize("imported", [["interrupting"], []], ids=["importing", "working"])
+def test_ctrl_c_is_one_line_whoever_else_hears_it(imported: list[str], tmp_path: Path) -> None:
+    (tmp_path / "interrupting.py").write_text("import os, signal\nos.killpg(0, signal.SIGINT)\n", encoding="utf-8")
+    path = os.pathsep.join([str(tmp_path), str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
+    # Ends when the server and the job have, too, which write to the same file.
+    said = subprocess.run(
+        [sys.executable, "-c", SERVER, *imported],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=200,
+        start_new_session=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert said.stdout == "stopped, everything is saved; the same command continues\n"
 
 
 def test_places_share_what_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
