@@ -138,12 +138,12 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
         run = replace(run, workers=workers)
         if workers.is_first:
             stack.enter_context(only_one(run.folder / f".{STAGES_FILE}.lock", "another run"))
+        check_before_work(run, wanted, fresh=fresh)
         if fresh and workers.is_first:
             _check_before_deleting(run)
             forget(run, wanted)
         if workers.is_first and (found := other_code(run, wanted)):
             print(f"note: {run.folder}: {found}; --fresh does it again with this", flush=True)
-        _check_before_work(run, wanted)
         try:
             for name in STAGES:
                 if name in wanted:
@@ -307,18 +307,22 @@ def _check_is_done(run: Run, name: str, later: str) -> None:
         raise ConfigError(f"{run.folder}: '{later}' needs what is lost, and `asr run` makes again: {lost}")
 
 
-def _check_before_work(run: Run, wanted: Sequence[str]) -> None:
-    """Complains of a device that is not there before a preparation, and of a list of words before a training."""
-    if "train" in wanted and not is_done(run, "train"):
+def _holds_files(path: Path) -> bool:
+    """Whether `path` is a file, or a folder with one somewhere below."""
+    return path.is_file() or any(below.is_file() for below in path.rglob("*"))
+
+
+def check_before_work(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
+    """Do nothing if what the stages `wanted` of `run` need besides data is there; `fresh`: done or not, they are done again.
+
+    Raises:
+        ConfigError: a device is not there, or a list of words: told before a preparation or a training, not after it.
+    """
+    if "train" in wanted and (fresh or not is_done(run, "train")):
         select_device(run.experiment.device)
     for decoder in run.experiment.decoders if "evaluate" in wanted else ():
         if isinstance(decoder, LexiconDecoderConfig) and not decoder.words.is_file():
             raise ConfigError(f"decoders: {decoder.words}: expected a file of words, found none")
-
-
-def _holds_files(path: Path) -> bool:
-    """Whether `path` is a file, or a folder with one somewhere below."""
-    return path.is_file() or any(below.is_file() for below in path.rglob("*"))
 
 
 def check_not_begun(run: Run) -> None:

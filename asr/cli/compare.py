@@ -96,13 +96,14 @@ def _carry_out(plan: Plan, jobs: int | None, others: Sequence[Path], *, fresh: b
     """Do what is missing of `plan`, and write and print what came out; `others` are runs that may be the same."""
     from asr.atomic import only_one, write_text
     from asr.studies.compare import forget_all, matched, prepared, train_all
-    from asr.studies.earlier import check_settings, replaced, take_over
+    from asr.studies.earlier import check_before_runs, check_settings, replaced, take_over
     from asr.studies.jobs import default_jobs
     from asr.studies.markdown import markdown
     from asr.studies.outcome import collect, file_stem, write_outcome
     from asr.studies.page import write_comparison
 
     num_at_once = jobs or default_jobs(plan.run(plan.variants[0], plan.seeds[0]).experiment.device)
+    check_before_runs(plan, others, fresh=fresh)
     with only_one(plan.folder / ".lock", "asr compare"):
         if fresh:
             forget_all(plan)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 from asr.marks import STAGES_FILE, read_marks
-from asr.pipeline import STAGES, is_done, other_settings
+from asr.pipeline import STAGES, check_before_work, is_done, other_settings
 from asr.studies.compare import MATCHES, Plan
 from asr.studies.outcome import COMPARISON_STEM
 
@@ -38,6 +38,26 @@ def check_settings(plan: Plan, *, is_matched: bool) -> None:
             f"such as {name} ({why}); nothing was done now: give the earlier ones again, or use another --out, or --fresh "
             "to throw away what these runs have made"
         )
+
+
+def check_before_runs(plan: Plan, others: Sequence[Path], *, fresh: bool) -> None:
+    """Do nothing if what the runs of `plan` need besides data is there, such as the device of those still to be trained.
+
+    Args:
+        plan: what is to be done; its variants need not be made equal yet.
+        others: folders of runs of other comparisons, of which some may be copied in the place of a training.
+        fresh: whether all is to be done again.
+
+    Raises:
+        ConfigError: something is not there, which run by run would be told once for each.
+    """
+    copied = {folder.name for folder in others}
+    for variant, seed in plan.runs():
+        run = plan.run(variant, seed)
+        mark = read_marks(run.folder).get("train")
+        # By its mark alone: of a variant that is not made equal yet, the settings are others.
+        is_trained = mark is not None and mark["done"] and not fresh
+        check_before_work(run, ["evaluate"] if is_trained or run.folder.name in copied else STAGES, fresh=fresh)
 
 
 def replaced(plan: Plan) -> str:

@@ -27,7 +27,7 @@ from asr.config import parse_yaml
 from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
 from asr.experiment import Run
 from asr.inputs import first_difference, in_todays_words
-from asr.pipeline import delete, other_code, run_stages, stage_inputs
+from asr.pipeline import check_before_work, delete, other_code, run_stages, stage_inputs
 from asr.studies.compare import OUTPUT_FILE, prepare_run
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
@@ -51,12 +51,14 @@ def search_all(search: Search, num_at_once: int) -> dict[str, str]:
     """Search until all trials have ended, here and in other processes on the same folder; why workers failed, by name.
 
     Raises:
-        ConfigError: the folder holds another search, or one with other settings or data.
+        ConfigError: the folder holds another search, or one with other settings or data, or a device is not there.
         StoppedByUserError: Ctrl-C; the trials that were under way will go on.
     """
     search.folder.mkdir(parents=True, exist_ok=True)
     with _lock(search):
         study = _open(search)
+        if sum(map(_has_ended, study.trials)) < search.num_trials:
+            _check_before_trials(search)
         _check_inputs(search, study)
     for text in _of_other_code(search, study):
         print(text, flush=True)
@@ -72,8 +74,10 @@ def forget_search(search: Search) -> None:
     """Delete the trials of earlier calls and what came of them, as if there had been none.
 
     Raises:
-        ConfigError: another process works at one of them, or what would be deleted may be no search's.
+        ConfigError: another process works at one of them, what would be deleted may be no search's, or a device for those
+            that would follow is not there.
     """
+    _check_before_trials(search)
     outputs = (_TRIALS, _PREPARED, _LIST, BEST_FILE, _PAGE, _DATABASE)  # without the last, nothing else is a search's
     found = [name for name in outputs if (search.folder / name).exists()]
     if not found:
@@ -122,6 +126,12 @@ def best_trial(search: Search) -> FrozenTrial | None:
     return _best(_open(search))
 
 
+def _check_before_trials(search: Search) -> None:
+    """Complains once of a device that is not there, of which else every trial would fail, and count as one."""
+    for run in search.ends():
+        check_before_work(run, ["train"])
+
+
 def _lock(search: Search) -> FileLock:
     return FileLock(search.folder / ".lock")
 
@@ -143,17 +153,19 @@ def _open(search: Search) -> optuna.Study:
     # A new process must not propose again what the first one did.
     seed = np.random.SeedSequence([search.ends()[0].experiment.seed, len(study.trials)]).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
-    request = {key: str(value) for key, value in asdict(search.request).items()}
-    subject = {"request": request, "spaces": [str(space) for space in search.spaces], "metric": search.metric}
-    known = study.user_attrs.get("subject")
-    if known is None:
-        study.set_user_attr("subject", subject)
-    elif known != subject:
+    subject = _subject(search)
+    known = study.user_attrs.get("subject", subject)
+    if known != subject:
         raise ConfigError(
             f"{search.folder}: another search was begun here ({first_difference(known, subject)}); use another --out, or "
             "--fresh"
         )
     return study
+
+
+def _subject(search: Search) -> dict[str, object]:
+    request = {key: str(value) for key, value in asdict(search.request).items()}
+    return {"request": request, "spaces": [str(space) for space in search.spaces], "metric": search.metric}
 
 
 def _check_inputs(search: Search, study: optuna.Study) -> None:
@@ -162,6 +174,7 @@ def _check_inputs(search: Search, study: optuna.Study) -> None:
     inputs = {name: stage_inputs(run, name) for name in _OF_TRIALS}
     known = study.user_attrs.get("inputs")
     if known is None:
+        study.set_user_attr("subject", _subject(search))
         study.set_user_attr("inputs", inputs)
         return
     for name, now in inputs.items():

@@ -257,6 +257,25 @@ def test_settings_other_than_those_of_begun_runs_stop_all_before_anything(
     assert command("cells=gru,lstm", *other, "--fresh")[0] == 0
 
 
+def test_a_device_that_is_not_there_is_told_once_before_anything_is_done_or_thrown_away(
+    command: Command, in_process: list[str]
+) -> None:
+    words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "parameters")
+    expected = r"error: device 'cuda:99' is not available: .*\n"
+    code, out, err = command(*words, "device=cuda:99")
+    assert (code, out, in_process) == (2, "", [])
+    assert re.fullmatch(expected, err)
+    assert not Path("study").exists()
+    assert command(*words)[0] == 0
+    code, out, err = command(*words, "device=cuda:99", "--fresh")
+    assert (code, out) == (2, "")
+    assert re.fullmatch(expected, err)
+    # What is trained needs none, and what may be copied.
+    assert command(*words, "device=cuda:99")[0] == 0
+    assert command(*words, "device=cuda:99", "--out", "other", "--reuse", "study")[0] == 0
+    assert in_process == ["gru-seed0", "lstm-seed0"]
+
+
 def test_fresh_measures_times_again(command: Command, in_process: list[str]) -> None:
     words = ("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "time")
     assert command(*words)[0] == 0

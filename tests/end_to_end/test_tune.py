@@ -22,7 +22,7 @@ from asr.studies import tune
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
 from asr.studies.search import Search, make_search
-from asr.studies.tune import best_trial, forget_search, search_all
+from asr.studies.tune import best_trial, ended_trials, forget_search, search_all
 from asr.training.run_log import read_metrics
 
 COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
@@ -112,6 +112,17 @@ def test_fresh_starts_over(search: Callable[..., Search], capsys: pytest.Capture
     search_all(other, 1)
     assert states(other) == ["complete"]
     assert "other code" not in capsys.readouterr().out
+
+
+def test_a_device_that_is_not_there_is_told_once_before_anything_is_done_or_thrown_away(
+    search: Callable[..., Search],
+) -> None:
+    lacking = search(*SPACES, "device=cuda:99", num_trials=1)
+    for work in (lambda: search_all(lacking, 1), lambda: forget_search(lacking)):
+        with pytest.raises(ConfigError, match="device 'cuda:99' is not available"):
+            work()
+    assert not (lacking.folder / "prepared").exists()
+    assert ended_trials(search()) == [], "a search that could not begin is in the way of one with another device"
 
 
 def test_fresh_deletes_nothing_that_may_not_be_its_own(search: Callable[..., Search]) -> None:

@@ -608,7 +608,8 @@ def test_a_device_that_is_not_there_is_told_before_anything_is_done(done: list[s
     run_stages(make_run(tmp_path), STAGES)
     before = list(done)
     run_stages(make_run(tmp_path, "device=cuda:99"), ["prepare"])
-    elsewhere = make_run(tmp_path / "elsewhere", "device=cuda:99")
-    with pytest.raises(ConfigError, match="device 'cuda:99' is not available"):
-        run_stages(elsewhere, STAGES)
+    for folder, fresh in ((tmp_path / "elsewhere", False), (tmp_path, True)):
+        with pytest.raises(ConfigError, match="device 'cuda:99' is not available"):
+            run_stages(make_run(folder, "device=cuda:99"), STAGES, fresh=fresh)
     assert done == before
+    assert is_done(make_run(tmp_path), "train"), "thrown away for what cannot be done"
