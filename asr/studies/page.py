@@ -11,11 +11,12 @@ from pathlib import Path
 from asr.atomic import write_text
 from asr.report import static_page
 from asr.scoring import interval_note, part_note
-from asr.studies.compare import Plan
+from asr.studies.compare import Plan, slug
 from asr.studies.outcome import Epoch, Outcome, Pooled, VariantOutcome
 from asr.studies.svg import Series, chart, interval, swatch
 
 _STYLE = Path(__file__).parent / "study.css"
+_AGAIN = "again"
 
 
 def write_study_page(path: Path, title: str, cards: Iterable[str]) -> None:
@@ -282,13 +283,23 @@ def _runs(plan: Plan, outcome: Outcome) -> str:
         rows.append(
             (f"{swatch(number)}{escape(variant.name)}", links or "-", f"<code>{escape(command(plan, variant))}</code>")
         )
-    return table(("variant", "every utterance", "the first seed's run again"), rows)
+    return table(("variant", "every utterance", "the first seed's run again"), rows) + note(
+        "Paths in the commands are as seen from where the comparison was called; each command writes into a folder of its "
+        f"own in {plan.folder / _AGAIN}."
+    )
 
 
 def command(plan: Plan, variant: VariantOutcome) -> str:
-    """The `asr run` that does the first seed of `variant` again."""
+    """The `asr run` that does the first seed of `variant` again, beside what the comparison has made."""
     request = plan.request
-    options = {"--manifest": request.manifest, "--dev": request.dev, "--root": request.root, "--config": request.config}
+    options = {
+        "--out": plan.folder / _AGAIN / f"{slug(variant.name)}-seed{plan.seeds[0]}",
+        "--manifest": request.manifest,
+        "--dev": request.dev,
+        "--root": request.root,
+        "--mirror": request.mirror,
+        "--config": request.config,
+    }
     words = ["asr", "run", *([request.recipe] if request.recipe else [])]
     words += [word for name, value in options.items() if value is not None for word in (name, str(value))]
     words += [word for path in request.test for word in ("--test", str(path))]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -94,6 +96,25 @@ def test_variants_are_trained_once_and_compared(command: Command, in_process: li
         assert code == 2
         assert "2 of 4 runs, such as lstm-seed0 (encoder.hidden_size was " in err
     assert in_process == ["gru-seed1"]
+
+
+def test_a_command_on_the_page_does_a_run_again_and_touches_none_of_the_comparison(
+    command: Command, in_process: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert command("cells=gru,lstm", *ONE_LAYER, "--seeds", "1", "--match", "parameters")[0] == 0
+    before = {path: path.read_bytes() for path in Path("study").rglob("*") if path.is_file()}
+    page = Path("study/comparison.html").read_text(encoding="utf-8")
+    shown = [shlex.split(html.unescape(each)) for each in re.findall("<code>(asr run .*?)</code>", page)]
+    for words in shown:
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as stop:
+            main()
+        assert stop.value.code == 0
+    for name in ("gru-seed0", "lstm-seed0"):
+        files = (Path("study") / folder / name / "results.json" for folder in ("runs", "again"))
+        first, again = ([result["wer"] for result in json.loads(file.read_text("utf-8"))] for file in files)
+        assert first == again
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_runs_of_other_code_are_marked(
