@@ -33,7 +33,7 @@ from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
 from asr.studies.search import Search
-from asr.studies.tune_page import write_search_page
+from asr.studies.tune_page import trial_number, write_search_page
 from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.validation import Validation
 
@@ -57,7 +57,7 @@ def search_all(search: Search, num_at_once: int) -> dict[str, str]:
     search.folder.mkdir(parents=True, exist_ok=True)
     with _lock(search):
         study = _open(search)
-        if sum(map(_has_ended, study.trials)) < search.num_trials:
+        if len(_ended(study)) < search.num_trials:
             _check_before_trials(search)
         _check_inputs(search, study)
     for text in _of_other_code(search, study):
@@ -110,15 +110,15 @@ def search_on(search: Search, place: Place) -> None:
                 if _num_begun(study) >= search.num_trials:
                     return
                 trial = study.ask()
-                folder = _folder_of(search, trial)
+                folder = _folder_of(search, study, trial)
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / ".lock"))
             _do_trial(search, study, trial, folder, place)
 
 
 def ended_trials(search: Search) -> list[FrozenTrial]:
-    """The trials that have ended: with a result, stopped early or failed."""
-    return [trial for trial in _open(search).trials if _has_ended(trial)]
+    """The trials that have ended, in the order of their numbers: with a result, stopped early or failed."""
+    return _ended(_open(search))
 
 
 def best_trial(search: Search) -> FrozenTrial | None:
@@ -215,6 +215,10 @@ def _has_ended(trial: FrozenTrial) -> bool:
     return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
+def _ended(study: optuna.Study) -> list[FrozenTrial]:
+    return sorted(filter(_has_ended, study.trials), key=trial_number)
+
+
 def _num_begun(study: optuna.Study) -> int:
     """Trials that count: those that have ended, and those that live."""
     return sum(_has_ended(trial) or trial.state == TrialState.RUNNING for trial in study.trials)
@@ -223,21 +227,25 @@ def _num_begun(study: optuna.Study) -> int:
 def _enqueue_orphans(search: Search, study: optuna.Study) -> None:
     """Put the trials whose process is gone into the queue again, with their folders and what they chose."""
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        name = trial.user_attrs.get("folder", f"{trial.number:04d}")
+        name = trial.user_attrs.get("folder")
+        if name is None:  # cut off before it was begun
+            study.tell(trial.number, state=TrialState.FAIL)
+            continue
         folder = search.folder / _TRIALS / name
         folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(folder / ".lock", timeout=0):
                 study.tell(trial.number, state=TrialState.FAIL)
-                if trial.params:
-                    study.enqueue_trial(trial.params, user_attrs={"folder": name})
+                study.enqueue_trial(trial.params, user_attrs={"folder": name})
         except Timeout:
             continue
 
 
-def _folder_of(search: Search, trial: Trial) -> Path:
+def _folder_of(search: Search, study: optuna.Study, trial: Trial) -> Path:
+    """The folder of `trial`, called by its number: the next one, for Optuna counts a trial that went on as two."""
     if "folder" not in trial.user_attrs:
-        trial.set_user_attr("folder", f"{trial.number:04d}")
+        numbers = [trial_number(each) for each in study.trials if "folder" in each.user_attrs]
+        trial.set_user_attr("folder", f"{max(numbers, default=-1) + 1:04d}")
     return search.folder / _TRIALS / str(trial.user_attrs["folder"])
 
 
@@ -335,7 +343,7 @@ def write_findings(search: Search) -> None:
     """Write what the trials so far have found: the best configuration, a list and a page."""
     study = _open(search)
     best = _best(study)
-    trials = [trial for trial in study.trials if _has_ended(trial)]
+    trials = _ended(study)
     records = [
         {
             "trial": trial.user_attrs["folder"],

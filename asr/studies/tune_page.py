@@ -15,6 +15,11 @@ from asr.studies.svg import Series, bar, chart
 _SHOWN_TRIALS = 50
 
 
+def trial_number(trial: FrozenTrial) -> int:
+    """The number by which `trial` is called everywhere: that of its folder."""
+    return int(trial.user_attrs["folder"])
+
+
 def write_search_page(
     path: Path, spaces: Sequence[Space], trials: Sequence[FrozenTrial], importances: Mapping[str, float], metric: str
 ) -> None:
@@ -23,7 +28,7 @@ def write_search_page(
     Args:
         path: the file.
         spaces: the settings that were searched for.
-        trials: those that have ended, in their order.
+        trials: those that have ended, in the order of their numbers.
         importances: how much each setting bears on the result, in all 1; empty where that is unknown.
         metric: what is to be low on the development set, "wer" or "loss".
     """
@@ -85,11 +90,9 @@ def _history(complete: Sequence[FrozenTrial], scale: float, name: str) -> str:
     points: list[tuple[float, float]] = []
     best: list[tuple[float, float]] = []
     for trial in complete:
-        value = scale * (trial.value or 0.0)
-        points.append((float(trial.number), value))
-        best.append(
-            (float(trial.number), min(value, *(each for _, each in best))) if best else (float(trial.number), value)
-        )
+        number, value = float(trial_number(trial)), scale * (trial.value or 0.0)
+        points.append((number, value))
+        best.append((number, min(value, *(each for _, each in best)) if best else value))
     dots = Series(points=points, colour=0, style="dots", labels=[_label(trial, scale) for trial in complete])
     return chart([Series(points=best, colour=1), dots], title=f"{name} by trial; line: best so far", x="trial", y=name)
 

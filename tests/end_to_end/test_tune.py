@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -18,10 +20,11 @@ from asr.cli import main
 from asr.cli.tune import _print_best
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest, load_experiment
-from asr.studies import tune
+from asr.studies import tune, tune_page
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
 from asr.studies.search import Search, make_search
+from asr.studies.svg import Series
 from asr.studies.tune import best_trial, ended_trials, forget_search, search_all
 from asr.training.run_log import read_metrics
 
@@ -168,6 +171,59 @@ def test_a_trial_whose_process_is_gone_goes_on(search: Callable[..., Search], mo
     assert epochs == [1, 2]
     (record,) = json.loads((one.folder / "trials.json").read_text(encoding="utf-8"))
     assert sorted(record["by_epoch"]) == ["1", "2"]
+
+
+def test_a_trial_has_one_number_also_where_it_was_cut_off(
+    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first is cut off, and goes on when the second has ended: optuna counts four."""
+    axes: dict[str, list[float]] = {}
+
+    def chart(series: Sequence[Series], **settings: Any) -> str:
+        axes[settings["x"]] = [x for each in series if each.style == "dots" for x, _ in each.points]
+        return ""
+
+    def train(run: Run, stages: list[str]) -> None:
+        record = '{"kind": "validation", "update": 1, "epoch": 1, "train_loss": 1, "loss": 1, "wer": 0.5}\n'
+        (run.folder / "metrics.jsonl").write_text(record, encoding="utf-8")
+
+    def cut_off(run: Run, stages: list[str]) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(tune_page, "chart", chart)
+    monkeypatch.setattr(tune, "prepare_run", lambda run: None)
+    monkeypatch.setattr(tune, "run_stages", cut_off)
+    one = search(num_trials=1)
+    with pytest.raises(SystemExit):
+        search_all(one, 1)
+    monkeypatch.setattr(tune, "run_stages", train)
+    with FileLock(one.folder / "trials" / "0000" / ".lock"):  # as if it still went on
+        search_all(search(num_trials=2), 1)
+    search_all(search(num_trials=3), 1)
+    names = ["0000", "0001", "0002"]
+    assert sorted(path.name for path in (one.folder / "trials").iterdir()) == names
+    records = json.loads((one.folder / "trials.json").read_text(encoding="utf-8"))
+    assert [record["trial"] for record in records] == names
+    assert axes["trial"] == [0, 1, 2]
+    assert re.findall(r"^trial (\d+) ", capsys.readouterr().out, re.MULTILINE) == ["0001", "0000", "0002"]
+
+
+def test_a_trial_cut_off_before_it_chose_leaves_no_gap(
+    search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = search(num_trials=1)
+
+    def cut_off(*arguments: object) -> None:
+        raise SystemExit
+
+    for name in ("_folder_of", "_do_trial"):
+        with monkeypatch.context() as patch:
+            patch.setattr(tune, name, cut_off)
+            with pytest.raises(SystemExit):
+                search_all(one, 1)
+    search_all(one, 1)
+    assert [path.name for path in (one.folder / "trials").iterdir()] == ["0000"]
+    assert states(one) == ["complete"]
 
 
 def test_a_trial_that_breaks_has_failed_and_the_search_goes_on(
