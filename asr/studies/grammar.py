@@ -43,6 +43,11 @@ class Space:
     kind: SpaceKind
     values: tuple[str, ...]
 
+    @property
+    def written(self) -> str:
+        """The space without its key, as a user writes it, such as `log(1e-4,1e-2)`."""
+        return f"{self.kind}({','.join(self.values)})"
+
 
 def split_values(text: str) -> list[str]:
     """`text` at its commas, but for those inside brackets or quotation marks.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import math
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
@@ -34,6 +37,11 @@ class Search:
     num_trials: int
     metric: str = "wer"
     pruner: str = "median"
+
+    @property
+    def subject(self) -> dict[str, str]:
+        """What is searched for, and by which error, as a user writes it."""
+        return {space.key: space.written for space in self.spaces} | {"--metric": self.metric}
 
     def run(self, folder: Path, overrides: tuple[str, ...]) -> Run:
         """The run in `folder` with what a trial chose."""
@@ -70,9 +78,9 @@ class Search:
         try:
             self.request.run(self.folder, [f"{key}={value}" for key, value in values.items()])
         except ConfigError as error:
-            asked = ",".join(space.values)
+            whole = replace(space, kind="int")
             raise ConfigError(
-                f"{space.key}={space.kind}({asked}): {error}; for whole numbers say {space.key}=int({asked})"
+                f"{space.key}={space.written}: {error}; for whole numbers say {space.key}={whole.written}"
             ) from error
 
 
@@ -103,3 +111,23 @@ def make_search(
     )
     search.ends()  # complains of what is wrong before anything is computed
     return search
+
+
+def changes_of(subject: dict[str, Any] | None, search: Search) -> str:
+    """In what `search` looks for another thing than the recorded `subject`, for people; "" for nothing, or without one."""
+    if subject is None:
+        return ""
+    # As it was recorded before it was in a user's words.
+    was = _in_words(subject) if "spaces" in subject else subject
+    now, none = search.subject, "not searched for"
+    keys = [key for key in dict.fromkeys((*was, *now)) if was.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {was.get(key, none)}, is {now.get(key, none)}" for key in keys)
+
+
+def _in_words(subject: dict[str, Any]) -> dict[str, str]:
+    words = {}
+    for text in subject["spaces"]:
+        found = re.fullmatch(r"Space\(key='(.+)', kind='(.+)', values=(\(.+\))\)", text)
+        key, kind, values = found.groups() if found else (text, "", "()")
+        words[key] = f"{kind}({','.join(ast.literal_eval(values))})"
+    return words | {"--metric": subject["metric"]}

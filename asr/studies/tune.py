@@ -13,7 +13,7 @@ import math
 import shutil
 import traceback
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from asr.studies.compare import OUTPUT_FILE, prepare_run
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
-from asr.studies.search import Search
+from asr.studies.search import Search, changes_of
 from asr.studies.tune_page import trial_number, write_search_page
 from asr.training.loop import CHECKPOINT_FOLDER
 from asr.training.validation import Validation
@@ -153,19 +153,12 @@ def _open(search: Search) -> optuna.Study:
     # A new process must not propose again what the first one did.
     seed = np.random.SeedSequence([search.ends()[0].experiment.seed, len(study.trials)]).generate_state(1)[0]
     study.sampler = optuna.samplers.TPESampler(seed=int(seed), constant_liar=True)
-    subject = _subject(search)
-    known = study.user_attrs.get("subject", subject)
-    if known != subject:
+    if changes := changes_of(study.user_attrs.get("subject"), search):
         raise ConfigError(
-            f"{search.folder}: another search was begun here ({first_difference(known, subject)}); use another --out, or "
-            "--fresh"
+            f"{search.folder}: another search was begun here ({changes}); give the same again to go on with it, or "
+            "use another --out, or --fresh to throw its trials away"
         )
     return study
-
-
-def _subject(search: Search) -> dict[str, object]:
-    request = {key: str(value) for key, value in asdict(search.request).items()}
-    return {"request": request, "spaces": [str(space) for space in search.spaces], "metric": search.metric}
 
 
 def _check_inputs(search: Search, study: optuna.Study) -> None:
@@ -174,7 +167,7 @@ def _check_inputs(search: Search, study: optuna.Study) -> None:
     inputs = {name: stage_inputs(run, name) for name in _OF_TRIALS}
     known = study.user_attrs.get("inputs")
     if known is None:
-        study.set_user_attr("subject", _subject(search))
+        study.set_user_attr("subject", search.subject)
         study.set_user_attr("inputs", inputs)
         return
     for name, now in inputs.items():

@@ -23,7 +23,7 @@ from asr.experiment import Run, RunRequest, load_experiment
 from asr.studies import tune, tune_page
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
-from asr.studies.search import Search, make_search
+from asr.studies.search import Search, changes_of, make_search
 from asr.studies.svg import Series
 from asr.studies.tune import best_trial, ended_trials, forget_search, search_all
 from asr.training.run_log import read_metrics
@@ -73,8 +73,11 @@ def test_it_goes_on_until_so_many_trials_have_ended(search: Callable[..., Search
     page = (two.folder / "tune.html").read_text(encoding="utf-8")
     assert "<script" not in page
     assert page.count("<svg") >= 4
-    with pytest.raises(ConfigError, match=r"another search was begun here \(spaces was \["):
-        search_all(search("optimizer.lr=log(1e-3,2e-2)", "encoder.dropout=choice(0.0,0.1)"), 1)
+    changed = (
+        "optimizer.lr was log(1e-3,1e-2), is log(1e-3,2e-2); encoder.dropout was choice(0.0,0.1), is not searched for"
+    )
+    with pytest.raises(ConfigError, match=re.escape(f"another search was begun here ({changed}); give the same again")):
+        search_all(search("optimizer.lr=log(1e-3,2e-2)"), 1)
 
 
 @pytest.mark.parametrize(
@@ -100,6 +103,21 @@ def test_it_does_not_go_on_from_trials_of_other_settings_or_data(
     edited.write_text(text, encoding="utf-8")
     search_all(two, 1)
     assert states(two) == ["complete"] * 2
+
+
+def test_what_is_searched_for_is_the_same_in_another_order_and_as_earlier_versions_recorded_it(
+    search: Callable[..., Search],
+) -> None:
+    spaces = ("optimizer.lr=log(1e-3,1e-2)", "encoder.norm=choice('none',\"layer\")")
+    one = search(*spaces)
+    recorded = (
+        "Space(key='optimizer.lr', kind='log', values=('1e-3', '1e-2'))",
+        "Space(key='encoder.norm', kind='choice', values=(\"'none'\", '\"layer\"'))",
+    )
+    for subject in (one.subject, {"request": {}, "spaces": recorded, "metric": "wer"}):
+        assert changes_of(subject, search(*reversed(spaces))) == ""
+        changed = search("optimizer.lr=uniform(1e-3,1e-2)", spaces[1])
+        assert changes_of(subject, changed) == "optimizer.lr was log(1e-3,1e-2), is uniform(1e-3,1e-2)"
 
 
 def test_fresh_starts_over(search: Callable[..., Search], capsys: pytest.CaptureFixture[str]) -> None:
