@@ -181,7 +181,9 @@ def _work(job: Job, place: Place, answer: Connection) -> None:
         try:
             job.work(*job.arguments, place)
         except AsrError as error:
-            print(f"error: {error}", flush=True)
+            # That it was asked to stop, the parent says for all that print to where it does.
+            if job.output is not None or not isinstance(error, StoppedByUserError):
+                print(f"error: {error}", flush=True)
             answer.send(_shortened(str(error)))
         except Exception as error:  # a defect of this program: told to the parent in one line, and whole in the output
             traceback.print_exc()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.errors import AsrError, TrainingError
+from asr.errors import AsrError, StoppedByUserError, TrainingError
 from asr.experiment import RunRequest
 from asr.studies import jobs
 from asr.studies.jobs import Job, Place, default_jobs, places, run_jobs
@@ -83,6 +83,20 @@ def test_a_long_complaint_does_not_fill_the_pipe_that_nobody_reads_yet(tmp_path:
 def test_a_traceback_that_was_printed_is_in_no_file(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     found = run_jobs([Job(name="breaks", work=breaks, arguments=(tmp_path,))], 1, lambda text: None)
     assert found == {"breaks": "KeyError: 'a defect'; the traceback was printed"}
+
+
+def stops(path: Path, place: Place) -> None:
+    raise StoppedByUserError("stopped after update 3")
+
+
+def test_a_job_that_was_asked_to_stop_says_so_in_its_own_output_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for output in (None, tmp_path / "output.txt"):
+        job = Job(name="stops", work=stops, arguments=(tmp_path,), output=output)
+        assert run_jobs([job], 1, lambda text: None) == {"stops": "stopped after update 3"}
+    assert capfd.readouterr() == ("", "")
+    assert (tmp_path / "output.txt").read_text(encoding="utf-8") == "error: stopped after update 3\n"
 
 
 def interrupts_all(place: Place) -> None:
