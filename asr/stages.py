@@ -264,7 +264,7 @@ def _note_worse(run: Run, kept: Validation) -> None:
     if start is None:
         return
     wer, loss = float(start["wer"]), float(start["loss"])  # what is not finite stands there as text
-    if (kept.words.rate, kept.loss) > (wer, loss):
+    if kept.rank > (min(wer, 1.0), loss):
         print(
             f"  note: the model is worse on the development set than the one it set out from: dev loss {kept.loss:.3f}, "
             f"WER {kept.words.rate:.2%}; before the first update {loss:.3f}, {wer:.2%}: a smaller optimizer.lr (here "

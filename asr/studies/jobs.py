@@ -27,7 +27,7 @@ from asr.errors import AsrError, StoppedByUserError
 from asr.experiment import Run
 
 # What every run imports sooner or later, some of it first when it makes an optimiser, a log or a plot.
-_IMPORTED = ["asr.stages", "asr.pipeline", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.pyplot"]
+_IMPORTED = ["asr.stages", "asr.pipeline", "torch._dynamo", "torch.utils.tensorboard", "matplotlib.figure"]
 # Longer than a training needs for its update and its checkpoint, once it has been asked to stop.
 _SECONDS_TO_SAVE = 30.0
 _LONGEST_MESSAGE = 2000

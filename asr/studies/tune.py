@@ -292,21 +292,26 @@ def _train(search: Search, trial: Trial, run: Run) -> float:
             trial.report(value, epoch)
 
     def watch(epoch: int, validation: Validation) -> None:
-        report(epoch, validation.words.rate if search.metric == "wer" else validation.loss)
+        report(epoch, _value(search, validation.words.rate, validation.loss))
         if trial.should_prune():
             raise optuna.TrialPruned
 
     for epoch in read_curve(run.folder):
         # Of the process that was cut off. What it did since its last checkpoint comes again, with the same values.
-        report(epoch.epoch, getattr(epoch, search.metric))
+        report(epoch.epoch, _value(search, epoch.wer, epoch.loss))
     prepare_run(run)
     run_stages(replace(run, watch=watch), ["train"])
-    epochs = [(getattr(epoch, search.metric), epoch.loss) for epoch in read_curve(run.folder)]
+    epochs = [(_value(search, epoch.wer, epoch.loss), epoch.loss) for epoch in read_curve(run.folder)]
     if not epochs:
         raise TrainingError(f"{run.folder}: no epoch has a finite loss on the development set")
     value, loss = min(epochs)
     trial.set_user_attr("loss", loss)
     return float(value)
+
+
+def _value(search: Search, wer: float, loss: float) -> float:
+    """What `search` goes by; error rates as epochs are chosen by them (`Validation.rank`)."""
+    return min(wer, 1.0) if search.metric == "wer" else loss
 
 
 def _chosen(trial: Trial, space: Space) -> str:

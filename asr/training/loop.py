@@ -71,7 +71,7 @@ class TrainingProgress:
         loss_sum, loss_updates: for the mean training loss of the epoch under way.
         audio_seconds: speech heard so far, repetitions counted.
         wall_seconds: time spent in training so far.
-        best: word error rate, loss and epoch of the best epochs, best first; the loss decides between equal rates.
+        best: rank (`Validation.rank`) and epoch of the best epochs, best first.
         validations_since_best: for early stopping.
         reductions, validations_since_reduction: of the plateau schedule.
         skipped, skipped_in_a_row: updates left out because the gradient was not finite.
@@ -320,7 +320,7 @@ class Trainer:
     def _validate(self, log: RunLog | SilentLog) -> Validation:
         progress, start = self.progress, time.perf_counter()
         result = self.measure()
-        entry = (result.words.rate, result.loss, progress.epoch)
+        entry = (*result.rank, progress.epoch)
         improved = not progress.best or entry < progress.best[0]
         progress.validations_since_best = 0 if improved else progress.validations_since_best + 1
         self._follow_plateau(improved)

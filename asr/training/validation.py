@@ -33,6 +33,14 @@ class Validation:
     utterances: int
     unspellable: int
 
+    @property
+    def rank(self) -> tuple[float, float]:
+        """What models are chosen by, the lowest first: the word error rate and, where that is equal, the loss.
+
+        From 100 % on all rates are equal: a model that writes nothing has that, one that begins to learn has more.
+        """
+        return min(self.words.rate, 1.0), self.loss
+
     def __add__(self, other: Validation) -> Validation:
         """The result of both passes together."""
         tokens = self.tokens + other.tokens

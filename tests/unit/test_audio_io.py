@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import struct
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +18,7 @@ import soxr
 
 from asr.audio import UnusableAudioError, as_waveform, audio_info, encode_audio, read_audio
 from asr.audio import io as audio_io
+from asr.audio.io import encode_for_browser
 from asr.errors import AudioError
 
 RATE = 16000
@@ -406,3 +411,21 @@ def test_a_text_is_no_sound_whatever_its_name(tmp_path: Path, name: str) -> None
 def test_sound_without_header_is_read_by_its_suffix(tmp_path: Path) -> None:
     soundfile.write(tmp_path / "call.gsm", sine(rate=8000), 8000, format="RAW", subtype="GSM610")
     assert len(read_audio(tmp_path / "call.gsm", 8000)) == 8000
+
+
+@pytest.mark.parametrize("encode", [encode_for_browser, partial(encode_audio, codec="flac")], ids=["mp3", "flac"])
+def test_ctrl_c_while_a_sound_is_encoded_is_not_lost(encode: Callable[[Any, int], bytes]) -> None:
+    """Libsndfile would call back into Python for each block, and what is raised there goes no further."""
+    waveform = np.random.default_rng(0).uniform(-0.5, 0.5, 16000 * 120).astype(np.float32)
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.02)
+        with pytest.raises(KeyboardInterrupt):
+            encode(waveform, 16000)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -23,6 +23,7 @@ from asr.decoding import GreedyDecoderConfig, Hypothesis, build_decoder
 from asr.errors import StoppedByUserError, TrainingError
 from asr.model.checkpoint import Checkpoint, load_checkpoint
 from asr.recognizer.recognizer import Recognizer
+from asr.scoring import count_words
 from asr.training.loop import Trainer, TrainingConfig, TrainingData
 from asr.training.moving_average import MovingAverage, average_weights
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, make_optimizer
@@ -109,8 +110,27 @@ def test_best_is_lowest_error_then_lowest_loss(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     run(trainer, tmp_path)
     validations = [record for record in read_metrics(tmp_path) if record["kind"] == "validation"]
-    expected = sorted((record["wer"], record["loss"], record["epoch"]) for record in validations)[:2]
+    expected = sorted((min(1.0, record["wer"]), record["loss"], record["epoch"]) for record in validations)[:2]
     assert trainer.progress.best == expected
+
+
+def test_who_writes_nothing_is_not_better_than_who_begins_to_write(tmp_path: Path) -> None:
+    """Words that are wrong make for more errors than none, and are what learning begins with."""
+    best: list[int] = []
+    config = TrainingConfig(epochs=4, keep_best=1)
+    trainer = make_trainer(
+        tmp_path, config=config, watch=lambda epoch, validation: best.append(trainer.progress.best[0][2])
+    )
+    heard = iter([("", 3.5), ("x y z w", 2.1), ("x y z", 2.2), ("a", 2.9)])
+
+    def measure() -> Validation:
+        text, loss = next(heard)
+        words = count_words("a b c", text)
+        return Validation(words=words, characters=words, loss=loss, tokens=1, utterances=1, unspellable=0)
+
+    trainer.measure = measure  # type: ignore[method-assign]
+    run(trainer, tmp_path)
+    assert best == [1, 2, 2, 4]
 
 
 def test_four_updates_equal_two_and_two(tmp_path: Path) -> None:
