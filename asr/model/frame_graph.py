@@ -83,9 +83,13 @@ def _captured(run: Callable[[], Sequence[Tensor]], gpu: torch.device) -> Callabl
                 run()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        # Other threads, of a loader or of NCCL, may talk to the GPU meanwhile.
-        with torch.cuda.graph(graph, pool=_pool(gpu), stream=aside, capture_error_mode="thread_local"):
-            outputs = run()
+        try:
+            # Other threads, of a loader or of NCCL, may talk to the GPU meanwhile.
+            with torch.cuda.graph(graph, pool=_pool(gpu), stream=aside, capture_error_mode="thread_local"):
+                outputs = run()
+        except RuntimeError as error:
+            # When `run` fails, as where memory is short, so does the end of the capture, which says nothing of that.
+            raise (error.__context__ or error) from None
 
     def replay() -> Sequence[Tensor]:
         graph.replay()

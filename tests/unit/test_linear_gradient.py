@@ -98,6 +98,7 @@ def test_weights_that_change_before_the_backward_pass_are_told() -> None:
 def test_what_was_made_under_inference_mode_serves_training() -> None:
     cell = made("gru_reference")
     with torch.inference_mode():
+        assert linear_gradient._is_usable(cell, torch.zeros(1, 1, 15))
         linear_gradient.recur(cell, torch.randn(3, 2, 15).double(), (torch.zeros(2, 5).double(),))
     assert_same(cell, 3, 2)
 

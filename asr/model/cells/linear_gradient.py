@@ -85,8 +85,8 @@ def _is_usable(cell: RecurrentCell, projected: Tensor) -> bool:
 
     In double precision on a CPU, which shows a step that is not element-wise; then on the device itself.
     """
-    exact = copy.deepcopy(cell).cpu().double()
     with torch.inference_mode(False), torch.enable_grad():
+        exact = copy.deepcopy(cell).cpu().double()
         try:
             expected = _tried(exact, projected.shape[2], by_step=True)
             error, allowed = _error(_tried(exact, projected.shape[2]), expected), _EXACT
