@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -33,9 +34,11 @@ Folders = Annotated[
 @app.command()
 def info(
     folders: Folders,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records of all folders here.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the records of the folders here.")] = None,
 ) -> None:
     """Print what shards hold: utterances, hours, speakers, codec, size, durations, texts, and what was left out and why.
+
+    A folder that cannot be read is named, and the others are still shown: then the exit code is 2.
 
     Examples:
     - `asr shards info runs/fsdd/shards/train`
@@ -48,13 +51,22 @@ def info(
     from asr.corpus.shards import ShardIndex
 
     check_outputs({"--json": json_file})
-    summaries = [summarize(ShardIndex.load(find_place(folder))) for folder in folders]
-    if json_file is not None:
+    summaries = []
+    for folder in folders:
+        try:
+            summaries.append(summarize(ShardIndex.load(find_place(folder))))
+        except CorpusError as error:
+            if len(folders) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+    if json_file is not None and summaries:
         records = [asdict(summary) for summary in summaries]
         write_text(json_file, json.dumps(records, indent=2, ensure_ascii=False) + "\n")
     for summary in summaries:
         for line in info_lines(summary):
             print(line)
+    if failures := len(folders) - len(summaries):
+        raise CorpusError(f"{failures} of {len(folders)} folders of shards could not be read")
 
 
 def info_lines(summary: ShardsSummary) -> Iterator[str]:

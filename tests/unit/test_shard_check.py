@@ -187,6 +187,27 @@ def test_info_prints_and_writes(
     assert records[0]["durations"]["histogram"][0]["count"] == 1
 
 
+def test_info_of_an_unfinished_folder_among_others_shows_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "c"):
+        write(tmp_path / name)
+    (tmp_path / "b").mkdir()
+    folders = [tmp_path / name for name in "abc"]
+    code, out, err = run(monkeypatch, capsys, "info", *folders, "--json", tmp_path / "r.json")
+    first, last = err.splitlines()
+    assert (code, last) == (2, "error: 1 of 3 folders of shards could not be read")
+    assert first.startswith(f"error: {tmp_path / 'b' / 'index.json'}: no such file")
+    assert [line.split(":")[0] for line in out.splitlines() if "9 utterances" in line] == [
+        str(tmp_path / "a"),
+        str(tmp_path / "c"),
+    ]
+    assert [record["folder"] for record in json.loads((tmp_path / "r.json").read_text())] == [
+        str(tmp_path / "a"),
+        str(tmp_path / "c"),
+    ]
+
+
 def test_verify_of_whole_and_damaged_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
