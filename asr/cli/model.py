@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -99,12 +99,28 @@ def shrink(
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, save_checkpoint
 
     file = find_checkpoint(model)
-    check_outputs({"--out": out}, [file])
+    _check_out(out, [file])
     checkpoint = load_checkpoint(file)
     weights = {name: value.half() if value.is_floating_point() else value for name, value in checkpoint.model.items()}
     experiment = {section: value for section, value in checkpoint.experiment.items() if section not in _OF_THE_MACHINE}
     save_checkpoint(out, replace(checkpoint, experiment=experiment, model=weights, training=None))
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB (from {file}, {file.stat().st_size / 1e6:.1f} MB)")
+
+
+def _check_out(out: Path, inputs: Iterable[Path]) -> None:
+    """Accepts a file to write a model of `inputs` to: a new one, or that of an earlier model."""
+    from asr.errors import CheckpointError
+    from asr.model.checkpoint import load_checkpoint
+
+    check_outputs({"--out": out}, inputs)
+    if not out.is_file():
+        return
+    try:
+        load_checkpoint(out)
+    except CheckpointError as error:
+        raise ConfigError(
+            f"--out {out}: a file that is no model is there and would be overwritten; write elsewhere"
+        ) from error
 
 
 @app.command()
@@ -133,7 +149,7 @@ def average(
     files = [find_checkpoint(model) for model in models]
     if len(files) < 2:
         raise ConfigError(f"{files[0]}: one model has no average; name several")
-    check_outputs({"--out": out}, files)
+    _check_out(out, files)
     checkpoints = [load_checkpoint(file) for file in files]
     first, *others = checkpoints
     network, tokenizer = restore_model(first, where=str(files[0]))

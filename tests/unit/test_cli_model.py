@@ -111,6 +111,23 @@ def test_a_model_is_not_shrunk_onto_itself(
     assert model.read_bytes() == before
 
 
+@pytest.mark.parametrize("command", ["shrink", "average"])
+def test_a_model_is_written_over_another_one_but_over_no_list_of_words(
+    command: str, cli: Command, model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words, models = model.with_name("words.txt"), [model] * (2 if command == "average" else 1)
+    words.write_text("yes\n")
+    monkeypatch.setattr(sys, "argv", ["asr", "model", command, *map(str, models), "--out", str(words)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    told = f"error: --out {words}: a file that is no model is there and would be overwritten; write elsewhere\n"
+    assert (stop.value.code, capsys.readouterr().err, words.read_text()) == (2, told, "yes\n")
+    earlier = model.with_name("earlier.pt")
+    save_checkpoint(earlier, replace(load_checkpoint(model), note="earlier"))
+    cli("model", command, *models, "--out", earlier)
+    assert load_checkpoint(earlier).note != "earlier"
+
+
 def test_models_are_averaged_in_full_precision(cli: Command, model: Path, tmp_path: Path) -> None:
     checkpoint, small, out = load_checkpoint(model), tmp_path / "small.pt", tmp_path / "both.pt"
     moved = {name: value + 0.5 if value.is_floating_point() else value for name, value in checkpoint.model.items()}
