@@ -33,7 +33,8 @@ Report = Annotated[
     Path | None,
     typer.Option(
         help="Write one HTML file here to see, hear and search every utterance. Default: in the run folder, as "
-        "report-DATA.html; none for a checkpoint, several models or a folder that cannot be written to."
+        "report-DATA.html for parts of recipes, else as report-DATA-CRC.html, with a CRC of where the data lie; none for a "
+        "checkpoint, several models or a folder that cannot be written to."
     ),
 ]
 Data = Annotated[

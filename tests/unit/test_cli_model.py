@@ -22,7 +22,7 @@ from tones import SAMPLE_RATE, TONES_HZ, write_tone_corpus
 from torch import Tensor
 
 from asr.cli import main
-from asr.cli.evaluate import _default_report
+from asr.cli.evaluate import Report, _default_report
 from asr.cli.transcribe import LongestPiece
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.shards import ShardsConfig, write_shards
@@ -762,6 +762,8 @@ def test_a_report_that_nobody_named_is_called_by_the_data_without_its_keys(tmp_p
         assert report is not None
         assert report.parent == tmp_path
         assert re.fullmatch(f"report-{name}.html", report.name)
+        form = "report-DATA-CRC.html" if name.endswith("]{8}") else "report-DATA.html"
+        assert f"as {form}" in Report.__metadata__[0].help
 
 
 def test_a_report_that_nobody_named_overwrites_none_of_other_data(
