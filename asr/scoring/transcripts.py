@@ -9,6 +9,7 @@ from typing import NamedTuple
 from asr.errors import ScoringError
 
 _NUM_NAMED = 3
+_BY_PATHS = "let `asr transcribe --format json` hear the sounds by the very paths that stand in the references"
 _IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
 
@@ -115,14 +116,38 @@ def _without_partner(ids: Iterable[str], others: Container[str]) -> list[str]:
 
 def _names_of_files(references: Mapping[str, Transcript], hypotheses: Mapping[str, Transcript]) -> str:
     """What to say where ids without a partner would have one, were it not for folder and suffix, else ""."""
+    if told := _names_of_sounds(references, hypotheses):
+        return told
     bare = {_bare(name): name for name in _without_partner(references, hypotheses)}
     met = sorted((bare[_bare(name)], name) for name in _without_partner(hypotheses, references) if _bare(name) in bare)
     if not met:
         return ""
     said, heard = met[0]
+    # Where the ids of such a file stand in another column, that is how its paths were written.
+    onwards = (
+        _BY_PATHS if "id" in hypotheses[heard].columns else "write both alike, as `asr transcribe --format json` does"
+    )
+    return f"; without folder and suffix {len(met)} more would meet, such as '{said}' and '{heard}': {onwards}"
+
+
+def _names_of_sounds(references: Mapping[str, Transcript], hypotheses: Mapping[str, Transcript]) -> str:
+    """What to say where hypotheses without a partner are called by the sounds of the references, else ""."""
+    paths = [references[name].columns.get("audio", "") for name in _without_partner(references, hypotheses)]
+    sounds = {_bare(path): path for path in paths if path}
+    if not sounds:
+        return ""
+    known = set(sounds.values())
+    named_so = ""
+    for name in _without_partner(hypotheses, references):
+        for column, path in (("audio", hypotheses[name].columns.get("audio", "")), ("audio,id", name)):
+            if path in known:
+                return f"; they are called by the sounds of the references, such as '{path}': take --id-column {column}"
+        named_so = named_so or (name if _bare(name) in sounds else "")
+    if not named_so:
+        return ""
     return (
-        f"; without folder and suffix {len(met)} more would meet, such as '{said}' and '{heard}': write both alike, as "
-        "`asr transcribe --format json` does"
+        f"; '{named_so}' may be the sound '{sounds[_bare(named_so)]}' of the references: {_BY_PATHS}, then take "
+        "--id-column audio"
     )
 
 

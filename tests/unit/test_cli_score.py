@@ -198,6 +198,32 @@ def test_ids_that_differ_by_folder_and_suffix_only_are_named(
     assert hinted in err
 
 
+@pytest.mark.parametrize(
+    ("heard", "remedy"),
+    [
+        ('{"id": "f1", "audio": "wav/f1.flac", "text": "yes"}', "--id-column audio"),
+        ('{"id": "wav/f1.flac", "text": "yes"}', "--id-column audio,id"),
+        ('{"id": "f1", "audio": "data/wav/f1.flac", "text": "yes"}', ""),
+    ],
+)
+def test_hypotheses_that_are_called_by_the_sounds_of_a_manifest_are_told_how_they_meet(
+    heard: str, remedy: str, score: Command
+) -> None:
+    Path("ref.jsonl").write_text('{"id": "wav-u-1", "audio": "wav/f1.flac", "text": "yes"}\n', encoding="utf-8")
+    Path("hyp.jsonl").write_text(heard + "\n", encoding="utf-8")
+    code, _, err = score(files=("ref.jsonl", "hyp.jsonl"))
+    assert (code, err.count("\n")) == (2, 1)
+    if remedy:
+        assert err.endswith(f"such as 'wav/f1.flac': take {remedy}\n")
+        assert score(*remedy.split(), files=("ref.jsonl", "hyp.jsonl"))[0] == 0
+        return
+    by_paths = "hear the sounds by the very paths that stand in the references"
+    assert "; 'f1' may be the sound 'wav/f1.flac' of the references: let `asr transcribe --format json` " in err
+    assert f"{by_paths}, then take --id-column audio\n" in err
+    code, _, err = score("--id-column", "audio", files=("ref.jsonl", "hyp.jsonl"))
+    assert (code, err.endswith(f"`asr transcribe --format json` {by_paths}\n")) == (2, True)
+
+
 @pytest.mark.parametrize("option", ["--json", "--csv", "--per-utterance", "--report"])
 def test_files_to_write_are_looked_at_before_the_work(score: Command, option: str) -> None:
     code, out, err = score(option, "absent/out.x", files=("nothing.txt", "nothing.txt"))
