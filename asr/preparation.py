@@ -17,12 +17,12 @@ from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, source_of, write_shards
 from asr.corpus.utterance import Utterance
-from asr.errors import CorpusError
+from asr.errors import CorpusError, TextError
 from asr.experiment import Run, folder_name
 from asr.recipe import Part, find_corpus
 from asr.resources import resource
 from asr.terminal import counted, progress_bar
-from asr.text.tokenizer import train_tokenizer
+from asr.text.tokenizer import Tokenizer, train_tokenizer
 from asr.training.init import model_to_start_from
 
 # Fewer than these make intervals too narrow, too.
@@ -39,9 +39,10 @@ def prepare(run: Run) -> None:
         CorpusError: a corpus is missing or damaged, ready shards are of another kind than the model hears, or an utterance
             stands in a training part and in another.
     """
-    init = run.experiment.init
+    init, kept = run.experiment.init, None
     if init.model is not None:
-        model_to_start_from(init, run.experiment.acoustic)  # what does not fit should not show after hours of preparing
+        # What does not fit should not show after hours of preparing.
+        kept = model_to_start_from(init, run.experiment.acoustic)[1]
     train_places = {run.shards(part) for part in run.train_parts}
     parts = _all_parts(run, train_places)
     recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
@@ -82,12 +83,39 @@ def prepare(run: Run) -> None:
             index = ShardIndex.load(part.shards)
             _read_ready(run, part, index, checked(part, shard_utterances(index)))
         _tell_part(run, part, index)
-    if init.keeps_tokens:
-        return
+    tokenizer = kept if kept is not None and init.keeps_tokens else _new_tokenizer(run)
+    for part in parts:
+        if run.shards(part) not in train_places:
+            _tell_of_unspellable(run, part, tokenizer)
+
+
+def _new_tokenizer(run: Run) -> Tokenizer:
+    """The tokenizer of the training texts of `run`, which is written to its file."""
     texts = (utterance.text for utterance in shard_utterances(run.train_index, with_audio=False))
     tokenizer = train_tokenizer(texts, run.experiment.tokenizer)
     write_text(run.tokenizer_file, json.dumps(tokenizer.state(), ensure_ascii=False))
     print(f"  tokenizer: {run.experiment.tokenizer.kind}, {tokenizer.size} tokens with blank", flush=True)
+    return tokenizer
+
+
+def _tell_of_unspellable(run: Run, part: Part, tokenizer: Tokenizer) -> None:
+    """How many texts of `part` have characters that `tokenizer` lacks, and which those of the first are."""
+    place = run.shards(part)
+    if isinstance(place, str) and part != run.dev_part:
+        return  # `asr evaluate` tells it, too: not worth another download
+    complaints = []
+    index = ShardIndex.load(place)
+    for utterance in shard_utterances(index, with_audio=False):
+        try:
+            tokenizer.encode(utterance.text)
+        except TextError as error:
+            complaints.append(f"'{utterance.id}': {error}")
+    if complaints:
+        print(
+            f"  note: {part.name}: {len(complaints)} of {counted(index.num_utterances, 'text')} cannot be spelt with the "
+            f"model's tokens, the first: {complaints[0]}",
+            flush=True,
+        )
 
 
 def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> None:

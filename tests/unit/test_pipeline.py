@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tones import TINY, write_tone_corpus
+from tones import TINY, TONES_HZ, write_tone_corpus
 
 from asr import pipeline, source_code
 from asr.cli import main
@@ -18,6 +18,7 @@ from asr.experiment import Run, RunRequest, load_experiment
 from asr.marks import read_marks
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, other_code, run_stages
 from asr.recipe import Recipe, recipe_of_files
+from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
 
 ROOT = Path(__file__).parents[2]
 
@@ -590,7 +591,9 @@ def starting_from_old(run: Run, **settings: str) -> Run:
 
 
 def test_a_tokenizer_that_was_not_needed_is_made_when_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: None)  # as if there were this one
+    tokenizer = train_tokenizer([" ".join(TONES_HZ)], CharacterTokenizerConfig())
+    # As if there were this one.
+    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: (None, tokenizer))
     write_tone_corpus(tmp_path / "train", 4, seed=1)
     recipe = recipe_of_files(tmp_path / "train" / "train.jsonl", ())
     too_large = replace(make_run(tmp_path / "bpe", *TINY, "tokenizer={kind: bpe, size: 4000}"), recipe=recipe)

@@ -136,6 +136,34 @@ def test_few_utterances_to_choose_epochs_by_are_told(
     assert found == [said] * bool(said)
 
 
+@pytest.mark.parametrize("init", [{}, {"model": "runs/old"}, {"model": "runs/old", "vocabulary": "new"}])
+def test_what_no_token_spells_is_named_with_its_utterance_by_the_preparation(
+    init: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = train_tokenizer(["a b é"], CharacterTokenizerConfig())
+    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: (None, old))  # as if there were this one
+    said = {"train": ["a b", "b a"], "dev": ["a", "é a", "ß"], "heard": ["b", "b b"]}
+    for number, (name, texts) in enumerate(said.items()):
+        (tmp_path / name).mkdir()
+        for other, text in enumerate(texts):
+            sound = np.full(RATE // 2, 0.1 * (number + 1) + other / 100, np.float32)
+            (tmp_path / name / f"{name}{other}.wav").write_bytes(encode_audio(sound, RATE, "wav"))
+            (tmp_path / name / f"{name}{other}.txt").write_text(text, encoding="utf-8")
+    recipe = recipe_of_files(tmp_path / "train", (tmp_path / "heard",), tmp_path / "dev")
+    run = replace(make_run(tmp_path / "run", f"features.sample_rate={RATE}"), recipe=recipe)
+    begun_from = run.experiment.init.model_copy(update=init)
+    prepare(replace(run, experiment=run.experiment.model_copy(update={"init": begun_from})))
+    found = re.findall(r"note: (.* cannot be spelt .*)", capsys.readouterr().out)
+    keeps_tokens = begun_from.keeps_tokens
+    first = (
+        "'dev2': there is no token for 'ß' (U+00DF)" if keeps_tokens else "'dev1': there is no token for 'é' (U+00E9)"
+    )
+    assert len(found) == 1
+    assert found[0].startswith(
+        f"dev: {1 if keeps_tokens else 2} of 3 texts cannot be spelt with the model's tokens, the first: {first}"
+    )
+
+
 @pytest.mark.parametrize("name", ["loop.wav", "x" * 300 + ".wav"])
 def test_sound_that_the_system_refuses_is_left_out(name: str, tmp_path: Path) -> None:
     (tmp_path / "loop.wav").symlink_to(tmp_path / "loop.wav")
@@ -262,7 +290,9 @@ def test_files_with_less_than_the_model_hears_are_told(
         prepare(replace(run, recipe=recipe_of_files(train, ())))
     advice = f"features.sample_rate={RATE // 2} would suit them"
     assert any(f"; {advice}" in message for message in caplog.messages) == (sample_rate == RATE)
-    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: None)  # as if there were this one
+    tokenizer = train_tokenizer(["a b"], CharacterTokenizerConfig())
+    # As if there were this one.
+    monkeypatch.setattr("asr.preparation.model_to_start_from", lambda *_: (None, tokenizer))
     init = run.experiment.init.model_copy(update={"model": "runs/old"})
     from_model = replace(run, folder=tmp_path / "from", experiment=run.experiment.model_copy(update={"init": init}))
     caplog.clear()
