@@ -271,10 +271,11 @@ def _left(run: Run, name: str) -> str:
 
 def _onwards(run: Run, name: str, before: Tree, inputs: Tree) -> str:
     """What somebody may do who asks for the stage `name` with other `inputs` than those it had `before`."""
-    if name == "prepare" and without_tests(before) == without_tests(inputs):
-        return f"`asr evaluate --model {run.folder} --data TEST` measures on any; else use another --out, "
     mark = read_marks(run.folder).get("train")
-    if name == "train" or (mark is not None and mark["done"]):
+    is_trained = mark is not None and mark["done"]
+    if name == "prepare" and is_trained and without_tests(before) == without_tests(inputs):
+        return f"`asr evaluate --model {run.folder} --data TEST` measures on any; else use another --out, "
+    if name == "train" or is_trained:
         return f"use another --out, with --init {run.folder} to train on from its weights, "
     return "use another --out, "
 

@@ -228,6 +228,13 @@ def test_other_files_of_the_users_own_are_never_taken_for_those_of_before(tmp_pa
     assert done == list(STAGES)
 
 
+def test_no_model_is_measured_on_another_test_set_where_none_was_trained(tmp_path: Path, done: list[str]) -> None:
+    files = {"train": tmp_path / "a.jsonl", "dev": tmp_path / "a.jsonl", "test:c": tmp_path / "c.jsonl"}
+    run_stages(make_run(tmp_path, files=files), ["prepare"])
+    with pytest.raises(ConfigError, match=r"\(files\.test.*\); use another --out, or --fresh to throw this one away$"):
+        run_stages(make_run(tmp_path, files=files | {"test:d": tmp_path / "d.jsonl"}), STAGES)
+
+
 def test_a_run_folder_may_lie_in_the_folder_that_it_is_made_of(tmp_path: Path, done: list[str]) -> None:
     files = {"train": tmp_path, "dev": tmp_path}
     (tmp_path / "a.txt").write_text("said", encoding="utf-8")
