@@ -136,7 +136,7 @@ def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *,
     if samples.dtype.kind not in "if":
         raise AudioError(f"{name}: expected floats or signed integers, found {samples.dtype}")
     if not isinstance(found_rate, numbers.Real) or not 1 <= found_rate < math.inf:  # numpy's numbers too
-        raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate}")
+        raise AudioError(f"{name}: expected a sample rate in hertz, found {found_rate!r}")
     if len(samples) == 0:
         raise UnusableAudioError(name, "no samples")
     full_scale = 1.0 if samples.dtype.kind == "f" else -float(np.iinfo(samples.dtype).min)

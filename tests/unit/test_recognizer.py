@@ -87,7 +87,7 @@ def test_a_rate_may_be_one_of_numpys_numbers(recognizer: Recognizer) -> None:
 def test_a_mistake_in_an_argument_is_one_line(recognizer: Recognizer) -> None:
     with pytest.raises(AudioError, match="an id for each of 2 sounds, found 1"):
         recognizer.transcribe_batch([SAMPLES, SAMPLES], ["a"], sample_rate=SAMPLE_RATE)
-    with pytest.raises(AudioError, match="expected a sample rate in hertz, found 16000"):
+    with pytest.raises(AudioError, match="expected a sample rate in hertz, found '16000'"):
         recognizer.transcribe(SAMPLES, sample_rate="16000")  # type: ignore[arg-type]
 
 
