@@ -87,6 +87,8 @@ def saliency(
 ) -> None:
     """Draw what in the sound each token rests on.
 
+    A large model takes some seconds for each token, the English one 2.5 for a clip of three; `--tokens` takes some of them.
+
     Examples:
     - `asr inspect saliency hello.wav --model runs/spoken_commands`
     - `asr inspect saliency hello.wav --model runs/spoken_commands --tokens 1-5 --steps 256`
