@@ -16,7 +16,7 @@ from asr.corpus.places import as_file_name, find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
-from asr.errors import AsrError, CorpusError, ScoringError, TextError
+from asr.errors import AsrError, CorpusError, ScoringError
 from asr.model.acoustic import AcousticConfig
 from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
@@ -246,12 +246,8 @@ def _evaluations(
 
 def _tell_of_unspellable(subset: Subset, reader: _Reader) -> None:
     """How many references the model has no tokens for, as where it learnt another language or alphabet."""
-    complaints = []
-    for score in reader.scores:
-        try:
-            reader.recognizer.tokenizer.encode(score.reference)
-        except TextError as error:
-            complaints.append(str(error))
+    tokenizer = reader.recognizer.tokenizer
+    complaints = [found for score in reader.scores if (found := tokenizer.complaint(score.reference))]
     if complaints:
         _LOG.warning(
             "%s: %d of %d references cannot be spelt with the model's tokens, the first: %s",

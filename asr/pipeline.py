@@ -31,6 +31,7 @@ from asr.inputs import (
     without_tests,
 )
 from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
+from asr.model.checkpoint import CHECKPOINT_FOLDER
 from asr.model.device import select_device
 from asr.source_code import edited_files, source_files
 from asr.training.distributed import join_workers
@@ -83,7 +84,7 @@ def _stages() -> dict[str, Stage]:
             # Epochs are chosen by what a decoder writes and a scorer counts.
             rooms=("features", "model", "decoding", "scoring", "recognizer", "training"),
             redo=False,
-            outputs=("checkpoints", "metrics.jsonl", "tensorboard", "training.png"),
+            outputs=(CHECKPOINT_FOLDER, "metrics.jsonl", "tensorboard", "training.png"),
             shared=True,
         ),
         "average": Stage(work=stages.average, sections=(), rooms=(), redo=True, outputs=("model.pt",)),

@@ -17,7 +17,7 @@ from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, source_of, write_shards
 from asr.corpus.utterance import Utterance
-from asr.errors import CorpusError, TextError
+from asr.errors import CorpusError
 from asr.experiment import Run, folder_name
 from asr.recipe import Part, find_corpus
 from asr.resources import resource
@@ -103,13 +103,12 @@ def _tell_of_unspellable(run: Run, part: Part, tokenizer: Tokenizer) -> None:
     place = run.shards(part)
     if isinstance(place, str) and part != run.dev_part:
         return  # `asr evaluate` tells it, too: not worth another download
-    complaints = []
     index = ShardIndex.load(place)
-    for utterance in shard_utterances(index, with_audio=False):
-        try:
-            tokenizer.encode(utterance.text)
-        except TextError as error:
-            complaints.append(f"'{utterance.id}': {error}")
+    complaints = [
+        f"'{utterance.id}': {found}"
+        for utterance in shard_utterances(index, with_audio=False)
+        if (found := tokenizer.complaint(utterance.text))
+    ]
     if complaints:
         print(
             f"  note: {part.name}: {len(complaints)} of {counted(index.num_utterances, 'text')} cannot be spelt with the "

@@ -20,19 +20,19 @@ from asr.evaluation import Subset, evaluate_subsets, hypotheses_file
 from asr.experiment import CONFIG_FILE, Experiment, Run
 from asr.learner import first_model, training_updater
 from asr.model.acoustic import num_parameters
-from asr.model.checkpoint import Checkpoint, load_checkpoint, restore_model, save_checkpoint
+from asr.model.checkpoint import CHECKPOINT_FOLDER, Checkpoint, load_checkpoint, restore_model, save_checkpoint
 from asr.model.device import select_device
 from asr.recognizer.recognizer import Recognizer
 from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import counted, get_console
 from asr.training.init import origin
-from asr.training.loop import CHECKPOINT_FOLDER, Trainer, TrainingData
+from asr.training.loop import Trainer, TrainingData
 from asr.training.moving_average import average_weights
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog, read_metrics
 from asr.training.update import Updater
-from asr.training.validation import Validation, validate
+from asr.training.validation import Validation, choosing_rate, validate
 
 REPORT_FILE = "report.html"
 # For the longest text: long texts belong to long utterances.
@@ -264,7 +264,7 @@ def _note_worse(run: Run, kept: Validation) -> None:
     if start is None:
         return
     wer, loss = float(start["wer"]), float(start["loss"])  # what is not finite stands there as text
-    if kept.rank > (min(wer, 1.0), loss):
+    if kept.rank > (choosing_rate(wer), loss):
         print(
             f"  note: the model is worse on the development set than the one it set out from: dev loss {kept.loss:.3f}, "
             f"WER {kept.words.rate:.2%}; before the first update {loss:.3f}, {wer:.2%}: a smaller optimizer.lr (here "

@@ -21,6 +21,7 @@ from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.resources import DEFAULT_MODEL, resource
 from asr.text.tokenizer import Tokenizer, tokenizer_from_state
 
+CHECKPOINT_FOLDER = "checkpoints"  # of a run folder
 _FORMAT = "bigru-asr checkpoint"
 _VERSION = 1
 _FOLDER_BIT = 0x10
@@ -125,7 +126,7 @@ def restore_model(checkpoint: Checkpoint, *, where: str) -> tuple[AcousticModel,
 
 def folder_of(checkpoint: Path) -> Path:
     """The run folder, or whichever else, that the file of a checkpoint lies in."""
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+    return checkpoint.parent.parent if checkpoint.parent.name == CHECKPOINT_FOLDER else checkpoint.parent
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -140,7 +141,7 @@ def find_checkpoint(path: Path) -> Path:
         return path
     if path == Path(DEFAULT_MODEL[-1]) and not path.exists():
         path = resource(*DEFAULT_MODEL)
-    for candidate in (path / "model.pt", path / "checkpoints" / "best.pt", path / "checkpoints" / "last.pt"):
+    for candidate in (path / "model.pt", path / CHECKPOINT_FOLDER / "best.pt", path / CHECKPOINT_FOLDER / "last.pt"):
         if candidate.is_file():
             return candidate
     if path.is_dir():

@@ -27,6 +27,7 @@ from asr.config import parse_yaml
 from asr.errors import AsrError, ConfigError, StoppedByUserError, TrainingError
 from asr.experiment import Run
 from asr.inputs import first_difference, in_todays_words
+from asr.model.checkpoint import CHECKPOINT_FOLDER
 from asr.pipeline import check_before_work, delete, other_code, run_stages, stage_inputs
 from asr.studies.compare import OUTPUT_FILE, prepare_run
 from asr.studies.grammar import Space
@@ -34,8 +35,7 @@ from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
 from asr.studies.search import Search, changes_of
 from asr.studies.tune_page import trial_number, write_search_page
-from asr.training.loop import CHECKPOINT_FOLDER
-from asr.training.validation import Validation
+from asr.training.validation import Validation, choosing_rate
 
 BEST_FILE = "best.yaml"
 
@@ -310,8 +310,8 @@ def _train(search: Search, trial: Trial, run: Run) -> float:
 
 
 def _value(search: Search, wer: float, loss: float) -> float:
-    """What `search` goes by; error rates as epochs are chosen by them (`Validation.rank`)."""
-    return min(wer, 1.0) if search.metric == "wer" else loss
+    """What `search` goes by; error rates as epochs are chosen by them."""
+    return choosing_rate(wer) if search.metric == "wer" else loss
 
 
 def _chosen(trial: Trial, space: Space) -> str:

@@ -78,6 +78,14 @@ class Tokenizer(ABC):
             TextError: characters that the texts of its training did not have.
         """
 
+    def complaint(self, text: str) -> str:
+        """Why `text` cannot be spelt with these tokens; "" where it can."""
+        try:
+            self.encode(text)
+        except TextError as error:
+            return str(error)
+        return ""
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text that `ids` spell, with single spaces."""
         return " ".join("".join([self.pieces[number] for number in ids]).replace(SPACE_MARK, " ").split())

@@ -18,7 +18,7 @@ from pydantic import Field
 from asr.config import Section
 from asr.corpus.batches import Batch
 from asr.errors import StoppedByUserError, TrainingError
-from asr.model.checkpoint import Checkpoint, save_checkpoint
+from asr.model.checkpoint import CHECKPOINT_FOLDER, Checkpoint, save_checkpoint
 from asr.model.device import Precision
 from asr.recognizer.recognizer import Recognizer
 from asr.terminal import Advance, progress_bar
@@ -29,7 +29,6 @@ from asr.training.stopping import StopFlag, stop_flag
 from asr.training.update import Updater, UpdateResult, gradient_norms
 from asr.training.validation import Validation, validate
 
-CHECKPOINT_FOLDER = "checkpoints"
 _NAMED_AT_MOST = 5
 _IMPOSSIBLE_SHARE = 0.5
 

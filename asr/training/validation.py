@@ -7,10 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from asr.corpus.batches import Batch
-from asr.errors import TextError
 from asr.recognizer.recognizer import Recognizer
 from asr.scoring import ErrorCounts, count_characters, count_words
-from asr.text.tokenizer import Tokenizer
 from asr.training.terms import CtcTargets
 
 
@@ -35,11 +33,8 @@ class Validation:
 
     @property
     def rank(self) -> tuple[float, float]:
-        """What models are chosen by, the lowest first: the word error rate and, where that is equal, the loss.
-
-        From 100 % on all rates are equal: a model that writes nothing has that, one that begins to learn has more.
-        """
-        return min(self.words.rate, 1.0), self.loss
+        """What models are chosen by, the lowest first: the word error rate and, where that is equal, the loss."""
+        return choosing_rate(self.words.rate), self.loss
 
     def __add__(self, other: Validation) -> Validation:
         """The result of both passes together."""
@@ -54,6 +49,14 @@ class Validation:
         )
 
 
+def choosing_rate(wer: float) -> float:
+    """The word error rate `wer` as models are chosen by it.
+
+    From 100 % on all rates are equal: a model that writes nothing has that, one that begins to learn has more.
+    """
+    return min(wer, 1.0)
+
+
 def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
     """Error rates and loss of `recognizer` on `batches`."""
     words = characters = ErrorCounts()
@@ -64,7 +67,7 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
             reference = recognizer.normalize(text)
             words += count_words(reference, hypotheses[0].text)
             characters += count_characters(reference, hypotheses[0].text)
-        spelt = [index for index, text in enumerate(batch.texts) if _can_spell(recognizer.tokenizer, text)]
+        spelt = [index for index, text in enumerate(batch.texts) if not recognizer.tokenizer.complaint(text)]
         utterances += len(batch.texts)
         unspellable += len(batch.texts) - len(spelt)
         if spelt:
@@ -84,11 +87,3 @@ def validate(recognizer: Recognizer, batches: Iterable[Batch]) -> Validation:
 
 def _mean(total: float, count: int) -> float:
     return total / count if count else math.nan
-
-
-def _can_spell(tokenizer: Tokenizer, text: str) -> bool:
-    try:
-        tokenizer.encode(text)
-    except TextError:
-        return False
-    return True
