@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -94,7 +95,7 @@ def _is_usable(cell: RecurrentCell, projected: Tensor) -> bool:
                 error, allowed = _error(_tried(cell, projected.shape[2]), expected), _ON_GPU
             reason = f"is off by {error:.2g}"
         except Exception as failure:
-            error, allowed, reason = torch.inf, 0.0, f"cannot be computed ({failure})"
+            error, allowed, reason = math.inf, 0.0, f"cannot be computed ({failure})"
     if error <= allowed:
         return True
     _LOG.warning(
@@ -132,7 +133,7 @@ def _error(found: Sequence[Tensor], expected: Sequence[Tensor]) -> float:
         float((one - other).abs().max() / other.abs().max().clamp(min=1e-3))
         for one, other in zip(found, expected, strict=True)
     ]
-    return max(error if error == error else torch.inf for error in errors)  # noqa: PLR0124 - only what is no number differs
+    return max(math.inf if math.isnan(error) else error for error in errors)
 
 
 class _Recurrence(torch.autograd.Function):

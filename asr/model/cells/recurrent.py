@@ -44,6 +44,7 @@ class RecurrentCell(nn.Module):
         keep_gate: the block of the gate that decides how much of the state is kept, and whether a bias above 0 keeps more
             of it (1) or less (-1); None without such a gate.
         padding: what a batch norm puts in the place of the input product behind an utterance's end.
+        known: what was found out about this cell on a GPU.
     """
 
     gates: ClassVar[int]
