@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+_NUM_NAMED = 3
 
 
 class AsrError(Exception):
@@ -68,6 +70,17 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
     if close:
         return f", did you mean '{close[0]}'?"
     return f"; known: {', '.join(names)}"
+
+
+def first_of(names: Sequence[str]) -> str:
+    """The first three of `names`, and how many there are besides.
+
+    Example:
+        >>> first_of(["a", "b", "c", "d", "e"])
+        'a, b, c and 2 more'
+    """
+    more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
+    return ", ".join(names[:_NUM_NAMED]) + more
 
 
 class StoppedByUserError(AsrError):

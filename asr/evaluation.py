@@ -16,7 +16,7 @@ from asr.corpus.places import as_file_name, find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
-from asr.errors import AsrError, CorpusError, ScoringError
+from asr.errors import AsrError, CorpusError, ScoringError, first_of
 from asr.model.acoustic import AcousticConfig
 from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
@@ -33,7 +33,6 @@ from asr.scoring import (
 from asr.terminal import progress_bar
 
 _LOG = logging.getLogger(__name__)
-_NAMED_AT_MOST = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +262,7 @@ def _tell_of_unwritable(subset: Subset, reader: _Reader) -> None:
     said = Counter(word for score in reader.scores for word in score.reference.split())
     missing = Counter({word: count for word, count in said.items() if word not in vocabulary})
     if missing:
-        named = ", ".join(f"'{word}'" for word, _ in missing.most_common(_NAMED_AT_MOST))
+        named = first_of([f"'{word}'" for word, _ in missing.most_common()])
         _LOG.warning(
             "%s: %.1f %% of the words of the references (%d of %d) are not in the list of the %s decoder, such as %s",
             subset.name,

@@ -6,8 +6,9 @@ import zlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from asr.errors import first_of
+
 _PACKAGE = Path(__file__).parent
-_NAMED_AT_MOST = 3
 
 
 def _digest(path: Path) -> str:
@@ -32,5 +33,4 @@ def edited_files(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         'b.py'
     """
     names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-    more = f" and {len(names) - _NAMED_AT_MOST} more" if len(names) > _NAMED_AT_MOST else ""
-    return ", ".join(names[:_NAMED_AT_MOST]) + more
+    return first_of(names)

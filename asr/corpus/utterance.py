@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.atomic import write_parts
-from asr.errors import CorpusError
+from asr.errors import CorpusError, first_of
 
 _LOG = logging.getLogger(__name__)
 _KEYS = ("id", "audio", "text", "seconds", "speaker")
@@ -30,7 +30,6 @@ _AUDIO_SUFFIXES = frozenset(
 )
 _UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 GUIDE = "docs/guide.md turns lists of other tools into manifests"
-_NUM_NAMED = 5
 _LONGEST_SECONDS = 1e9
 
 
@@ -376,9 +375,8 @@ def files_by_id(folder: Path) -> tuple[dict[str, list[Path]], dict[str, list[Pat
 
 def _warn(folder: Path, what: str, left_out: Collection[Path]) -> None:
     if left_out:
-        names = ", ".join(path.relative_to(folder).as_posix() for path in sorted(left_out)[:_NUM_NAMED])
-        more = "" if len(left_out) <= _NUM_NAMED else f" and {len(left_out) - _NUM_NAMED} more"
-        _warn_once(f"{folder}: left out {len(left_out)} {what}: {names}{more}")
+        names = [path.relative_to(folder).as_posix() for path in sorted(left_out)]
+        _warn_once(f"{folder}: left out {len(left_out)} {what}: {first_of(names)}")
 
 
 @functools.cache

@@ -21,14 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
-from asr.errors import ConfigError
+from asr.errors import ConfigError, first_of
 from asr.text.normalize import SPACE_MARK
 from asr.text.tokenizer import Tokenizer
 
 NONE = -1
 ROOT = 0
 AHEAD, ENDED = range(2)
-_NAMED_AT_MOST = 3
 _MOST_DIGITS = 15  # of a count: no text is longer, and logarithms of it are finite
 # Other tables than those with a tab: a word, a number and whatever else; or the number first, as `uniq -c` has it.
 _LIKE_A_COUNT = re.compile(r"\s*(?:\S+\s+[0-9]+(?:\s.*)?|[0-9]+\s+\S+\s*)", re.DOTALL)
@@ -139,7 +138,7 @@ def count_words(path: Path, tokenizer: Tokenizer) -> Counter[str]:
     characters = set().union(*_spelt(tokenizer))
     strange = [word for word in counts if not characters.issuperset(word)]
     if strange:
-        named = ", ".join(f"'{word}'" for word in strange[:_NAMED_AT_MOST])
+        named = first_of([f"'{word}'" for word in strange])
         complaint = (
             f"words with characters that the model cannot write, {len(strange)} of {len(counts)}, such as {named}"
         )

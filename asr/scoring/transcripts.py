@@ -6,9 +6,8 @@ from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from asr.errors import ScoringError
+from asr.errors import ScoringError, first_of
 
-_NUM_NAMED = 3
 _BY_PATHS = "let `asr transcribe --format json` hear the sounds by the very paths that stand in the references"
 _IGNORED = "IGNORE_TIME_SEGMENT_IN_SCORING"
 
@@ -165,5 +164,4 @@ def _bare(utterance_id: str) -> str:
 
 def named(ids: Iterable[str]) -> str:
     """The first few of `ids` in quotes, for a message."""
-    quoted = [f"'{utterance_id}'" for utterance_id in ids]
-    return ", ".join(quoted[:_NUM_NAMED]) + (", ..." if len(quoted) > _NUM_NAMED else "")
+    return first_of([f"'{utterance_id}'" for utterance_id in ids])

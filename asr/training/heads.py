@@ -15,14 +15,12 @@ from torch import Tensor, nn
 
 from asr.config import Section
 from asr.corpus.utterance import Utterance
-from asr.errors import TrainingError
+from asr.errors import TrainingError, first_of
 from asr.lengths import frames_needed_by_ctc
 from asr.model.acoustic import AcousticModel
 from asr.text.lexicon import Lexicon
 from asr.text.tokenizer import Tokenizer
 from asr.training.terms import CtcTargets, Material, Term
-
-_NAMED_AT_MOST = 5
 
 
 class _HeadConfig(Section):
@@ -156,8 +154,7 @@ def make_heads(
         if not pronounced:
             raise TrainingError(f"loss.phones: {phones.lexicon} does not pronounce a single training text")
         heads.append(PhoneHead(phones, model, lexicon))
-        common = ", ".join(word for word, _ in words.most_common(_NAMED_AT_MOST))
-        common += f" and {len(words) - _NAMED_AT_MOST} more" if len(words) > _NAMED_AT_MOST else ""
+        common = first_of([word for word, _ in words.most_common()])
         num_samples, needed = torch.tensor(pronounced).T
         num_short = int((model.num_encoder_frames(num_samples, phones.layer) < needed).sum())
         notes.append(

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from asr.config import Section
 from asr.corpus.batches import Batch
-from asr.errors import StoppedByUserError, TrainingError
+from asr.errors import StoppedByUserError, TrainingError, first_of
 from asr.model.checkpoint import CHECKPOINT_FOLDER, Checkpoint, save_checkpoint
 from asr.model.device import Precision
 from asr.recognizer.recognizer import Recognizer
@@ -29,7 +29,6 @@ from asr.training.stopping import StopFlag, stop_flag
 from asr.training.update import Updater, UpdateResult, gradient_norms
 from asr.training.validation import Validation, validate
 
-_NAMED_AT_MOST = 5
 _IMPOSSIBLE_SHARE = 0.5
 
 
@@ -270,21 +269,21 @@ class Trainer:
         fresh = [utterance for utterance in dict.fromkeys(result.impossible) if utterance not in known]
         if fresh:
             progress.impossible += fresh
-            log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {_named(fresh)}")
+            log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {first_of(fresh)}")
         if result.split:
             progress.split += 1
             if math.isinf(self.updater.most_seconds):  # else it is no news: the trial before the training has told it
-                log.event(progress.update, f"batch halved, it did not fit into memory: {_named(result.split)}")
+                log.event(progress.update, f"batch halved, it did not fit into memory: {first_of(result.split)}")
         if not result.skipped:
             progress.skipped_in_a_row = 0
             return
         progress.skipped += 1
         progress.skipped_in_a_row += 1
         ids = [utterance for batch in group for utterance in batch.ids]
-        log.event(progress.update, f"update left out, its gradient is not finite: {_named(ids)}")
+        log.event(progress.update, f"update left out, its gradient is not finite: {first_of(ids)}")
         if progress.skipped_in_a_row >= self.config.max_skipped_updates:
             raise TrainingError(
-                f"{progress.skipped_in_a_row} updates in a row had no finite gradient, the last with {_named(ids)}: "
+                f"{progress.skipped_in_a_row} updates in a row had no finite gradient, the last with {first_of(ids)}: "
                 f"try half of optimizer.lr ({self.optimizer_config.lr:g}), a smaller training.max_gradient_norm, or "
                 f"training.precision=fp32; the last good weights are in {self.folder}"
             )
@@ -294,7 +293,7 @@ class Trainer:
         if progress.impossible_of_epoch > _IMPOSSIBLE_SHARE * progress.utterances:
             raise TrainingError(
                 f"{progress.impossible_of_epoch} of {progress.utterances} utterances have fewer encoder frames than CTC "
-                f"needs for their text, such as {_named(progress.impossible)}: lower encoder.subsampling.factor, shorten "
+                f"needs for their text, such as {first_of(progress.impossible)}: lower encoder.subsampling.factor, shorten "
                 "encoder.pyramid.after or use a bpe tokenizer, and check that texts belong to their audio"
             )
         progress.epoch += 1
@@ -391,8 +390,3 @@ class Trainer:
 
 def _epoch_file(epoch: int | str) -> str:
     return f"epoch-{epoch:04d}.pt" if isinstance(epoch, int) else f"epoch-{epoch}.pt"
-
-
-def _named(ids: list[str]) -> str:
-    more = f" and {len(ids) - _NAMED_AT_MOST} more" if len(ids) > _NAMED_AT_MOST else ""
-    return ", ".join(ids[:_NAMED_AT_MOST]) + more

@@ -264,7 +264,7 @@ def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: p
         assert len(list(read_folder(tmp_path))) == 1
     first, second = (record.getMessage() for record in caplog.records)
     assert "left out 7 sound files without text: lonely0.wav, lonely1.wav" in first
-    assert first.endswith("and 2 more")
+    assert first.endswith("and 4 more")
     assert second.endswith("left out 1 texts without sound file: s/only.txt")
 
 
