@@ -75,19 +75,23 @@ def padded_batch(size: int) -> int:
 
 def _captured(run: Callable[[], Sequence[Tensor]], gpu: torch.device) -> Callable[[], Sequence[Tensor]]:
     """What repeats `run`, and gives its tensors, which hold other numbers then."""
+    aside, pool = _aside(gpu)
     with torch.cuda.device(gpu):
-        aside, here = torch.cuda.Stream(), torch.cuda.current_stream()  # type: ignore[no-untyped-call]
+        here = torch.cuda.current_stream()
         aside.wait_stream(here)
-        with torch.cuda.stream(aside):
+        with torch.cuda.stream(aside), torch.cuda.use_mem_pool(pool):
             for _ in range(_WARM_UPS):
                 run()
         here.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         try:
             # Other threads, of a loader or of NCCL, may talk to the GPU meanwhile.
-            with torch.cuda.graph(graph, pool=_pool(gpu), stream=aside, capture_error_mode="thread_local"):
+            name: Any = pool.id
+            with torch.cuda.graph(graph, pool=name, stream=aside, capture_error_mode="thread_local"):
                 outputs = run()
         except RuntimeError as error:
+            # Where the end of a capture fails, torch goes on aside.
+            torch.cuda.set_stream(here)
             # When `run` fails, as where memory is short, so does the end of the capture, which says nothing of that.
             raise (error.__context__ or error) from None
 
@@ -99,7 +103,12 @@ def _captured(run: Callable[[], Sequence[Tensor]], gpu: torch.device) -> Callabl
 
 
 @lru_cache
-def _pool(gpu: torch.device) -> Any:
-    """Memory that all graphs of `gpu` share for what they compute on the way: they run one after the other."""
+def _aside(gpu: torch.device) -> tuple[torch.cuda.Stream, torch.cuda.MemPool]:
+    """Where all graphs of `gpu` are made, and the memory that they share on the way: they run one after the other.
+
+    Their matrix products write into a workspace of the stream's, which torch gives away as soon as any graph of that stream
+    is gone, whatever others there are (https://github.com/pytorch/pytorch/issues/193402). The warm-up takes it out of this
+    memory, which is kept for good, so that what takes its place is only what another graph needs on the way.
+    """
     with torch.cuda.device(gpu):
-        return torch.cuda.graph_pool_handle()
+        return torch.cuda.Stream(), torch.cuda.MemPool()  # type: ignore[no-untyped-call]
