@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from asr.model import light_kernel
+from asr.model.device import is_out_of_memory
 from asr.model.matrix_unit import tiles_of
 from asr.model.threads import run_in_parts
 
@@ -38,6 +39,8 @@ def _runs_on(gpu: torch.device) -> bool:
     try:
         error = _error_on(gpu, _gpu())
     except Exception as failure:
+        if is_out_of_memory(failure):
+            raise  # with a smaller batch there may be room for it
         _LOG.warning("light GRU on %s: frame by frame and slow, since its kernels do not run there: %s", gpu, failure)
         return False
     if not error < 0.01:  # TF32 has ten bits

@@ -137,6 +137,23 @@ def test_where_the_kernel_does_not_run_the_equations_do_and_it_is_said(
 
 
 @pytest.mark.usefixtures("untried")
+def test_where_memory_is_short_nothing_is_found_out(
+    interpreted: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch that is too large is halved and tried again; what failed because of it must not stay slow for good."""
+
+    def full() -> ModuleType:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(light_recurrence, "_gpu", full)
+    with pytest.raises(torch.OutOfMemoryError):
+        light_recurrence._runs_on(torch.device("cpu"))
+    monkeypatch.setattr(light_recurrence, "_gpu", lambda: interpreted)
+    assert light_recurrence._runs_on(torch.device("cpu"))
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize("inference", [False, True])
 def test_a_kernel_that_is_right_is_taken(
     interpreted: ModuleType, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, *, inference: bool

@@ -158,6 +158,23 @@ def test_a_step_that_does_not_allow_for_it_is_found_and_told(
     assert re.search(reason, record.message), record.message
 
 
+def test_where_memory_is_short_nothing_is_found_out(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A batch that is too large is halved and tried again; what failed because of it must not stay slow for good."""
+    cell = equations("gru_reference")(3, 5)
+
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(linear_gradient, "FrameGraph", full)
+        with pytest.raises(torch.OutOfMemoryError):
+            linear_gradient._is_usable(cell, torch.zeros(1, 1, 15))
+    assert not caplog.records
+    assert linear_gradient._is_usable(cell, torch.zeros(1, 1, 15))
+
+
 @pytest.mark.parametrize("scale", [1, 30])
 @pytest.mark.parametrize("name", [*sorted(CELLS), "other"])
 def test_every_cell_allows_for_it(name: str, scale: float, caplog: pytest.LogCaptureFixture) -> None:

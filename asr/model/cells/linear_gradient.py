@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from asr.model.device import is_out_of_memory
 from asr.model.frame_graph import NUM_FRAMES, FrameGraph, padded_batch
 
 if TYPE_CHECKING:
@@ -95,6 +96,8 @@ def _is_usable(cell: RecurrentCell, projected: Tensor) -> bool:
                 error, allowed = _error(_tried(cell, projected.shape[2]), expected), _ON_GPU
             reason = f"is off by {error:.2g}"
         except Exception as failure:
+            if is_out_of_memory(failure):
+                raise  # with a smaller batch there may be room for it
             error, allowed, reason = math.inf, 0.0, f"cannot be computed ({failure})"
     if error <= allowed:
         return True
