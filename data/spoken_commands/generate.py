@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +53,12 @@ def _digest(seed: int, split: str, number: int) -> bytes:
 
 
 def plan(
-    seed: int, split: str, number: int, share_of_flite: float | None = None
+    seed: int, split: str, number: int, shares: Mapping[str, float] | None = None
 ) -> tuple[Voice, Scene, np.random.Generator]:
     """Who speaks utterance `number` of `split`, what stands between them and us, and the chance that is left for noise."""
     digest = _digest(seed, split, number)
     numbers = np.random.default_rng(int.from_bytes(digest))
-    return draw_voice(split, random.Random(digest), share_of_flite), draw_scene(split, numbers), numbers
+    return draw_voice(split, random.Random(digest), shares), draw_scene(split, numbers), numbers
 
 
 def make_utterance(job: tuple[int, str, int, str]) -> tuple[dict[str, object], bytes]:

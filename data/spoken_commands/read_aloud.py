@@ -5,7 +5,7 @@ r"""Lets the synthesisers of this corpus read the training texts of another, as 
 
 Reads all `*.trans.txt` (lines of `ID TEXT`) below the folders, and the lines of text files (also `.gz`). They must be of
 training parts: words of a test set that a model has heard, from whatever voice, are no test. Each text is read once, with a
-voice, room, noise and microphone drawn by its id. Needs espeak-ng and flite.
+voice, room, noise and microphone drawn by its id. Needs espeak-ng and flite; `--shares` asks for other synthesisers, too.
 
 Source of the idea: Rosenberg et al. 2019, "Speech recognition with augmented synthesized speech".
 """
@@ -20,20 +20,27 @@ import random
 import shutil
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 from acoustics import SAMPLE_RATE, record
 from generate import plan
-from voices import speak
+from voices import MORE_VOICES, speak
 
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
 
 SEED = 1
-PROGRAMS = ("espeak-ng", "flite")
+# The last two are in Debian's section non-free.
+PACKAGES = {
+    "espeak-ng": "espeak-ng",
+    "flite": "flite",
+    "pico2wave": "libttspico-utils",
+    "RHVoice-test": "rhvoice rhvoice-english",
+}
+SYNTHESISERS = ("flite", *MORE_VOICES)
 NOT_FOR_TRAINING = ("dev", "test")
 
 
@@ -67,10 +74,23 @@ def check_sources(sources: list[Path]) -> None:
             )
 
 
-def read_aloud(job: tuple[str, str], share_of_flite: float) -> Utterance:
+def share(text: str) -> tuple[str, float]:
+    """A synthesiser and its share, of PROGRAM=SHARE.
+
+    Raises:
+        ValueError: no number.
+        ArgumentTypeError: no such synthesiser, or no share.
+    """
+    program, _, number = text.partition("=")
+    if program not in SYNTHESISERS or not 0 <= float(number) <= 1:
+        raise argparse.ArgumentTypeError(f"expected PROGRAM=SHARE of {', '.join(SYNTHESISERS)}, found {text}")
+    return program, float(number)
+
+
+def read_aloud(job: tuple[str, str], shares: Mapping[str, float]) -> Utterance:
     """The utterance that a synthesiser made of (id, text); the same in every run."""
     utterance_id, text = job
-    voice, scene, numbers = plan(SEED, "train", zlib.crc32(utterance_id.encode()), share_of_flite)
+    voice, scene, numbers = plan(SEED, "train", zlib.crc32(utterance_id.encode()), shares)
     samples, rate = speak(text.lower(), voice)
     waveform = record(samples, rate, scene, numbers).astype(np.float32)
     audio = encode_audio(waveform, SAMPLE_RATE, "flac")
@@ -85,18 +105,24 @@ def main() -> None:
     )
     parser.add_argument("--utterances", type=int, default=None, help="so many, drawn at random (default: all)")
     parser.add_argument(
-        "--share-of-flite",
-        type=float,
-        default=0.6,
-        help="the others are espeak-ng's, less human (default: %(default)s)",
+        "--shares",
+        nargs="+",
+        type=share,
+        default=[("flite", 0.6)],
+        metavar="PROGRAM=SHARE",
+        help=f"of {', '.join(SYNTHESISERS)}; what they leave is espeak-ng's, the least human (default: flite=0.6)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the shards")
     parser.add_argument("--processes", type=int, default=None, help="as many as there are processors by default")
     options = parser.parse_args()
     check_sources(options.sources)
-    missing = [program for program in PROGRAMS if shutil.which(program) is None]
+    shares = dict(options.shares)
+    if sum(shares.values()) > 1:
+        parser.error(f"--shares: expected 1 in all at most, found {sum(shares.values()):g}")
+    needed = {program: PACKAGES[program] for program in ("espeak-ng", *shares)}
+    missing = {program: package for program, package in needed.items() if shutil.which(program) is None}
     if missing:
-        sys.exit(f"error: not found: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing)}")
+        sys.exit(f"error: not found: {', '.join(missing)}; on Debian: apt-get install {' '.join(missing.values())}")
     jobs = [job for source in options.sources for job in texts_of(source)]
     if not jobs:
         sys.exit(
@@ -104,7 +130,7 @@ def main() -> None:
         )
     if options.utterances is not None:
         jobs = random.Random(SEED).sample(jobs, min(options.utterances, len(jobs)))
-    reader = functools.partial(read_aloud, share_of_flite=options.share_of_flite)
+    reader = functools.partial(read_aloud, shares=shares)
     with multiprocessing.Pool(options.processes) as pool:
         index = write_shards(
             pool.imap(reader, jobs, chunksize=4), options.out, sample_rate=SAMPLE_RATE, config=ShardsConfig()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +36,10 @@ FLITE_PITCH_HZ = {"kal16": 95, "awb": 130, "rms": 100, "slt": 170}
 ESPEAK_WORDS_PER_MINUTE = 125
 FLITE_STRETCH = {"kal16": 1.55, "awb": 1.34, "rms": 1.15, "slt": 1.34}
 FESTIVAL_STRETCH = 1.45
+# These read training texts of other corpora aloud (read_aloud.py) and speak nowhere in this one.
+MORE_VOICES = {"pico2wave": ("en-US", "en-GB"), "RHVoice-test": ("bdl", "clb")}
+PICO_SPEED = {"en-US": 78, "en-GB": 88}
+RHVOICE_RATE = {"bdl": 78, "clb": 87}
 FESTIVAL_VOICES = {"ked": "ked_diphone"}
 SHARE_OF_FLITE = {"train": 0.2, "dev": 0.0, "test": 0.0}
 UNSEEN = "test-unseen-synthesiser"
@@ -48,7 +53,7 @@ class Voice:
     """One voice, with how it is asked to speak.
 
     Attributes:
-        synthesiser: espeak-ng, flite or festival.
+        synthesiser: espeak-ng, flite, festival, pico2wave or RHVoice-test.
         name: as the synthesiser calls it.
         speed: 1.0 is 13 characters a second.
         pitch: 1.0 is the voice's own.
@@ -72,20 +77,24 @@ class Voice:
         return {"synthesiser": self.synthesiser} | {name: f"{value:.2f}" for name, value in numbers.items()}
 
 
-def draw_voice(split: str, generator: random.Random, share_of_flite: float | None = None) -> Voice:
+def draw_voice(split: str, generator: random.Random, shares: Mapping[str, float] | None = None) -> Voice:
     """A voice of `split`; training hears more extreme speeds, pitches and heads than the tests do.
 
-    Flite has four voices: moving their formants and pitch makes many speakers of them. Its share is `SHARE_OF_FLITE`'s if
-    none is given.
+    Flite has four voices: moving their formants and pitch makes many speakers of them. `shares` of the synthesisers are
+    `SHARE_OF_FLITE`'s if none are given; what they leave is espeak-ng's.
     """
     train = split == "train"
     speed = generator.uniform(0.85, 1.15) if train else generator.uniform(0.9, 1.1)
     pitch = generator.uniform(0.8, 1.2) if train else generator.uniform(0.9, 1.1)
     if split == UNSEEN:
         return Voice("festival", generator.choice(sorted(FESTIVAL_VOICES)), speed, 1.0, 1.0)
-    if generator.random() < (SHARE_OF_FLITE[split] if share_of_flite is None else share_of_flite):
-        formants = generator.uniform(0.88, 1.14) if train else 1.0
-        return Voice("flite", generator.choice(FLITE_VOICES[split]), speed, pitch * formants**1.5, formants)
+    chance = generator.random()
+    for synthesiser, share in ({"flite": SHARE_OF_FLITE[split]} if shares is None else shares).items():
+        if chance < share:
+            formants = generator.uniform(0.88, 1.14) if train else 1.0
+            name = generator.choice(FLITE_VOICES[split] if synthesiser == "flite" else MORE_VOICES[synthesiser])
+            return Voice(synthesiser, name, speed, pitch * formants**1.5, formants)
+        chance -= share
     accent, variant = generator.choices(list(ACCENTS), list(ACCENTS.values()))[0], generator.choice(VARIANTS[split])
     name = accent if variant == "none" else f"{accent}+{variant}"
     return Voice("espeak-ng", name, speed, pitch, generator.uniform(0.95, 1.06) if train else 1.0)
@@ -119,6 +128,13 @@ def _command(text: str, voice: Voice, path: Path) -> list[str]:
         stretch, pitch_hz = FLITE_STRETCH[voice.name] / speed, FLITE_PITCH_HZ[voice.name] * voice.pitch
         settings = ["--setf", f"duration_stretch={stretch:.3f}", "--setf", f"int_f0_target_mean={pitch_hz:.1f}"]
         return ["flite", "-voice", voice.name, *settings, "-t", text, "-o", str(path)]
+    if voice.synthesiser == "pico2wave":
+        # Its pitch and speed are levels in percent, told by tags in the text.
+        tags = f"<pitch level='{100 * voice.pitch:.0f}'><speed level='{PICO_SPEED[voice.name] * speed:.0f}'>"
+        return ["pico2wave", "-l", voice.name, "-w", str(path), f"{tags}{text}</speed></pitch>"]
+    if voice.synthesiser == "RHVoice-test":
+        rate, pitch = round(RHVOICE_RATE[voice.name] * speed), round(100 * voice.pitch)
+        return ["RHVoice-test", "-p", voice.name, "-r", f"{rate}", "-t", f"{pitch}", "-o", str(path)]
     settings = [
         f"(voice_{FESTIVAL_VOICES[voice.name]})",
         f"(Parameter.set 'Duration_Stretch {FESTIVAL_STRETCH / speed:.3f})",

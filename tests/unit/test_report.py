@@ -192,7 +192,9 @@ def _transcripts(**texts: str) -> dict[str, Transcript]:
 def test_missing_and_extra_ids_are_counted_and_named() -> None:
     references = _transcripts(**{str(number): "x" for number in range(10)})
     nine, other = _transcripts(**{"9": "x"}), _transcripts(z="x")
-    with pytest.raises(ScoringError, match=r"9 of 10 references have no hypothesis: '0', '1', '2' and 6 more; add them"):
+    with pytest.raises(
+        ScoringError, match=r"9 of 10 references have no hypothesis: '0', '1', '2' and 6 more; add them"
+    ):
         count_unpaired(references, nine)
     with pytest.raises(ScoringError, match="1 of 1 hypotheses have no reference: 'z'; are these"):
         count_unpaired(references, other, missing_as_empty=True)

@@ -308,10 +308,30 @@ def test_training_texts_are_read_aloud_the_same_in_every_run(tmp_path: Path) -> 
     script = generator("read_aloud")
     jobs = list(script.texts_of(tmp_path))
     assert jobs == [("1-2-0000", "A FIRST TEXT"), ("1-2-0001", "AND ANOTHER ONE")]
-    once, twice = ([script.read_aloud(job, 0.5) for job in jobs] for _ in range(2))
+    once, twice = ([script.read_aloud(job, {"flite": 0.5}) for job in jobs] for _ in range(2))
     assert once == twice
     assert [(each.id, each.text) for each in once] == [(f"{name}-aloud", text) for name, text in jobs]
     assert all(len(read_audio(each.audio, 16000)) > 8000 for each in once)
+
+
+def test_each_synthesiser_gets_its_share_of_the_texts() -> None:
+    voices = generator("voices")
+    asked = {"flite": 0.2, "pico2wave": 0.5}
+    drawn = [voices.draw_voice("train", random.Random(number), asked) for number in range(2000)]
+    shares = Counter(voice.synthesiser for voice in drawn)
+    assert {name: round(count / 2000, 1) for name, count in shares.items()} == asked | {"espeak-ng": 0.3}
+    assert {voice.name for voice in drawn if voice.synthesiser == "pico2wave"} == set(voices.MORE_VOICES["pico2wave"])
+
+
+def test_voices_of_other_corpora_speak_as_fast_as_the_rest() -> None:
+    voices = generator("voices")
+    if missing := [program for program in voices.MORE_VOICES if shutil.which(program) is None]:
+        pytest.skip(f"needs {' and '.join(missing)}")
+    text = "it is better to have read a few good books twice than many bad ones once"
+    for program, names in voices.MORE_VOICES.items():
+        for name in names:
+            samples, rate = voices.speak(text, voices.Voice(program, name, 1.0, 1.0, 1.1))
+            assert 11 < len(text) * rate / len(samples) < 17
 
 
 def test_words_of_training_texts_get_their_phones(
