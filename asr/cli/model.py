@@ -10,18 +10,23 @@ import typer
 
 from asr.cli.output_option import check_outputs
 from asr.errors import ConfigError
+from asr.resources import DEFAULT_MODEL
 
 _OF_THE_MACHINE = ("init", "splits", "loss")
 """Sections of a configuration that only training needs and that may name files."""
 
 _NUM_SHOWN = 40
+_OF_WHAT = (
+    "Run folder, checkpoint, YAML file, or a name in conf/; english_small is the model that comes along, "
+    "english_small.yaml its configuration."
+)
 
 app = typer.Typer(help="Look at models, shrink and average them.", no_args_is_help=True)
 
 
 @app.command()
 def info(
-    name: Annotated[str, typer.Argument(help="Run folder, checkpoint, YAML file, or a name in conf/.")],
+    name: Annotated[str, typer.Argument(help=_OF_WHAT)],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Changes to a YAML.")
     ] = None,
@@ -31,6 +36,7 @@ def info(
 
     Examples:
     - `asr model info runs/fsdd`
+    - `asr model info english_small`
     - `asr model info spoken_commands encoder.num_layers=5`
     """
     from rich.table import Table
@@ -42,10 +48,11 @@ def info(
 
     console, tokens, learnt_from = get_console(), "", ""
     path = Path(name)
-    if path.is_dir() or path.suffix == ".pt":
+    if path.is_dir() or path.suffix == ".pt" or name == DEFAULT_MODEL[-1]:
         if overrides:
             raise ConfigError(
-                f"{overrides[0]}: a trained model stays as it is; changes go with a YAML or a name in conf/"
+                f"{overrides[0]}: a trained model stays as it is; changes go with a YAML or a name in conf/, such as "
+                f"{DEFAULT_MODEL[-1]}.yaml"
             )
         file = find_checkpoint(path)
         checkpoint = load_checkpoint(file)

@@ -523,6 +523,19 @@ def test_info_says_what_a_model_takes_and_writes(cli: Command, model: Path) -> N
     assert "takes 13 stored features a frame\n" in cli("model", "info", "an4_cepstra")
 
 
+def test_the_name_of_the_model_that_comes_along_means_it_and_with_yaml_its_configuration(
+    cli: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "writes 28 tokens: " in cli("model", "info", "english_small")
+    assert "writes" not in cli("model", "info", "english_small.yaml", "encoder.num_layers=1")
+    monkeypatch.setattr(sys, "argv", ["asr", "model", "info", "english_small", "encoder.num_layers=1"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "stays as it is; changes go with a YAML or a name in conf/, such as english_small.yaml" in (
+        capsys.readouterr().err
+    )
+
+
 def test_attention_is_asked_as_the_other_decoders_are(cli: Command, tmp_path: Path) -> None:
     model = write_model(tmp_path, AttentionConfig(hidden_size=6, attention_size=4))
     assert "attention" in cli("model", "info", model)
