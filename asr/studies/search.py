@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
 import math
-import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
@@ -113,21 +110,10 @@ def make_search(
     return search
 
 
-def changes_of(subject: dict[str, Any] | None, search: Search) -> str:
+def changes_of(subject: dict[str, str] | None, search: Search) -> str:
     """In what `search` looks for another thing than the recorded `subject`, for people; "" for nothing, or without one."""
     if subject is None:
         return ""
-    # As it was recorded before it was in a user's words.
-    was = _in_words(subject) if "spaces" in subject else subject
     now, none = search.subject, "not searched for"
-    keys = [key for key in dict.fromkeys((*was, *now)) if was.get(key) != now.get(key)]
-    return "; ".join(f"{key} was {was.get(key, none)}, is {now.get(key, none)}" for key in keys)
-
-
-def _in_words(subject: dict[str, Any]) -> dict[str, str]:
-    words = {}
-    for text in subject["spaces"]:
-        found = re.fullmatch(r"Space\(key='(.+)', kind='(.+)', values=(\(.+\))\)", text)
-        key, kind, values = found.groups() if found else (text, "", "()")
-        words[key] = f"{kind}({','.join(ast.literal_eval(values))})"
-    return words | {"--metric": subject["metric"]}
+    keys = [key for key in dict.fromkeys((*subject, *now)) if subject.get(key) != now.get(key)]
+    return "; ".join(f"{key} was {subject.get(key, none)}, is {now.get(key, none)}" for key in keys)

@@ -255,10 +255,10 @@ class _AllFrames:
         slopes, raw = self._slopes(), [self._unflat(each.raw) for each in self.products if _is_normed(each)]
         d_rows = [each.unsqueeze(2) for each in d_results]
         frames = [*(each for row in slopes for each in row if each is not None), *d_rows, *raw]
-        known = tuple(tuple(each is not None for each in row) for row in slopes)
+        present = tuple(tuple(each is not None for each in row) for row in slopes)
         nothing = [torch.zeros_like(d_rows[0][0]) for _ in self.before]
-        run = partial(_linear_frames, self.cell, known)
-        found = _graph(self.cell, run, frames, nothing, known)(frames, nothing)
+        run = partial(_linear_frames, self.cell, present)
+        found = _graph(self.cell, run, frames, nothing, present)(frames, nothing)
         d_before, d_products = found[: len(nothing)], found[len(nothing) :]
         whole = [
             each if before is None else each + torch.cat([before[1:], torch.zeros_like(before[:1])])
@@ -296,19 +296,19 @@ def _is_normed(product: _StepProduct) -> bool:
 
 
 def _linear_frames(
-    cell: RecurrentCell, known: Sequence[Sequence[bool]], frames: Sequence[Tensor], carried: Sequence[Tensor]
+    cell: RecurrentCell, present: Sequence[Sequence[bool]], frames: Sequence[Tensor], carried: Sequence[Tensor]
 ) -> list[Tensor]:
     """For each frame, from the last: the gradients of the states before it (B, 1, H), and of its products (B, blocks * H).
 
-    `frames` are the slopes that are `known`, what comes from outside for each result (F, B, 1, H), and products before
+    `frames` are the slopes that are `present`, what comes from outside for each result (F, B, 1, H), and products before
     their norm; `carried` (B, 1, H) is what comes from the frame after.
     """
     products = [_StepProduct(*each) for each in _products(cell)]
-    num_states, num_results = len(carried), len(known) - len(products)
+    num_states, num_results = len(carried), len(present) - len(products)
     rows: list[list[Tensor]] = []
     for row in reversed(list(zip(*(each.unbind() for each in frames), strict=True))):
         values = iter(row)
-        slopes = [[next(values) if is_known else None for is_known in each] for each in known]
+        slopes = [[next(values) if is_present else None for is_present in each] for each in present]
         gradients = [next(values) for _ in range(num_results)]
         raw = [next(values) if _is_normed(product) else None for product in products]
         gradients[:num_states] = [one + other for one, other in zip(gradients, carried, strict=False)]
@@ -334,15 +334,15 @@ def _through(slopes: Slopes, gradients: Sequence[Tensor], column: int) -> Tensor
 
 
 def _graph(
-    cell: RecurrentCell, run: Any, frames: Sequence[Tensor], carried: Sequence[Tensor], known: tuple[Any, ...]
+    cell: RecurrentCell, run: Any, frames: Sequence[Tensor], carried: Sequence[Tensor], present: tuple[Any, ...]
 ) -> FrameGraph:
-    """The graph of `run`, made once for tensors of these widths at these weights; backwards if slopes are `known`."""
+    """The graph of `run`, made once for tensors of these widths at these weights; backwards if slopes are `present`."""
     weights = tuple(each.data_ptr() for each in cell.parameters())
     if weights != cell.known.weights:
         cell.known.weights = weights
         cell.known.graphs.clear()
     widths = tuple(each.shape[2:] for each in frames)
-    key = (known, padded_batch(frames[0].shape[1]), widths, torch.get_float32_matmul_precision())
+    key = (present, padded_batch(frames[0].shape[1]), widths, torch.get_float32_matmul_precision())
     if key not in cell.known.graphs:
-        cell.known.graphs[key] = FrameGraph(run, frames, carried, backwards=bool(known))
+        cell.known.graphs[key] = FrameGraph(run, frames, carried, backwards=bool(present))
     return cell.known.graphs[key]
