@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,7 +29,7 @@ from asr.inputs import (
     without_setting,
     without_tests,
 )
-from asr.marks import STAGES_FILE, drop_mark, read_marks, write_mark
+from asr.marks import STAGES_FILE, drop_mark, marked_at_end, read_marks, write_mark
 from asr.model.checkpoint import CHECKPOINT_FOLDER
 from asr.model.device import select_device
 from asr.source_code import edited_files, source_files
@@ -156,13 +155,12 @@ def run_stages(run: Run, wanted: Sequence[str], *, fresh: bool = False) -> None:
 def _run_stage(run: Run, name: str) -> None:
     """Run one stage, in the first process; training, in all of them."""
     is_to_be_done = run.workers.from_first(run.workers.is_first and _begin_stage(run, name))
-    stage, start = _stages()[name], time.perf_counter()
-    if is_to_be_done and (run.workers.is_first or stage.shared):
-        stage.work(run)
+    work = _stages()[name].work
     if is_to_be_done and run.workers.is_first:
-        # With the inputs that it was begun with: a file may have been edited since.
-        begun = read_marks(_folder(run, name))[name]
-        write_mark(_folder(run, name), name, {**begun, "done": True, "seconds": time.perf_counter() - start})
+        with marked_at_end(_folder(run, name), name):
+            work(run)
+    elif is_to_be_done and _stages()[name].shared:
+        work(run)
 
 
 def is_done(run: Run, name: str) -> bool:
@@ -239,8 +237,8 @@ def _begin_stage(run: Run, name: str) -> bool:
     for earlier in STAGES[: STAGES.index(name)]:
         _check_is_done(run, earlier, name)
     print(f"{name}: {'continuing' if mark else 'starting'} in {folder}", flush=True)
-    code = mark["code"] if mark is not None and _is_kept(run, name, mark) else _code(run, name)
-    write_mark(folder, name, {"inputs": inputs, "code": code, "done": False, "seconds": 0.0})
+    so_far = {"code": _code(run, name), "seconds": 0.0} if mark is None or not _is_kept(run, name, mark) else mark
+    write_mark(folder, name, {**so_far, "inputs": inputs, "done": False})
     # What comes after this stage was made from its old result. What several runs share gives the same again, since it lies
     # where its inputs say, and their marks tell what was in the user's files.
     for later in STAGES[STAGES.index(name) + 1 :] if folder == run.folder else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -567,6 +568,33 @@ def test_who_stops_any_stage_is_told_that_the_same_command_continues(
     with pytest.raises(SystemExit, match="130"):
         main()
     assert capsys.readouterr().err == "error: stopped, what is done is kept; the same command continues\n"
+
+
+@pytest.mark.parametrize(("stage", "seconds"), [("prepare", 70), ("train", 70), ("evaluate", 30)])
+def test_the_time_of_a_stage_is_that_of_all_calls_whose_work_it_kept(
+    tmp_path: Path,
+    done: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    seconds: int,
+) -> None:
+    table, sittings, now = pipeline._stages(), iter((40, 30)), [0.0]
+
+    def work(run: Run) -> None:
+        table[stage].work(run)
+        now[0] += next(sittings)
+        if now[0] == 40:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(pipeline, "_stages", lambda: {**table, stage: replace(table[stage], work=work)})
+    with pytest.raises(StoppedByUserError):
+        run_stages(make_run(tmp_path), STAGES)
+    for _ in range(2):
+        run_stages(make_run(tmp_path), STAGES)
+    said = capsys.readouterr().out
+    assert f"{stage}: done already, in {tmp_path} ({seconds} s at the time)" in said
 
 
 @pytest.mark.parametrize("command", ["run", "prepare"])
