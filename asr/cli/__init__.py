@@ -3,6 +3,13 @@
 Decided here: names of commands, and that a user's mistake is one line and exit code 2, never a traceback.
 """
 
-from asr.cli.main import app, main
+import sys
+
+try:
+    from asr.cli.main import app, main
+except KeyboardInterrupt:
+    # Before there is a `main` that could say it.
+    print("error: stopped", file=sys.stderr)
+    sys.exit(130)
 
 __all__ = ["app", "main"]

@@ -95,7 +95,7 @@ def _run(arguments: list[str]) -> Any:
     """The exit code of the command; what Ctrl-C stops outside the stages of a run has no more to say than that."""
     try:
         code = app(args=arguments, prog_name="asr", standalone_mode=False)
-    except typer.Abort:  # of some versions of typer
+    except (typer.Abort, KeyboardInterrupt):  # of some versions of typer; of all, while it makes the commands
         code = StoppedByUserError.exit_code
     except SystemExit as ended:
         # typer makes a failure of it, but where the reader of our output, such as `head`, has seen enough, nothing failed.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from asr import terminal
+from asr.cli import main
 from asr.terminal import file_progress, progress_bar
 
 
@@ -117,3 +121,26 @@ def test_in_a_log_a_file_that_begins_anew_is_told_of_again(
             tell("downloading a.tar", done, 1000)
             clock[0] += 10
     assert len(capsys.readouterr().err.splitlines()) == 3
+
+
+def test_who_stops_a_command_while_it_is_loaded_or_made_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    paths = os.pathsep.join((str(tmp_path), str(Path(__file__).parents[2])))
+    loaded = subprocess.run(
+        [sys.executable, "-c", "from asr.cli import main; main()"],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (loaded.returncode, loaded.stderr) == (130, "error: stopped\n")
+
+    def stopped(app: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_command", stopped)
+    with pytest.raises(SystemExit, match="130"):
+        main()
+    assert capsys.readouterr().err == "error: stopped\n"
