@@ -21,7 +21,7 @@ from asr.errors import StoppedByUserError, TrainingError, first_of
 from asr.model.checkpoint import CHECKPOINT_FOLDER, Checkpoint, save_checkpoint
 from asr.model.device import Precision
 from asr.recognizer.recognizer import Recognizer
-from asr.terminal import Advance, progress_bar
+from asr.terminal import Advance, counted, progress_bar
 from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
 from asr.training.run_log import RunLog, SilentLog
@@ -73,7 +73,7 @@ class TrainingProgress:
         validations_since_best: for early stopping.
         reductions, validations_since_reduction: of the plateau schedule.
         skipped, skipped_in_a_row: updates left out because the gradient was not finite.
-        split: updates in which a batch was halved, since it did not fit into memory.
+        split, split_of_epoch: updates in which memory ran out and a batch was halved; those of the epoch under way.
         impossible: ids of utterances that had fewer frames than CTC needs.
         impossible_of_epoch: how many of the utterances of the epoch under way had.
     """
@@ -93,6 +93,7 @@ class TrainingProgress:
     skipped: int = 0
     skipped_in_a_row: int = 0
     split: int = 0
+    split_of_epoch: int = 0
     impossible: list[str] = field(default_factory=list)
     impossible_of_epoch: int = 0
 
@@ -271,9 +272,11 @@ class Trainer:
             progress.impossible += fresh
             log.event(progress.update, f"left out, fewer encoder frames than CTC needs for the text: {first_of(fresh)}")
         if result.split:
+            if not progress.split:
+                told = f"batch halved, it did not fit into memory: {first_of(result.split)}"
+                log.event(progress.update, f"{told}; at the end of an epoch stands in how many updates that was so")
             progress.split += 1
-            if math.isinf(self.updater.most_seconds):  # else it is no news: the trial before the training has told it
-                log.event(progress.update, f"batch halved, it did not fit into memory: {first_of(result.split)}")
+            progress.split_of_epoch += 1
         if not result.skipped:
             progress.skipped_in_a_row = 0
             return
@@ -297,7 +300,10 @@ class Trainer:
                 "encoder.pyramid.after or use a bpe tokenizer, and check that texts belong to their audio"
             )
         progress.epoch += 1
-        progress.batches = progress.utterances = progress.impossible_of_epoch = 0
+        if progress.split_of_epoch:
+            halved = counted(progress.split_of_epoch, "update")
+            log.line(f"note: epoch {progress.epoch}: batches did not fit into memory and were halved in {halved}")
+        progress.batches = progress.utterances = progress.impossible_of_epoch = progress.split_of_epoch = 0
         validation = None
         if progress.epoch % self.config.validate_every_epochs == 0 or progress.epoch == self.config.epochs:
             with contextlib.nullcontext() if self.average is None else self.average.in_place():

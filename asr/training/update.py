@@ -45,7 +45,7 @@ class UpdateResult:
         impossible: ids of utterances with fewer encoder frames than CTC needs for their text.
         unsaid_tokens: of the texts of these.
         skipped: whether the weights were left alone because the gradient was not finite.
-        split: ids of the batches that did not fit into memory and were halved.
+        split: ids of the batches that were tried, did not fit into memory and were halved.
         terms: value of each further term of the loss, by name, in nats per token of what CTC can say.
     """
 
@@ -140,7 +140,6 @@ class Updater:
         split: list[str] = []
         self.statistics.begin()
         while too_long := [each for each in batches if len(each) > 1 and self._seconds(each) > self.most_seconds]:
-            split += too_long[0].ids
             batches = _halved(batches, too_long[0])
         targets = self._targets(batches)
         own_tokens = sum(

@@ -381,16 +381,21 @@ ON_CPU = RuntimeError(
 )
 
 
-def limit_memory(updater: Updater, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = ON_GPU) -> None:
-    """Makes a batch of more than `most` utterances fail as it does where memory is full, after part of the work."""
-    forward = updater.model.after_layers
+def limit_memory(updater: Updater, monkeypatch: pytest.MonkeyPatch, most: int, error: Exception = ON_GPU) -> list[int]:
+    """Makes a batch of more than `most` utterances fail as it does where memory is full, after part of the work.
+
+    What comes of it is how many utterances those batches have that are tried.
+    """
+    forward, tried = updater.model.after_layers, []
 
     def limited(waveforms: torch.Tensor, *arguments: object) -> object:
+        tried.append(len(waveforms))
         if len(waveforms) > most:
             raise error
         return forward(waveforms, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(updater.model, "after_layers", limited)
+    return tried
 
 
 @pytest.mark.parametrize(("most", "error"), [(1, ON_GPU), (3, ON_GPU), (4, ON_GPU), (4, ON_CPU), (4, MemoryError())])
@@ -408,25 +413,36 @@ def test_batch_that_does_not_fit_is_halved_and_teaches_the_same(
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
 
 
-def test_batches_are_halved_before_they_are_tried_where_that_is_asked_for() -> None:
+def test_batches_are_halved_before_they_are_tried_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, halving = make_updater(), make_updater()
+    tried = limit_memory(halving, monkeypatch, 8)
     batch = make_batch()
     halving.most_seconds = 0.3 * batch.waveforms.numel() / halving.sample_rate
     expected, found = whole.accumulate([batch], 0), halving.accumulate([batch], 0)
     assert found.loss == pytest.approx(expected.loss)
     assert found.utterances == 8
-    assert found.split == [*batch.ids, *batch.ids], "into quarters"
+    assert (tried, found.split) == ([2, 2, 2, 2], []), "into quarters, which is no news"
     for one, other in zip(whole.model.parameters(), halving.model.parameters(), strict=True):
         torch.testing.assert_close(other.grad, one.grad, rtol=1e-3, atol=1e-5)
     halving.most_seconds = 1e-6
     assert halving.accumulate([batch], 0).loss == pytest.approx(expected.loss), "single utterances stay as they are"
 
 
-def test_batches_are_halved_also_beside_a_single_longer_utterance() -> None:
+def test_batches_are_halved_also_beside_a_single_longer_utterance(monkeypatch: pytest.MonkeyPatch) -> None:
     halving = make_updater()
+    tried = limit_memory(halving, monkeypatch, 8)
     long, batch = make_batch(("a",), 9000), make_batch()
     halving.most_seconds = 0.6 * batch.waveforms.numel() / halving.sample_rate
-    assert halving.accumulate([long, batch], 0).split == list(batch.ids)
+    halving.accumulate([long, batch], 0)
+    assert tried == [1, 4, 4]
+
+
+def test_only_what_was_not_known_not_to_fit_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    halving, batch = make_updater(), make_batch()
+    tried = limit_memory(halving, monkeypatch, 2)
+    halving.most_seconds = 0.6 * batch.waveforms.numel() / halving.sample_rate
+    assert sorted(halving.accumulate([batch], 0).split) == sorted(batch.ids)
+    assert tried[0] == 4
 
 
 def test_an_utterance_that_does_not_fit_alone_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
