@@ -59,8 +59,12 @@ def _digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def without_contents(inputs: Tree) -> Tree:
-    """`inputs` but for what is in the user's files."""
+def is_correction(before: Tree, inputs: Tree) -> bool:
+    """Whether `inputs` of the preparation are those `before` but for what is in the user's files and is only measured on."""
+    return _without_contents(without_tests(before)) == _without_contents(without_tests(inputs))
+
+
+def _without_contents(inputs: Tree) -> Tree:
     files = {key: path for key, path in inputs["files"].items() if not key.startswith(_CONTENTS)}
     return {**inputs, "files": files}
 

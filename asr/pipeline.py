@@ -23,9 +23,9 @@ from asr.experiment import Run
 from asr.inputs import (
     first_difference,
     in_todays_words,
+    is_correction,
     own_files,
     settings,
-    without_contents,
     without_setting,
     without_tests,
 )
@@ -215,17 +215,16 @@ def _begin_stage(run: Run, name: str) -> bool:
             "gone on with; use another --out, or move it away"
         )
     if mark is not None and before != inputs:
-        if name == "prepare" and not mark["done"] and without_contents(before) == without_contents(inputs):
-            # Corrected since, as a complaint asked for. What was written of it before is nothing to go on with.
-            _check_before_deleting(run)
-            for output in stage.outputs:
-                delete(folder / output)
+        if name == "prepare" and not mark["done"] and is_correction(before, inputs):
+            # As a complaint asked for. Parts that are there are compared with what they are made of, and kept or made anew.
+            _delete_parts_of_before(run)
         elif found := other_settings(run, name):
             raise ConfigError(
                 f"{folder}: '{name}' was begun here with other settings ({found}); "
                 f"{_onwards(run, name, before, inputs)}or --fresh to throw this one away"
             )
-        mark = None
+        else:
+            mark = None
     if mark is not None and mark["done"]:
         open_stages = [later for later in STAGES[STAGES.index(name) + 1 :] if not is_done(run, later)]
         if lost := stage.lost(run, open_stages):
@@ -244,6 +243,15 @@ def _begin_stage(run: Run, name: str) -> bool:
     for later in STAGES[STAGES.index(name) + 1 :] if folder == run.folder else ():
         drop_mark(run.folder, later)
     return True
+
+
+def _delete_parts_of_before(run: Run) -> None:
+    """Delete the shards of parts that are none of `run` any more."""
+    _check_before_deleting(run)
+    kept = [run.own_shards(part) for part in (*run.train_parts, run.dev_part, *run.test_parts)]
+    for shards in (run.prepared_in / "shards").glob("*"):
+        if shards not in kept:
+            delete(shards)
 
 
 def other_settings(run: Run, name: str, *, apart_from: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Mapping
@@ -264,29 +265,38 @@ def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
     assert done == [*STAGES, *STAGES]
 
 
+@pytest.mark.parametrize("correction", ["another test set", "no test set", "the training list", "the test list"])
 def test_a_preparation_that_complained_of_the_data_goes_on_once_they_are_corrected(
-    tmp_path: Path, done: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, correction: str
 ) -> None:
-    """With nothing of what was written before the correction; with other settings it does not."""
-    path, shards = tmp_path / "list.jsonl", tmp_path / "run" / "shards"
-    path.write_text("wrong", encoding="utf-8")
-    table = pipeline._stages()
+    """With the parts that are as they were; with other settings it does not."""
+    train, wrong, right = (
+        write_tone_corpus(tmp_path / name, 12, seed=seed) for seed, name in enumerate(("train", "wrong", "right"))
+    )
+    for number in range(12):  # copies of what is learnt from or chosen by, in that order
+        shutil.copy(train.with_name(f"u{number:03d}.flac"), wrong.with_name(f"u{11 - number:03d}.flac"))
 
-    def complain(run: Run) -> None:
-        shards.mkdir()
-        (shards / "index.json").write_text("of what was wrong", encoding="utf-8")
-        raise CorpusError("wrong")
+    def prepared(*overrides: str, test: Path | None = wrong) -> Run:
+        recipe = recipe_of_files(train, () if test is None else (test,))
+        run = replace(make_run(tmp_path / "run", *TINY, *overrides), recipe=recipe)
+        run_stages(run, ["prepare"])
+        return run
 
-    with monkeypatch.context() as patch:
-        patch.setattr(pipeline, "_stages", lambda: {**table, "prepare": replace(table["prepare"], work=complain)})
-        with pytest.raises(CorpusError, match="wrong"):
-            run_stages(make_run(tmp_path / "run", files={"train": path}), STAGES)
-    path.write_text("corrected", encoding="utf-8")
-    with pytest.raises(ConfigError, match="'prepare' was begun here with other settings"):
-        run_stages(make_run(tmp_path / "run", "splits.dev=other", files={"train": path}), STAGES)
-    run_stages(make_run(tmp_path / "run", files={"train": path}), STAGES)
-    assert done == list(STAGES)
-    assert not shards.is_dir()
+    with pytest.raises(CorpusError, match="is in 'wrong' and in 'train'"):
+        prepared()
+    shards = tmp_path / "run" / "shards"
+    before = {path: path.stat().st_mtime_ns for path in shards.rglob("index.json")}
+    assert {path.parent.name for path in before} == {"train", "dev"}
+    with pytest.raises(ConfigError, match=r"'prepare' was begun here with other settings \(tokenizer\."):
+        prepared("tokenizer.kind=bpe")
+    if edited := {"the training list": train, "the test list": wrong}.get(correction):
+        edited.write_bytes(right.read_bytes().replace(b'"audio": "', b'"audio": "../right/'))
+    test = {"another test set": right, "no test set": None}.get(correction, wrong)
+    run = prepared(test=test)
+    assert is_done(run, "prepare")
+    assert {path.name for path in shards.iterdir()} == {"train", "dev", *([test.stem] if test else [])}
+    is_same = [path.stat().st_mtime_ns == time for path, time in before.items()]
+    assert is_same == [correction != "the training list"] * 2
 
 
 def test_what_was_trained_with_a_lexicon_that_was_edited_since_is_not_taken(tmp_path: Path, done: list[str]) -> None:
