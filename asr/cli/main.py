@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import io
 import sys
 from typing import Annotated, Any, NoReturn
@@ -36,6 +38,9 @@ app.add_typer(inspect.app, name="inspect")
 app.add_typer(data.app, name="data")
 app.add_typer(shards.app, name="shards")
 app.command("doctor")(doctor.doctor)
+
+# At its end Python looks through all objects for garbage: with torch up to a second of a core, for nothing.
+atexit.register(gc.freeze)
 
 _DEBUG = "--debug"
 # What typer raises where a command is not used as it was declared; it exports only one of the kinds.

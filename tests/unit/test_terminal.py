@@ -144,3 +144,15 @@ def test_who_stops_a_command_while_it_is_loaded_or_made_is_told_so(
     with pytest.raises(SystemExit, match="130"):
         main()
     assert capsys.readouterr().err == "error: stopped\n"
+
+
+def test_no_garbage_is_looked_for_when_a_command_has_ended() -> None:
+    code = "import atexit, gc\natexit.register(lambda: print(gc.get_freeze_count()))\nfrom asr.cli import main\nmain()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "--version"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert int(done.stdout.split()[-1]) > 1000
