@@ -301,7 +301,12 @@ class Run:
     @property
     def train_index(self) -> ShardIndex:
         """The shards to learn from, all parts together."""
-        return combined_index({self.shards(part): part.weight for part in self.train_parts})
+        parts = {self.shards(part): part.weight for part in self.train_parts}
+        return combined_index(parts, cache=self.experiment.shards.cache)
+
+    def index(self, part: Part) -> ShardIndex:
+        """The shards of `part`."""
+        return ShardIndex.load(self.shards(part), cache=self.experiment.shards.cache)
 
     def shards(self, part: Part) -> Place:
         """Folder with the shards of `part`, or its URL."""

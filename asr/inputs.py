@@ -17,7 +17,7 @@ from asr.experiment import Experiment, Run
 
 _CONTENTS = "contents of "
 # Settings that may change between a training and its resumption, since they change no result.
-_SPEED_ONLY = {"shards": ("num_threads",), "batches": ("num_workers", "prefetch")}
+_SPEED_ONLY = {"shards": ("num_threads", "cache"), "batches": ("num_workers", "prefetch")}
 
 
 def own_files(run: Run, name: str) -> Tree:

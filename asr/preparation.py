@@ -80,7 +80,7 @@ def prepare(run: Run) -> None:
         if part.shards is None:
             index = _prepare_part(run, part, partial(read, part))
         else:
-            index = ShardIndex.load(part.shards)
+            index = run.index(part)
             _read_ready(run, part, index, checked(part, shard_utterances(index)))
         _tell_part(run, part, index)
     tokenizer = kept if kept is not None and init.keeps_tokens else _new_tokenizer(run)
@@ -103,7 +103,7 @@ def _tell_of_unspellable(run: Run, part: Part, tokenizer: Tokenizer) -> None:
     place = run.shards(part)
     if isinstance(place, str) and part != run.dev_part:
         return  # `asr evaluate` tells it, too: not worth another download
-    index = ShardIndex.load(place)
+    index = run.index(part)
     complaints = [
         f"'{utterance.id}': {found}"
         for utterance in shard_utterances(index, with_audio=False)

@@ -184,7 +184,7 @@ def _longest_text(index: ShardIndex, most_samples: float) -> str:
 
 def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
     experiment, workers = run.experiment, run.workers
-    dev_index = ShardIndex.load(run.shards(run.dev_part))
+    dev_index = run.index(run.dev_part)
 
     def epoch(number: int, skip: int) -> Iterator[Batch]:
         return epoch_batches(
@@ -278,13 +278,13 @@ def _validation(run: Run, checkpoint: Checkpoint) -> Validation:
     model, tokenizer = restore_model(checkpoint, where=checkpoint.note)
     decoder = build_decoder(GreedyDecoderConfig(), tokenizer)
     recognizer = Recognizer(model, tokenizer, decoder, select_device(run.experiment.device))
-    index = ShardIndex.load(run.shards(run.dev_part))
+    index = run.index(run.dev_part)
     return validate(recognizer, sequential_batches(index, run.experiment.batches))
 
 
 def evaluate(run: Run) -> None:
     """Measure every test split with every decoder; leaves `results.json`, hypotheses and a report, prints the table."""
-    indices = [ShardIndex.load(run.shards(part)) for part in run.test_parts]
+    indices = [run.index(part) for part in run.test_parts]
     subsets = [
         Subset.of_shards(part.name, index, part.recipe.sizes.get(part.split, 0))
         for part, index in zip(run.test_parts, indices, strict=True)

@@ -13,6 +13,7 @@ from typing import Any
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asr.corpus.places import Place, open_place
+from asr.corpus.shard_cache import copied
 from asr.corpus.shards import ShardIndex
 from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
@@ -54,25 +55,32 @@ def read_shard(
 ) -> Iterator[StoredUtterance]:
     """The utterances of one shard of `index`, one at a time and in order; with `wanted`, those alone that it is 1 for.
 
-    On a disk, only their bytes are read, and nowhere is a shard opened of which none is wanted.
+    On a disk, only their bytes are read, and nowhere is a shard opened of which none is wanted. With `index.cache`, one
+    behind a URL is read from its copy there, which is made if need be.
 
     Raises:
-        CorpusError: the shard cannot be read or does not hold what the index lists.
+        CorpusError: the shard cannot be read or does not hold what the index lists, or its copy cannot be made.
     """
     listed = enumerate(shard.num_samples)
     numbers = list(listed if wanted is None else compress(listed, wanted))
     if not numbers:
         return
-    path = index.place(shard)
+    place = index.place(shard)
+    path = place if isinstance(place, Path) or index.cache is None else copied(place, shard, index.cache)
     num_read = 0
-    for members in shard_members(path, shard.bytes, wanted, with_audio=with_audio):
-        stored = stored_utterance(members, path, with_audio=with_audio)
-        if num_read == len(numbers) or stored.num_samples != numbers[num_read][1]:
-            raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
-        num_read += 1
-        yield stored
-    if num_read < len(numbers):
-        raise CorpusError(f"{path}: {num_read} of {len(numbers)} utterances are there; prepare the shards again")
+    try:
+        for members in shard_members(path, shard.bytes, wanted, with_audio=with_audio):
+            stored = stored_utterance(members, path, with_audio=with_audio)
+            if num_read == len(numbers) or stored.num_samples != numbers[num_read][1]:
+                raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
+            num_read += 1
+            yield stored
+        if num_read < len(numbers):
+            raise CorpusError(f"{path}: {num_read} of {len(numbers)} utterances are there; prepare the shards again")
+    except CorpusError as error:
+        if path == place:
+            raise
+        raise CorpusError(f"{error}, or delete this copy of {place}, which is then fetched again") from error
 
 
 def shard_members(

@@ -31,7 +31,7 @@ _AHEAD_PER_THREAD = 4
 
 
 class ShardsConfig(Section):
-    """How a corpus is packed."""
+    """How a corpus is packed, and whether shards from elsewhere are kept."""
 
     codec: Literal["flac", "opus", "original"] = Field(
         "flac",
@@ -53,6 +53,11 @@ class ShardsConfig(Section):
     max_skipped_share: float = Field(
         0.5, ge=0, le=1, description="stop when a larger share of the utterances has unusable audio"
     )
+    cache: Path | None = Field(
+        default=None,
+        description="folder on this machine's disk for copies of shards behind URLs, each fetched once for all processes "
+        "and epochs; changes speed, not results; null: they are fetched at each reading",
+    )
 
 
 class ShardIndex(Section):
@@ -69,9 +74,11 @@ class ShardIndex(Section):
         shards: in the order in which they were written.
         source: fingerprint of what they were made of and how, "" for those of several folders together.
         whole: utterances in all of the published subset of which this is the whole or a part, 0 where that is not known.
+        cache: folder for copies of shards that lie behind URLs, None: they are fetched at each reading.
     """
 
     folder: Place = Field(exclude=True)
+    cache: Path | None = Field(default=None, exclude=True)
     version: Literal[1] = 1
     sample_rate: int = Field(gt=0)
     num_features: int = Field(default=0, ge=0)
@@ -104,8 +111,8 @@ class ShardIndex(Section):
         return sum(map(len, self.skipped.values()))
 
     @classmethod
-    def load(cls, folder: Place, *, check_shards: bool = True) -> ShardIndex:
-        """The index of the shards in `folder`, a path or a URL (see `find_place`).
+    def load(cls, folder: Place, *, check_shards: bool = True, cache: Path | None = None) -> ShardIndex:
+        """The index of the shards in `folder`, a path or a URL (see `find_place`), with copies of them in `cache`.
 
         Raises:
             CorpusError: there is no index (never finished, or not a folder of shards), it is damaged, or with
@@ -115,7 +122,7 @@ class ShardIndex(Section):
         try:
             with open_place(path) as file:
                 record = json.loads(file.read())
-            index = cls.model_validate({**record, "folder": folder})
+            index = cls.model_validate({**record, "folder": folder, "cache": cache})
         except FileNotFoundError as error:
             raise CorpusError(_why_no_index(folder)) from error
         except OSError as error:
@@ -191,15 +198,15 @@ def _contents(num_features: int) -> str:
     return f"stored frames of {num_features} values" if num_features else "audio"
 
 
-def combined_index(parts: Mapping[Place, float]) -> ShardIndex:
-    """The index of several folders of shards as one, each with its weight in an epoch of training.
+def combined_index(parts: Mapping[Place, float], *, cache: Path | None = None) -> ShardIndex:
+    """The index of several folders of shards as one, each with its weight in an epoch of training; `cache` as of `load`.
 
     Its `folder` is the first; each shard knows its own place.
 
     Raises:
         CorpusError: as `ShardIndex.load`, or the parts differ in sample rate or codec.
     """
-    indices = [ShardIndex.load(folder) for folder in parts]
+    indices = [ShardIndex.load(folder, cache=cache) for folder in parts]
     first = indices[0]
     shards: list[Shard] = []
     skipped: dict[str, tuple[str, ...]] = {}

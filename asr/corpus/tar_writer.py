@@ -36,6 +36,8 @@ class Shard(Section):
         num_samples: of each of its utterances.
         num_characters: of the text of each.
         weight: how many times an epoch of training hears each of them, on average.
+        sha256: of the file, "" where an earlier version wrote it. When sound is corrected, the name, of texts and lengths,
+            and the size, in blocks of 10 kB, may stay.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
@@ -43,6 +45,7 @@ class Shard(Section):
     num_samples: tuple[int, ...]
     num_characters: tuple[int, ...]
     weight: float = 1.0
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,12 +191,14 @@ class ShardWriter:
         path = self.folder / self._contents.shard_name
         with self._temporary.open("rb") as file:
             os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256")
         self._temporary.replace(path)
         shard = Shard(
             name=path.name,
             bytes=path.stat().st_size,
             num_samples=tuple(self._num_samples),
             num_characters=tuple(self._num_characters),
+            sha256=digest.hexdigest(),
         )
         self.shards.append(shard)
         self._begin_shard()

@@ -45,13 +45,20 @@ def test_a_url_gives_the_model_that_the_folder_gives(tones: Path, tmp_path: Path
     runs = {
         "disk": make_run(tmp_path / "disk", f"{tones}/{{part}}"),
         "pipe": make_run(tmp_path / "pipe", f"pipe:cat '{tones}/{{part}}'/{{}}"),
+        "cache": make_run(
+            tmp_path / "cache",
+            f"pipe:cat '{tones}/{{part}}'/{{}}; echo {{}} >> '{tmp_path}/fetched'",
+            f"shards.cache={tmp_path}/copies",
+        ),
     }
     for run in runs.values():
         run_stages(run, STAGES)
     assert runs["disk"].train_index.num_utterances == 40
     assert len(runs["disk"].train_index.shards) > 1
-    expected, found = (load_checkpoint(run.model_file).model for run in runs.values())
-    assert all(torch.equal(expected[key], found[key]) for key in expected)
+    expected, *others = (load_checkpoint(run.model_file).model for run in runs.values())
+    assert all(torch.equal(expected[key], found[key]) for found in others for key in expected)
+    shards = sorted(path.name for path in tones.glob("*/*.tar"))
+    assert [name for name in sorted((tmp_path / "fetched").read_text().split()) if name != "index.json"] == shards
     index = runs["disk"].train_index
     longest = max(length for shard in index.shards for length in shard.num_samples) / SAMPLE_RATE
     assert load_checkpoint(runs["disk"].model_file).longest_seconds == longest

@@ -80,6 +80,7 @@ def test_all_stages_run_in_order_and_then_none(
     [
         ("decoders=[{kind: greedy}]", ["evaluate"]),
         ("device=cpu", []),
+        ("shards.cache=copies", []),
     ],
 )
 def test_only_what_depends_on_a_change_is_done_again(

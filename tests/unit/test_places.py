@@ -1,14 +1,22 @@
-"""Shards behind URLs: the same batches as from a disk; what breaks off is read on, what is not whole is an error."""
+"""Shards behind URLs: the same batches as from a disk; what breaks off is read on, what is not whole is an error.
+
+With a cache, each is fetched once, whoever reads it, and read from there.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +32,7 @@ from asr.corpus import places
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import epoch_batches, sequential_batches
 from asr.corpus.places import find_place, inside, open_place, title
+from asr.corpus.shard_cache import copied
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
@@ -63,14 +72,19 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(places, "_WAIT_SECONDS", 0.0)
 
 
+def write_noises(folder: Path, volume: float = 0.5) -> ShardIndex:
+    """Shards of 40 noises; with another volume some have the same names."""
+    clips = []
+    for n in range(40):
+        noise = np.random.default_rng(n).uniform(-volume, volume, 800 + 40 * n).astype(np.float32)
+        clips.append(Utterance(id=f"u{n}", audio=encode_audio(noise, RATE, "wav"), text=f"text {n}", speaker="s"))
+    return write_shards(clips, folder, sample_rate=RATE, config=ShardsConfig(megabytes=0.01))
+
+
 @pytest.fixture
 def train(tmp_path: Path) -> ShardIndex:
     """Shards in the folder `train`."""
-    clips = []
-    for n in range(40):
-        noise = np.random.default_rng(n).uniform(-0.5, 0.5, 800 + 40 * n).astype(np.float32)
-        clips.append(Utterance(id=f"u{n}", audio=encode_audio(noise, RATE, "wav"), text=f"text {n}", speaker="s"))
-    return write_shards(clips, tmp_path / "train", sample_rate=RATE, config=ShardsConfig(megabytes=0.01))
+    return write_noises(tmp_path / "train")
 
 
 @pytest.fixture
@@ -91,10 +105,11 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, server: Server, aws: Non
     ]
 
 
-def test_batches_are_those_from_a_disk(url: str, train: ShardIndex) -> None:
-    index = ShardIndex.load(url)
+@pytest.mark.parametrize("cache", [None, "cache/of/shards"])
+def test_batches_are_those_from_a_disk(url: str, cache: str | None, train: ShardIndex, tmp_path: Path) -> None:
+    index = ShardIndex.load(url, cache=cache and tmp_path / cache)
     assert len(index.shards) > 2
-    assert index.model_copy(update={"folder": train.folder}) == train
+    assert index.model_copy(update={"folder": train.folder, "cache": None}) == train
     for batches in (
         lambda index: epoch_batches(index, SMALL, seed=1, epoch=2),
         lambda index: epoch_batches(index, SMALL, seed=1, epoch=2, skip_batches=3, rank=1, world_size=2),
@@ -291,3 +306,101 @@ def test_an_index_from_a_server_runs_nothing_here(change: dict[str, str], train:
     path.write_text(json.dumps(record))
     with pytest.raises(CorpusError, match=f"damaged index: shards.0.{next(iter(change))}"):
         ShardIndex.load(f"pipe:cat '{tmp_path}/train/{{}}'")
+
+
+def fetched(server: Server) -> list[str]:
+    """Names of the shards that were asked for, in order of names."""
+    return sorted(Path(path.partition("?")[0]).name for path, _ in server.requests if ".tar" in path)
+
+
+def test_with_a_cache_all_processes_and_epochs_fetch_each_shard_once(
+    server: Server, train: ShardIndex, tmp_path: Path
+) -> None:
+    reader = (
+        "import sys; from pathlib import Path; from asr.corpus.shard_cache import copied; "
+        "from asr.corpus.shards import ShardIndex; index = ShardIndex.load(sys.argv[1]); print(flush=True); input(); "
+        "[copied(index.place(shard), shard, Path(sys.argv[2])) for shard in index.shards]"
+    )
+    command = [sys.executable, "-c", reader, f"{server.url}/train", str(tmp_path / "cache")]
+    with ExitStack() as stack:
+        popen = partial(subprocess.Popen, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        processes = [stack.enter_context(popen(command)) for _ in range(2)]
+        for process in processes:
+            process.stdout.readline()
+        for process in processes:  # both at the same time
+            process.stdin.write("\n")
+            process.stdin.flush()
+    assert [process.returncode for process in processes] == [0, 0]
+    index = ShardIndex.load(f"{server.url}/train", cache=tmp_path / "cache")
+    for epoch in range(2):
+        for rank in range(2):
+            assert list(epoch_batches(index, SMALL, seed=1, epoch=epoch, rank=rank, world_size=2))
+    assert fetched(server) == sorted(shard.name for shard in train.shards)
+
+
+def test_a_cache_tells_shards_apart_by_url_and_index_and_tells_no_keys(
+    server: Server, train: ShardIndex, tmp_path: Path
+) -> None:
+    cache, others = tmp_path / "cache", write_noises(tmp_path / "others", volume=0.3)
+    of_train, of_others = list(shard_utterances(train)), list(shard_utterances(others))
+    url = f"{server.url}/train?key=secret"
+    assert others.shards[0].name == train.shards[0].name
+    assert list(shard_utterances(ShardIndex.load(url, cache=cache))) == of_train
+    found = shard_utterances(ShardIndex.load(f"{server.url}/others?key=secret", cache=cache))
+    assert list(found) == of_others != of_train
+    assert not [path.name for path in cache.iterdir() if "secret" in path.name]
+    shutil.rmtree(tmp_path / "train")
+    (tmp_path / "others").rename(tmp_path / "train")  # prepared anew, behind the same URL, some under the same names
+    assert list(shard_utterances(ShardIndex.load(url, cache=cache))) == of_others
+    of_before = train.shards[0].model_copy(update={"sha256": ""})  # two indices may say the same
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "shard.tar").write_bytes(name.encode() * of_before.bytes)
+    copies = [copied(f"{server.url}/{name}/shard.tar", of_before, cache).read_bytes()[:1] for name in "ab"]
+    assert copies == [b"a", b"b"]
+    with pytest.raises(CorpusError, match=r"/a/shard.tar: not the file that the index lists; copy or prepare"):
+        copied(f"{server.url}/a/shard.tar", train.shards[0], cache)
+    assert not list(cache.glob(".*.tmp"))
+
+
+def test_what_a_cache_loses_is_fetched_again(server: Server, train: ShardIndex, tmp_path: Path) -> None:
+    """All of it, while it is read, or a part of a copy."""
+    cache = tmp_path / "cache"
+    utterances = shard_utterances(ShardIndex.load(f"{server.url}/train", cache=cache))
+    found = [next(utterances)]
+    shutil.rmtree(cache)
+    found += utterances
+    assert found == list(shard_utterances(train))
+    copy = next(cache.glob("*.tar"))
+    copy.write_bytes(copy.read_bytes()[:-512])
+    assert list(shard_utterances(ShardIndex.load(f"{server.url}/train", cache=cache))) == found
+
+
+def test_a_damaged_copy_is_told_from_a_damaged_shard(server: Server, train: ShardIndex, tmp_path: Path) -> None:
+    index, first = ShardIndex.load(f"{server.url}/train", cache=tmp_path), train.shards[0]
+    copy = copied(f"{server.url}/train/{first.name}", first, tmp_path)
+    copy.write_bytes(bytes(first.bytes))
+    said = f"{copy}: .*, or delete this copy of {server.url}/train/{first.name}, which is then fetched again$"
+    with pytest.raises(CorpusError, match=said):
+        list(read_shard(index, first))
+    copy.unlink()
+    assert list(shard_utterances(index)) == list(shard_utterances(train))
+
+
+def test_a_full_disk_and_a_cache_that_cannot_be_are_one_line(
+    server: Server, train: ShardIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CorpusError, match=r"cannot keep a copy of the shard: File exists; make room there, take ano"):
+        list(shard_utterances(ShardIndex.load(f"{server.url}/train", cache=tmp_path / "file")))
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("asr.atomic.os.fsync", full)
+        with pytest.raises(CorpusError, match=r"cannot keep a copy of the shard: No space left on device; make room"):
+            list(shard_utterances(ShardIndex.load(f"{server.url}/train", cache=tmp_path / "cache")))
+    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".lock"]
+    index = ShardIndex.load(f"{server.url}/train", cache=tmp_path / "cache")
+    assert list(shard_utterances(index)) == list(shard_utterances(train))
