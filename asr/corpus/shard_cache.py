@@ -19,14 +19,13 @@ _BLOCK_BYTES = 1 << 18
 def copied(url: str, shard: Shard, folder: Path) -> Path:
     """The path of a copy of `shard` in `folder`, fetched from `url` unless it is there whole.
 
-    Of several processes one fetches it, and the others wait for that. Its name tells the URL, which may hold a key, as a
-    digest alone, and with it what the index says of the shard, so that one that was prepared anew is fetched anew.
+    Of several processes one fetches it, and the others wait for that. It is called by what is in it, so that a shard that
+    was prepared anew is fetched anew, and one that lies behind two URLs, once.
 
     Raises:
         CorpusError: as `open_place`, the index lists another file, or nothing can be written there, as on a full disk.
     """
-    listed = (url, shard.bytes, shard.num_samples, shard.sha256)
-    path = folder / f"{hashlib.sha256(repr(listed).encode()).hexdigest()[:16]}-{shard.name}"
+    path = folder / f"{shard.sha256[:16]}-{shard.name}"
     try:
         if _is_whole(path, shard):
             return path  # perhaps in a folder that nobody may write to
@@ -53,5 +52,5 @@ def _blocks(url: str, shard: Shard) -> Iterator[bytes]:
             digest.update(block)
             yield block
     # Of a folder that is being copied there, the index may be new and the shard still the old one: not to be kept.
-    if shard.sha256 not in ("", digest.hexdigest()):
+    if digest.hexdigest() != shard.sha256:
         raise CorpusError(f"{url}: not the file that the index lists; copy or prepare the shards again")

@@ -36,16 +36,16 @@ class Shard(Section):
         num_samples: of each of its utterances.
         num_characters: of the text of each.
         weight: how many times an epoch of training hears each of them, on average.
-        sha256: of the file, "" where an earlier version wrote it. When sound is corrected, the name, of texts and lengths,
-            and the size, in blocks of 10 kB, may stay.
+        sha256: of the file. When sound is corrected, the name, of texts and lengths, and the size, in blocks of 10 kB, may
+            stay.
     """
 
     name: str = Field(pattern=r"^[\w.-]+$")
     bytes: int
     num_samples: tuple[int, ...]
     num_characters: tuple[int, ...]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     weight: float = 1.0
-    sha256: str = ""
 
 
 @dataclass(frozen=True)

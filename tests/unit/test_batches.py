@@ -231,7 +231,9 @@ def test_what_is_too_long_is_not_learnt_from(index: ShardIndex, max_seconds: flo
 
 def of_lengths(lengths: list[int]) -> ShardIndex:
     """The index of one shard that nobody reads."""
-    shard = Shard(name="a.tar", bytes=0, num_samples=tuple(lengths), num_characters=(0,) * len(lengths))
+    shard = Shard(
+        name="a.tar", bytes=0, num_samples=tuple(lengths), num_characters=(0,) * len(lengths), sha256="0" * 64
+    )
     return ShardIndex(folder=Path(), sample_rate=16000, codec="flac", num_speakers=0, skipped={}, shards=(shard,))
 
 
