@@ -55,6 +55,12 @@ def read_frames(source: Path | bytes, num_features: int, *, name: str = "") -> F
     return frames
 
 
+def file_and_offset(source: Path) -> tuple[Path, int]:
+    """The file that `source` means, and the byte where its matrix begins: of a place in an archive, the archive."""
+    place = _PLACE.fullmatch(str(source))
+    return (Path(place["archive"]), int(place["offset"])) if place and not source.exists() else (source, 0)
+
+
 def encode_frames(frames: Frames) -> bytes:
     """The bytes of a `.npy` file that holds `frames` (T, F)."""
     buffer = io.BytesIO()
@@ -66,8 +72,7 @@ def _opened(source: Path | bytes, name: str) -> BinaryIO:
     """`source` open at the place where its matrix begins."""
     if isinstance(source, bytes):
         return io.BytesIO(source)
-    place = _PLACE.fullmatch(str(source))
-    path, offset = (Path(place["archive"]), int(place["offset"])) if place and not source.exists() else (source, 0)
+    path, offset = file_and_offset(source)
     try:
         file = path.open("rb")
         file.seek(offset)

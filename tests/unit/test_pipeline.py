@@ -17,7 +17,7 @@ from asr import pipeline, source_code
 from asr.cli import main
 from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.experiment import Run, RunRequest, load_experiment
-from asr.marks import read_marks
+from asr.marks import STAGES_FILE, read_marks
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, other_code, run_stages
 from asr.recipe import Recipe, recipe_of_files
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
@@ -264,6 +264,44 @@ def test_what_was_prepared_of_files_that_were_edited_since_is_not_taken(
         run_stages(make_run(tmp_path / "run", files=files), STAGES)
     run_stages(make_run(tmp_path / "run", files=files), STAGES, fresh=True)
     assert done == [*STAGES, *STAGES]
+
+
+@pytest.mark.parametrize("named", ["a.wav", "{folder}/a.wav", "a.wav:12"])
+@pytest.mark.parametrize("was", [None, b""])
+def test_what_was_prepared_of_a_list_whose_sound_was_put_in_place_since_is_not_taken(
+    named: str, was: bytes | None, tmp_path: Path, done: list[str]
+) -> None:
+    """The last is a place in an archive of features. Lines that hold no path, and paths that are none, have no say."""
+    manifest, sound = tmp_path / "list.jsonl", tmp_path / "a.wav"
+    audio = json.dumps({"audio": named.format(folder=tmp_path)})
+    (tmp_path / "b.wav").write_bytes(b"there all along")
+    lines = (audio, '{"audio": "b.wav"}', "[1]", "{}", '{"audio": 1}', '{"audio": "\\u0000\\ud800"}', "[" * 100_000)
+    manifest.write_text("\ufeff" + "\n".join(lines), encoding="utf-8")
+    if was is not None:
+        sound.write_bytes(was)
+    files = {"train": manifest, "dev": manifest}
+    for _ in range(2):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+    assert done == list(STAGES)
+    sound.write_bytes(b"put in place")
+    found = rf"\(sound files that {manifest} names have changed since\); use another --out, with --init"
+    with pytest.raises(ConfigError, match=found):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+    manifest.write_text(audio, encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"list\.jsonl has been edited since"):
+        run_stages(make_run(tmp_path / "run", files=files), STAGES)
+    assert done == list(STAGES)
+
+
+def test_sound_of_a_list_need_not_be_there_once_it_is_prepared(tmp_path: Path, done: list[str]) -> None:
+    manifest, sound = tmp_path / "list.jsonl", tmp_path / "a.wav"
+    manifest.write_text('{"audio": "a.wav"}', encoding="utf-8")
+    sound.write_bytes(b"as it was")
+    run = make_run(tmp_path / "run", files={"train": manifest})
+    run_stages(run, STAGES)
+    sound.unlink()
+    run_stages(run, STAGES)
+    assert done == list(STAGES)
 
 
 @pytest.mark.parametrize("correction", ["another test set", "no test set", "the training list", "the test list"])
