@@ -12,6 +12,9 @@ _PACKAGE = Path(__file__).parent
 DEFAULT_MODEL = ("data", "models", "english_small")
 """Where the model lies that comes along."""
 
+WORDS_FILE = "words.tsv.gz"
+"""Beside a checkpoint: the words that came along with the model."""
+
 
 def resource(*parts: str) -> Path:
     """The path of a file or folder that travels with the code, such as `resource("conf", "fsdd.yaml")`.

@@ -27,6 +27,7 @@ from record import record
 
 from asr.audio import read_audio
 from asr.corpus.utterance import Utterance
+from asr.decoding import GreedyDecoderConfig
 from asr.recipe import find_corpus, find_part, find_recipe
 from asr.recognizer import Recognizer
 from asr.scoring import Transcript, score_systems
@@ -70,7 +71,7 @@ def chapters_of(data: str, root: Path | None) -> dict[str, list[Utterance]]:
 def hear(model: Path, data: str, root: Path | None, pause: float, way: str) -> Heard:
     """All chapters, with a `pause` in seconds behind each utterance, heard in one way."""
     torch.set_num_threads(1)
-    recognizer = Recognizer.load(model, device="cpu")
+    recognizer = Recognizer.load(model, GreedyDecoderConfig(), device="cpu")
     rate = recognizer.sample_rate
     silence = np.zeros(round(pause * rate), np.float32)
     chapters = chapters_of(data, root)

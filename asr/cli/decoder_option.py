@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from asr.errors import ConfigError, did_you_mean
+from asr.resources import WORDS_FILE
 
 if TYPE_CHECKING:
     from asr.decoding import DecoderConfig
 
 _WIDTH = 16  # of the decoders whose own is narrower than a command line's should be
-_WORDS = "words.tsv.gz"  # beside a checkpoint: what comes along with a model
 
 Decoders = Annotated[
     str | None,
@@ -34,8 +34,8 @@ Words = Annotated[
     Path | None,
     typer.Option(
         help="File of the only words that --decoder lexicon writes, the more readily the more often they stand there: "
-        f"a list, any text, or lines of a word, a tab and a number; .gz is unpacked. Default: {_WORDS} beside the model's "
-        "checkpoint, if there is one."
+        "a list, any text, or lines of a word, a tab and a number; .gz is unpacked. "
+        f"Default: {WORDS_FILE} beside the model's checkpoint, if there is one."
     ),
 ]
 
@@ -46,11 +46,11 @@ def words_for(names: str | None, words: Path | None, model: Path) -> Path | None
     Raises:
         CheckpointError: there is no such model.
     """
-    from asr.model.checkpoint import find_checkpoint
+    from asr.recognizer import words_beside
 
-    beside = find_checkpoint(model).with_name(_WORDS)
+    beside = words_beside(model)
     wanted = names is None or "lexicon" in names
-    return words or (beside if wanted and beside.is_file() else None)
+    return words or (beside if wanted else None)
 
 
 def parse_decoders(
@@ -91,7 +91,7 @@ def parse_decoders(
     if "lexicon" in wanted and words is None:
         raise ConfigError(
             f"--decoder {names}: say with --words FILE which words the lexicon decoder may write, or lay them beside the "
-            f"model as {_WORDS}"
+            f"model as {WORDS_FILE}"
         )
     if "lexicon" not in wanted and words is not None:
         raise ConfigError(f"--words {words}: only --decoder lexicon keeps to given words, and --decoder is {names}")

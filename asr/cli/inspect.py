@@ -104,6 +104,7 @@ def saliency(
 
 def _opened(audio: Path, model: Path | None, text: str | None, out: Path | None) -> tuple[Subject, Path, Path]:
     """What is looked at, its checkpoint, and the folder to write to; that it cannot be written to is told beforehand."""
+    from asr.decoding import GreedyDecoderConfig
     from asr.inspection import subject_of
     from asr.inspection.output import default_folder
     from asr.model.checkpoint import find_checkpoint
@@ -113,7 +114,9 @@ def _opened(audio: Path, model: Path | None, text: str | None, out: Path | None)
     run_folder = model if model is not None and model.is_dir() else Path()
     folder = out or default_folder(run_folder / "inspect", audio, file)
     check_folder("--out", folder)
-    return subject_of(Recognizer.load(file, device="cpu"), audio, text), file, folder
+    # What the network itself says, which no list of words has mended.
+    recognizer = Recognizer.load(file, GreedyDecoderConfig(), device="cpu")
+    return subject_of(recognizer, audio, text), file, folder
 
 
 def _layers(text: str | None, subject: Subject) -> list[int]:

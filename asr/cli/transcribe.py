@@ -80,7 +80,7 @@ def transcribe(
     - `ffmpeg -i talk.mkv -f wav - | asr transcribe - --format vtt > talk.vtt`
     """
     from asr.errors import ConfigError, did_you_mean
-    from asr.recognizer import FORMATS, Recognizer
+    from asr.recognizer import FORMATS, Recognizer, default_decoder
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
@@ -88,8 +88,7 @@ def transcribe(
     _check_files(files, format, num_best, out)
     model = model or [default_model()]
     words = words_for(decoder, words, model[0])
-    decoder = decoder or ("beam" if words is None else "lexicon")
-    choice = parse_decoder(decoder, width=width, words=words, num_best=num_best)
+    choice = parse_decoder(decoder or default_decoder(words).kind, width=width, words=words, num_best=num_best)
     recognizer = Recognizer.load(model[0], choice, device, model[1:])
     _transcribe_all(files, recognizer, format, longest_piece, out)
 

@@ -3,6 +3,7 @@
 Decided here: how trained models, their tokenizer and a decoder are put together, and in which forms transcripts are written.
 """
 
+from asr.recognizer.default_decoder import default_decoder, words_beside
 from asr.recognizer.ensemble import Ensemble
 from asr.recognizer.pieces import LONGEST_SECONDS
 from asr.recognizer.recognized import Recognized
@@ -20,5 +21,7 @@ __all__ = [
     "Recognizer",
     "TranscriptWriter",
     "Word",
+    "default_decoder",
     "timed_words",
+    "words_beside",
 ]

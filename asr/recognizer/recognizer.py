@@ -14,10 +14,11 @@ from torch import Tensor
 
 from asr.audio import as_waveform, read_signal
 from asr.corpus.batches import Batch
-from asr.decoding import Decoder, DecoderConfig, GreedyDecoderConfig, Hypothesis
+from asr.decoding import Decoder, DecoderConfig, Hypothesis
 from asr.errors import AudioError
 from asr.model.acoustic import AcousticModel
 from asr.model.device import is_out_of_memory, select_device
+from asr.recognizer.default_decoder import default_decoder, words_beside
 from asr.recognizer.ensemble import Ensemble, average_probabilities
 from asr.recognizer.pieces import LONGEST_SECONDS, cut_at_pauses, put_together
 from asr.recognizer.recognized import Recognized
@@ -74,6 +75,9 @@ class Recognizer:
     ) -> Recognizer:
         """The recogniser in a run folder or checkpoint file, or with `others` the ensemble of all of them.
 
+        Without `decoder` it reads as `asr transcribe` does: with the words that lie beside the model, if there are any,
+        else by beam search.
+
         Raises:
             CheckpointError: nothing there, or not a checkpoint.
             ConfigError: no such device, the models do not fit together, or they have no attention decoder that could be
@@ -81,7 +85,7 @@ class Recognizer:
         """
         at_device = select_device(device)
         ensemble = Ensemble.load([Path(each) for each in (path, *others)])
-        decoder_of_all = ensemble.decoder(decoder or GreedyDecoderConfig())
+        decoder_of_all = ensemble.decoder(decoder or default_decoder(words_beside(Path(path))))
         first, *others_loaded = ensemble.models
         return cls(first, ensemble.tokenizer, decoder_of_all, at_device, others_loaded, ensemble.longest_piece)
 

@@ -296,9 +296,17 @@ def test_words_beside_a_model_come_along_with_it(cli: Command, model: Path, tmp_
     letters = sorted(set("".join(utterance.text for utterance in read_manifest(corpus)).replace(" ", "")))
     other = tmp_path / "other.txt"
     other.write_text(letters[1], encoding="utf-8")
+
+    def check_python() -> None:
+        found = json.loads(cli("transcribe", clip, "--model", model, "--format", "json"))
+        best = Recognizer.load(model).transcribe(clip).best
+        assert (best.text, best.score) == (found["text"], pytest.approx(found["score"], abs=1e-3))
+
     free = cli("transcribe", clip, "--model", model)
     assert free == cli("transcribe", clip, "--model", model, "--decoder", "beam")
+    check_python()
     model.with_name("words.tsv.gz").write_bytes(gzip.compress(letters[0].encode()))
+    check_python()
 
     def words_heard(*options: object) -> set[str]:
         return set(cli("transcribe", clip, "--model", model, *options).split("\t")[-1].split())

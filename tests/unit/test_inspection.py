@@ -381,7 +381,7 @@ def test_steps_end_somewhere_and_the_row_is_marked(tmp_path: Path, monkeypatch: 
 
 
 def test_shares_of_the_english_model_add_up_unasked() -> None:
-    recognizer = Recognizer.load("english_small", device="cpu")
+    recognizer = Recognizer.load("english_small", GreedyDecoderConfig(), device="cpu")
     subject = subject_of(recognizer, ROOT / "data" / "spoken_commands" / "clip.opus")
     for each in saliency_of(subject, [2, 4]):
         assert each.baseline_log_prob is not None
