@@ -17,7 +17,7 @@ from asr import pipeline, source_code
 from asr.cli import main
 from asr.errors import ConfigError, CorpusError, StoppedByUserError
 from asr.experiment import Run, RunRequest, load_experiment
-from asr.marks import STAGES_FILE, read_marks
+from asr.marks import read_marks
 from asr.pipeline import STAGES, Stage, check_not_begun, is_done, other_code, run_stages
 from asr.recipe import Recipe, recipe_of_files
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
