@@ -12,6 +12,7 @@ from pathlib import Path
 
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import Batch, Unusable, batches_of_utterances, sequential_batches
+from asr.corpus.list_form import check_is_list
 from asr.corpus.places import as_file_name, find_place, title
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
@@ -90,6 +91,7 @@ def open_subsets(data: str, root: Path | None, mirror: str | None = None) -> lis
     if inside:
         raise CorpusError(f"--data {data}: it holds several folders of shards, name one: {', '.join(map(str, inside))}")
     if path.exists():
+        check_is_list(path)
         return [Subset.of_utterances(path.stem, lambda: read_files(path))]
     name, colon, splits = data.rpartition(":")
     if not colon or not splits:

@@ -118,11 +118,17 @@ def _tell_of_unspellable(run: Run, part: Part, tokenizer: Tokenizer) -> None:
 
 
 def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> None:
-    """Complains of all parts that are not there, or not of what the model hears, before one is prepared for hours."""
+    """Complains of all parts that are not there, or not of what the model hears, before one is prepared for hours.
+
+    The user's own lists are read to their ends, since a line may be wrong anywhere; their sound is not.
+    """
     complaints: list[str] = []
     for part in (each for each in parts if each.shards is None):
         try:
-            first = next(iter(part.read(roots[part.recipe.name])), None)
+            utterances = part.read(roots[part.recipe.name])
+            first = next(utterances, None)
+            for _ in utterances if part.recipe.files else ():
+                pass
         except CorpusError as error:
             complaints.append(str(error))
             continue

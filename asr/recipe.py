@@ -19,6 +19,7 @@ from pathlib import Path
 
 from asr.corpus.apart import contents_of
 from asr.corpus.download import Download, obtain
+from asr.corpus.list_form import check_is_list
 from asr.corpus.places import Place, as_file_name, find_place, title
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
@@ -227,8 +228,7 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
         **{f"test:{name}": path for name, path in zip(names, test, strict=True)},
     }
     for path in sources.values():
-        if not path.exists():
-            raise CorpusError(f"{path}: no such manifest or folder")
+        check_is_list(path)
 
     held_out = functools.cache(functools.partial(_held_out, train))
 

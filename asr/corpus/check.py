@@ -17,12 +17,11 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, read_audio
 from asr.corpus.ahead import map_ahead
+from asr.corpus.list_form import check_is_list
 from asr.corpus.rates import FEW
 from asr.corpus.utterance import (
-    GUIDE,
     Utterance,
     files_by_id,
-    is_read,
     read_folder,
     record_of_line,
     utterance_of_record,
@@ -74,7 +73,6 @@ _USUAL_RATE = 16000
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
 # Other tools cut recordings by these; here, they would silently go with the whole of the sound.
 _CUTTING = {"start", "begin", "end", "offset"}
-_TABLES = {".csv", ".tsv"}
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -316,12 +314,7 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     Raises:
         CorpusError: nothing is there, or by its suffix something else.
     """
-    if not path.exists():
-        raise CorpusError(f"{path}: no such manifest or folder")
-    if path.is_file() and (is_read(path) or path.suffix.lower() in _TABLES):
-        raise CorpusError(
-            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
-        )
+    check_is_list(path)
 
     def left_out(utterance_id: str, error: CorpusError) -> None:
         result.note("unusable text", utterance_id, error.message)
@@ -369,6 +362,8 @@ def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:
             except CorpusError as error:
                 is_empty = False
                 result.note("unusable line", f"{path.name}:{number}", error.message.removeprefix(where).lstrip(": "))
+                if number == 1 and line.lstrip().startswith(b"["):
+                    break  # an array, whose other lines are none either
     for utterance_id, numbers in lines_of_id.items():
         if len(numbers) > 1:
             result.note("repeated id", utterance_id, f"lines {', '.join(map(str, numbers))}")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.atomic import write_parts
-from asr.errors import CorpusError, first_of
+from asr.errors import CorpusError, complaint_of_line, first_of
 
 _LOG = logging.getLogger(__name__)
 _KEYS = ("id", "audio", "text", "seconds", "speaker")
@@ -125,11 +125,10 @@ def record_of_line(line: bytes, where: str) -> dict[str, Any] | None:
     except UnicodeDecodeError as error:
         raise CorpusError(f"{where}: not UTF-8 text; convert the manifest to UTF-8") from error
     except (ValueError, RecursionError) as error:
-        raise CorpusError(
-            f'{where}: not JSON ({error}); expected one {{"id": "a", "audio": "a.wav", "text": "..."}} a line; {GUIDE}'
-        ) from error
+        found = complaint_of_line(where, line.decode("utf-8"), error)
+        raise CorpusError(f'{found}; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}') from error
     if not isinstance(record, dict):
-        raise CorpusError(f"{where}: expected a JSON object, found {_json_type(record)}")
+        raise CorpusError(complaint_of_line(where, line.decode("utf-8")))
     return record
 
 

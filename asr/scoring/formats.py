@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.errors import ScoringError, did_you_mean
+from asr.errors import ScoringError, complaint_of_line, did_you_mean
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.timed import TimedWord, numbered_channel, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript, WordTime
@@ -170,9 +170,9 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
         try:
             record = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ScoringError(f"{where}: not JSON: {error}") from error
+            raise ScoringError(complaint_of_line(where, line, error)) from error
         if not isinstance(record, dict):
-            raise ScoringError(f"{where}: expected a JSON object, found {type(record).__name__}")
+            raise ScoringError(complaint_of_line(where, line))
         # Only an escape can name what UTF-8 cannot hold.
         if "\\u" in line and _HALF_OF_PAIR.search(json.dumps(record, ensure_ascii=False)):
             raise ScoringError(f"{where}: half of a surrogate pair, which is no letter; write the text again as UTF-8")

@@ -15,7 +15,7 @@ import soundfile
 from asr.cli import main
 from asr.cli.data import report_lines
 from asr.corpus.check import CorpusCheck, Finding, Sound, check_corpus, examine
-from asr.corpus.utterance import Utterance
+from asr.corpus.utterance import Utterance, read_manifest
 from asr.errors import CorpusError
 
 RATE = 8000
@@ -259,6 +259,20 @@ def test_what_is_wrong_with_many_lines_is_said_once(tmp_path: Path) -> None:
     assert line.count("not JSON") == 1
     assert "all.jsonl:5, all.jsonl:6" in line
     assert line.endswith("; ...")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_an_array_in_the_place_of_lines_is_told_once_with_the_way_to_turn_it(
+    tmp_path: Path, indent: int | None
+) -> None:
+    path = _corpus(tmp_path)
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    path.write_text(json.dumps(records, indent=indent), encoding="utf-8")
+    (unusable,) = _checked(path).findings()
+    assert unusable.count == 1
+    assert f"found an array; `jq -c '.[]' {path}`" in unusable.examples[0][1]
+    with pytest.raises(CorpusError, match=r"jsonl:1: .*found an array"):
+        next(read_manifest(path))
 
 
 def test_a_manifest_without_any_line_is_unreadable(tmp_path: Path) -> None:

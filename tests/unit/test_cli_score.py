@@ -248,7 +248,8 @@ def test_files_to_write_are_looked_at_before_the_work(score: Command, option: st
         ('{"id": "u", "text": ["yes", "no"]}', """expected a text as 'text', found ["yes", "no"]"""),
         ('{"id": "u", "text": true}', "expected a text as 'text', found true"),
         ('{"id": "u", "text": "yes", "seconds": "nan"}', "expected a number of seconds, 0 or more, found 'nan'"),
-        ("[" * 100_000, "not JSON"),
+        ("[" * 100_000, "found an array"),
+        ("{" * 100_000, "not JSON"),
     ],
 )
 def test_what_is_no_transcript_is_told_with_its_line(score: Command, record: str, told: str) -> None:

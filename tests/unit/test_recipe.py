@@ -12,6 +12,7 @@ from tones import write_tone_corpus
 from asr.cli.run import make_request
 from asr.corpus.places import title
 from asr.errors import ConfigError, CorpusError
+from asr.evaluation import open_subsets
 from asr.experiment import Run, load_experiment
 from asr.preparation import prepare
 from asr.recipe import find_corpus, find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
@@ -212,6 +213,35 @@ def test_all_parts_that_are_missing_are_told_before_one_is_prepared(tmp_path: Pa
     with pytest.raises(CorpusError, match=r"no dev-clean-2; .*; .*: no test-other; "):
         prepare(run)
     assert not (tmp_path / "run").exists()
+
+
+def test_all_bad_lines_of_ones_own_files_are_told_before_one_is_prepared(tmp_path: Path) -> None:
+    names = ("train", "quiet", "loud")
+    train, quiet, loud = (
+        write_tone_corpus(tmp_path / name, 4, seed=seed, prefix=name) for seed, name in enumerate(names)
+    )
+    for path in (quiet, loud):
+        with path.open("a", encoding="utf-8") as lines:
+            lines.write('{"id": "empty", "audio": "a.wav", "text": " "}\n')
+    experiment = load_experiment("own_files", [])
+    run = Run(folder=tmp_path / "run", recipe=recipe_of_files(train, (quiet, loud)), root=None, experiment=experiment)
+    with pytest.raises(
+        CorpusError, match=r"quiet\.jsonl:5: 'empty' has no text.*; .*loud\.jsonl:5: 'empty' has no text"
+    ):
+        prepare(run)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("name", ["train.csv", "a.wav"])
+def test_what_is_no_manifest_by_its_name_is_told_by_all_who_read_one(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("id,audio,text\n", encoding="utf-8")
+    told = rf"found a \.{name[-3:]} file; docs/guide\.md"
+    with pytest.raises(CorpusError, match=told):
+        recipe_of_files(tmp_path / name, ())
+    with pytest.raises(CorpusError, match=told):
+        open_subsets(str(tmp_path / name), None)
+    manifest = write_tone_corpus(tmp_path / "train", 2, seed=1)
+    assert open_subsets(str(manifest.rename(tmp_path / name)), None)
 
 
 def test_stored_features_are_told_at_once_and_how_to_learn_from_them(tmp_path: Path) -> None:

@@ -1,0 +1,29 @@
+"""Whether what is named as a list of utterances, a manifest or a folder, may be one: seen before it is read."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from asr.corpus.utterance import GUIDE, is_read
+from asr.errors import CorpusError
+
+_TABLES = {".csv", ".tsv"}
+
+
+def check_is_list(path: Path) -> None:
+    """Accepts a folder, or a file that may be a manifest.
+
+    Raises:
+        CorpusError: nothing is there, or by its suffix and its first letter something else.
+    """
+    if not path.exists():
+        raise CorpusError(f"{path}: no such manifest or folder")
+    if not path.is_file() or not (is_read(path) or path.suffix.lower() in _TABLES):
+        return
+    with contextlib.suppress(OSError), path.open("rb") as file:  # what cannot be read its reader tells
+        if file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
+            return
+        raise CorpusError(
+            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
+        )
