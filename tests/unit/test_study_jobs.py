@@ -17,10 +17,11 @@ from asr.studies import jobs
 from asr.studies.jobs import Job, Place, default_jobs, places, run_jobs
 
 SERVER = """
-import sys, test_study_jobs
+import signal, sys, test_study_jobs
 from asr.errors import StoppedByUserError
 from asr.studies import jobs
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell lets its background jobs ignore
 jobs._IMPORTED = sys.argv[1:]
 try:
     jobs.run_jobs([jobs.Job(name="it", work=test_study_jobs.interrupts_all, arguments=())], 1, lambda text: None)
