@@ -125,7 +125,7 @@ def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> 
     complaints: list[str] = []
     for part in (each for each in parts if each.shards is None):
         try:
-            utterances = part.read(roots[part.recipe.name])
+            utterances = iter(part.read(roots[part.recipe.name]))  # a list, in some recipes of users
             first = next(utterances, None)
             for _ in utterances if part.recipe.files else ():
                 pass
