@@ -105,7 +105,7 @@ def main() -> None:
     for way in WAYS:
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
             heard[way] = process.submit(hear, options.model, options.data, options.root, options.pause, way).result()
-    normalize = Recognizer.load(options.model, device="cpu").normalize
+    normalize = Recognizer.load(options.model, GreedyDecoderConfig(), device="cpu").normalize
     said = {
         chapter: Transcript(text=" ".join(normalize(each.text) for each in utterances), speaker=utterances[0].speaker)
         for chapter, utterances in chapters_of(options.data, options.root).items()
