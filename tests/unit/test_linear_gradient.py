@@ -189,8 +189,11 @@ def test_every_cell_allows_for_it(name: str, scale: float, caplog: pytest.LogCap
 
 @pytest.mark.parametrize("name", sorted(CELLS))
 def test_an_encoder_learns_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = shaken(Encoder(encoder_config(cell=name, cell_norm=True, initial_state="learnt"), num_features=8)).train()
+    """In double precision: gradients of the convolutions are sums of terms that nearly cancel."""
+    encoder = Encoder(encoder_config(cell=name, cell_norm=True, initial_state="learnt"), num_features=8)
+    encoder = shaken(encoder).double().train()
     features, num_frames = ragged_features([40, 20, 9], 8)
+    features = features.double()
     ran: list[str] = []
 
     def trained() -> dict[str, Tensor]:
@@ -210,7 +213,7 @@ def test_an_encoder_learns_the_same(name: str, monkeypatch: pytest.MonkeyPatch) 
     assert ran or name in ("mingru", "sligru"), "all but what is computed at once or compiled goes this way"
     for key, value in found.items():
         torch.testing.assert_close(
-            value, expected[key], rtol=1e-4, atol=1e-4, msg=lambda text, key=key: f"{key}: {text}"
+            value, expected[key], rtol=1e-9, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}"
         )
 
 
