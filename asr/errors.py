@@ -7,8 +7,6 @@ exits with code 2. Any other exception is a defect of this project.
 from __future__ import annotations
 
 import difflib
-import json
-import shlex
 import signal
 from collections.abc import Iterable, Sequence
 
@@ -83,32 +81,6 @@ def first_of(names: Sequence[str]) -> str:
     """
     more = f" and {len(names) - _NUM_NAMED} more" if len(names) > _NUM_NAMED else ""
     return ", ".join(names[:_NUM_NAMED]) + more
-
-
-def complaint_of_line(where: str, line: str, error: Exception | None = None) -> str:
-    """What is wrong with the `line` at `where`, "FILE:NUMBER", which should be a JSON object, and how to make it one.
-
-    Args:
-        where: begins the message.
-        line: as it stands in the file.
-        error: what the reader of JSON said of it; None: it is JSON, but no object.
-
-    Example:
-        >>> complaint_of_line("heard.json:1", "[")
-        "heard.json:1: expected a JSON object in each line, found an array; `jq -c '.[]' heard.json` writes its objects so"
-    """
-    file, _, number = where.rpartition(":")
-    if number == "1" and line.lstrip().startswith("["):
-        return (
-            f"{where}: expected a JSON object in each line, found an array; `jq -c '.[]' {shlex.quote(file)}` "
-            "writes its objects so"
-        )
-    if isinstance(error, json.JSONDecodeError) and line.lstrip().startswith("{") and error.pos >= len(line.rstrip()):
-        return (
-            f"{where}: not JSON ({error}): expected a JSON object in each line, found one over several lines, or cut off; "
-            f"`jq -c . {shlex.quote(file)}` writes each whole one in one line"
-        )
-    return f"{where}: not JSON: {error}" if error else f"{where}: expected a JSON object, found {line.strip()[:40]}"
 
 
 class StoppedByUserError(AsrError):

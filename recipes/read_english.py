@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from asr.audio import audio_info
-from asr.corpus.utterance import Utterance, record_of_line, utterance_of_record, write_manifest
+from asr.corpus.utterance import Utterance, records_of_manifest, utterance_of_record, write_manifest
 from asr.errors import CorpusError
 from asr.recipe import Recipe
 
@@ -36,12 +36,7 @@ def read_all(root: Path) -> Iterator[Utterance]:
     path = root / "manifest.jsonl"
     if not path.is_file():
         raise CorpusError(f"{root}: expected manifest.jsonl there")
-    utterances = []
-    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
-        where = f"{path}:{number}"
-        record = record_of_line(line, where)
-        if record is not None:
-            utterances.append(utterance_of_record(record, root, where))
+    utterances = [utterance_of_record(record, root, where) for where, record in records_of_manifest(path)]
     best: dict[str, Utterance] = {}
     for utterance in utterances:
         other = best.get(utterance.id)

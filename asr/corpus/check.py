@@ -23,10 +23,10 @@ from asr.corpus.utterance import (
     Utterance,
     files_by_id,
     read_folder,
-    record_of_line,
+    records_of_manifest,
     utterance_of_record,
 )
-from asr.errors import AudioError, CorpusError
+from asr.errors import AsrError, AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.text import NormalizerConfig, normalize
 
@@ -346,29 +346,21 @@ def _note_left_out(folder: Path, result: CorpusCheck) -> None:
 
 def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:
     """The utterances of the manifest at `path`, those whose id is repeated too; what is wrong goes into `result`."""
-    lines_of_id: dict[str, list[int]] = {}
-    is_empty = True
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where = f"{path}:{number}"
-            try:
-                record = record_of_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
-                if record is None:
-                    continue
-                is_empty = False
-                if isinstance(record.get("id"), str):
-                    lines_of_id.setdefault(record["id"], []).append(number)
-                yield utterance_of_record(record, path.parent, where)
-            except CorpusError as error:
-                is_empty = False
-                result.note("unusable line", f"{path.name}:{number}", error.message.removeprefix(where).lstrip(": "))
-                if number == 1 and line.lstrip().startswith(b"["):
-                    break  # an array, whose other lines are none either
+    lines_of_id: dict[str, list[str]] = {}
+
+    def unusable(where: str, error: AsrError) -> None:
+        result.note("unusable line", Path(where).name, error.message.removeprefix(where).lstrip(": "))
+
+    for where, record in records_of_manifest(path, unusable):
+        if isinstance(record.get("id"), str):
+            lines_of_id.setdefault(record["id"], []).append(where.rpartition(":")[2])
+        try:
+            yield utterance_of_record(record, path.parent, where)
+        except CorpusError as error:
+            unusable(where, error)
     for utterance_id, numbers in lines_of_id.items():
         if len(numbers) > 1:
-            result.note("repeated id", utterance_id, f"lines {', '.join(map(str, numbers))}")
-    if is_empty:
-        raise CorpusError(f"{path}: the manifest holds no utterance")
+            result.note("repeated id", utterance_id, f"lines {', '.join(numbers)}")
 
 
 def _until_broken(utterances: Iterator[Utterance], path: Path, result: CorpusCheck) -> Iterator[Utterance]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from asr.corpus.utterance import GUIDE, is_read
 from asr.errors import CorpusError
+from asr.lines import array_in_place_of_lines
 
 _TABLES = {".csv", ".tsv"}
 
@@ -15,15 +16,17 @@ def check_is_list(path: Path) -> None:
     """Accepts a folder, or a file that may be a manifest.
 
     Raises:
-        CorpusError: nothing is there, or by its suffix and its first letter something else.
+        CorpusError: nothing is there, an array, or by its suffix and its first letter something else.
     """
     if not path.exists():
         raise CorpusError(f"{path}: no such manifest or folder")
-    if not path.is_file() or not (is_read(path) or path.suffix.lower() in _TABLES):
+    if not path.is_file():
         return
     with contextlib.suppress(OSError), path.open("rb") as file:  # what cannot be read its reader tells
-        if file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"{", b"["):
-            return
-        raise CorpusError(
-            f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
-        )
+        first = file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+        if first == b"[":
+            raise CorpusError(array_in_place_of_lines(path))
+        if first != b"{" and (is_read(path) or path.suffix.lower() in _TABLES):
+            raise CorpusError(
+                f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
+            )

@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.atomic import write_parts
-from asr.errors import CorpusError, complaint_of_line, first_of
+from asr.errors import CorpusError, first_of
+from asr.lines import Unusable, is_unicode, raised, read_records
 
 _LOG = logging.getLogger(__name__)
 _KEYS = ("id", "audio", "text", "seconds", "speaker")
@@ -30,6 +31,7 @@ _AUDIO_SUFFIXES = frozenset(
 )
 _UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 GUIDE = "docs/guide.md turns lists of other tools into manifests"
+_HINT = f'; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}'
 _LONGEST_SECONDS = 1e9
 
 
@@ -64,7 +66,7 @@ def check_id(utterance_id: str, *, where: str) -> None:
         raise CorpusError(f"{where}: the id is empty")
     if utterance_id.splitlines() != [utterance_id] or "\0" in utterance_id:
         raise CorpusError(f"{where}: the id {utterance_id!r} holds a line break or NUL")
-    if not _is_unicode(utterance_id):
+    if not is_unicode(utterance_id):
         raise CorpusError(f"{where}: the id {utterance_id!r} is not valid Unicode")
 
 
@@ -87,49 +89,27 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
         CorpusError: missing, not UTF-8, no utterance, or at a line: not JSON, a key missing or of the wrong type, an
             empty or repeated id, an unusable speaker, an empty text.
     """
-    try:
-        with path.open("rb") as lines:
-            yield from _utterances_of(lines, path)
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot read the manifest: {error.strerror or error}") from error
-
-
-def _utterances_of(lines: Iterable[bytes], path: Path) -> Iterator[Utterance]:
     line_of_id: dict[str, int] = {}
-    for number, line in enumerate(lines, start=1):
-        where = f"{path}:{number}"
-        record = record_of_line(line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line, where)
-        if record is None:
-            continue
+    for where, record in records_of_manifest(path):
         utterance = utterance_of_record(record, path.parent, where)
-        if utterance.id in line_of_id:
-            raise CorpusError(
-                f"{where}: id '{utterance.id}' stands already in line {line_of_id[utterance.id]}; ids must be unique"
-            )
-        line_of_id[utterance.id] = number
+        line = line_of_id.setdefault(utterance.id, number := int(where.rpartition(":")[2]))
+        if line != number:
+            raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
         yield utterance
-    if not line_of_id:
-        raise CorpusError(f"{path}: the manifest holds no utterance")
 
 
-def record_of_line(line: bytes, where: str) -> dict[str, Any] | None:
-    """The JSON object in `line` of a manifest, None for a blank line.
+def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The JSON objects in the manifest at `path`, each after its place "FILE:NUMBER".
 
     Raises:
-        CorpusError: not UTF-8, not JSON, or not an object; `where` goes into the message.
+        CorpusError: missing, an array, or without one; what is wrong with a line goes to `unusable`.
     """
-    if not line.strip():
-        return None
-    try:
-        record = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise CorpusError(f"{where}: not UTF-8 text; convert the manifest to UTF-8") from error
-    except (ValueError, RecursionError) as error:
-        found = complaint_of_line(where, line.decode("utf-8"), error)
-        raise CorpusError(f'{found}; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}') from error
-    if not isinstance(record, dict):
-        raise CorpusError(complaint_of_line(where, line.decode("utf-8")))
-    return record
+    is_empty = True
+    for found in read_records(path, CorpusError, unusable, hint=_HINT):
+        is_empty = False
+        yield found
+    if is_empty:
+        raise CorpusError(f"{path}: the manifest holds no utterance")
 
 
 def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utterance:
@@ -141,7 +121,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     utterance_id = _text(record, "id", where)
     check_id(utterance_id, where=where)
     audio, text = _text(record, "audio", where), _text(record, "text", where)
-    if not audio or "\0" in audio or not _is_unicode(audio, "surrogateescape"):
+    if not audio or "\0" in audio or not is_unicode(audio, "surrogateescape"):
         raise CorpusError(f"{where}: 'audio' of '{utterance_id}' is not a path: {audio!r}")
     check_text(text, where=f"{where}: '{utterance_id}'")
     speaker = record.get("speaker")
@@ -149,7 +129,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
         raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
     check_speaker(speaker or "", where=where)
     rest = {key: value for key, value in record.items() if key not in _KEYS}
-    if not _is_unicode(_json(record | {"audio": ""})):
+    if not is_unicode(_json(record | {"audio": ""})):
         raise CorpusError(f"{where}: what is said of '{utterance_id}' besides its text is not valid Unicode")
     return Utterance(
         id=utterance_id,
@@ -169,7 +149,7 @@ def check_text(text: str, *, where: str) -> None:
     """
     if not text.strip():
         raise CorpusError(f"{where} has no text; write what is said, or leave the utterance out")
-    if not _is_unicode(text):
+    if not is_unicode(text):
         raise CorpusError(f"{where}: the text {text!r} is not valid Unicode")
 
 
@@ -199,14 +179,6 @@ def _json_type(value: object) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _is_unicode(text: str, errors: str = "strict") -> bool:
-    try:
-        text.encode("utf-8", errors)
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def write_manifest(path: Path, utterances: Iterable[Utterance]) -> int:

@@ -14,20 +14,19 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asr.errors import ScoringError, complaint_of_line, did_you_mean
+from asr.errors import ScoringError, did_you_mean
+from asr.lines import is_unicode, numbered_lines, read_records
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.timed import TimedWord, numbered_channel, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript, WordTime
 
 _SECONDS_COLUMNS = ("seconds", "duration")
-_HALF_OF_PAIR = re.compile("[\ud800-\udfff]")
 # What the csv module's limit can be on every system; its own is below a long recording's text.
 _LONGEST_CELL = 2**31 - 1
 _LINES_HINT = "; each line of plain text begins with its id, as in `id text`"
@@ -127,32 +126,15 @@ def hint_about_ids(
     return _LINES_HINT if "lines" in forms and is_most_unknown else ""
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of the file at `path` that hold more than white space, each after its place "file:line"."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ScoringError(f"{path}: cannot read the transcripts: {error.strerror or error}") from error
-    with file:
-        # Only \n ends a line: str.splitlines would also cut a text at U+2028 and the like.
-        for number, content in enumerate(file, start=1):
-            try:
-                line = content.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").decode("utf-8")
-            except UnicodeDecodeError as error:
-                raise ScoringError(f"{path}:{number}: not UTF-8 text; convert the file to UTF-8") from error
-            if line.strip():
-                yield f"{path}:{number}", line.rstrip("\r\n")
-
-
 def _read_lines(path: Path, columns: Columns) -> Iterator[_Entry]:
-    for where, line in _numbered_lines(path):
+    for where, line in numbered_lines(path, ScoringError):
         # Where there is a tab, as `asr transcribe` writes it, the id may hold spaces: it is the path of a file there.
         utterance_id, *text = line.lstrip().split("\t" if "\t" in line.lstrip() else None, maxsplit=1)
         yield _Entry(utterance_id.strip(), Transcript(text=text[0].strip() if text else ""), where)
 
 
 def _read_trn(path: Path, columns: Columns) -> Iterator[_Entry]:
-    for where, line in _numbered_lines(path):
+    for where, line in numbered_lines(path, ScoringError):
         text, opening, rest = line.rstrip().rpartition("(")
         if not opening or not rest.endswith(")") or not rest[:-1].strip():
             raise ScoringError(f"{where}: expected 'text (id)', found {line!r}")
@@ -166,16 +148,7 @@ def _check_reading(text: str, where: str) -> None:
 
 
 def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
-    for where, line in _numbered_lines(path):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise ScoringError(complaint_of_line(where, line, error)) from error
-        if not isinstance(record, dict):
-            raise ScoringError(complaint_of_line(where, line))
-        # Only an escape can name what UTF-8 cannot hold.
-        if "\\u" in line and _HALF_OF_PAIR.search(json.dumps(record, ensure_ascii=False)):
-            raise ScoringError(f"{where}: half of a surrogate pair, which is no letter; write the text again as UTF-8")
+    for where, record in read_records(path, ScoringError):
         yield _entry(record, columns, where)
 
 
@@ -208,7 +181,7 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
                     raise ScoringError(f"{where}: expected {len(rows.fieldnames or ())} columns as in the header")
                 yield _entry(row, columns, where)
     except OSError as error:
-        raise ScoringError(f"{path}: cannot read the transcripts: {error.strerror or error}") from error
+        raise ScoringError(f"{path}: cannot read the file: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ScoringError(f"{path}: not UTF-8 text; convert the file to UTF-8") from error
     except csv.Error as error:
@@ -236,6 +209,8 @@ def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry
         if isinstance(value, bool) or not isinstance(value, kinds):
             raise ScoringError(f"{where}: expected a text as '{name}', found {json.dumps(value)[:60]}")
     cells = {name: "" if value is None else str(value) for name, value in record.items()}
+    if not is_unicode("".join((*cells, *cells.values()))):
+        raise ScoringError(f"{where}: half of a surrogate pair, which is no letter; write the text again as UTF-8")
     durations = [cells[name] for name in _SECONDS_COLUMNS if cells.get(name)]
     transcript = Transcript(
         text=cells[columns.text],
@@ -261,7 +236,7 @@ def _word_times(words: Any, text: str, recording: str) -> tuple[WordTime, ...]:
 
 
 def _read_stm(path: Path, columns: Columns) -> Iterator[_Entry]:
-    for where, line in _numbered_lines(path):
+    for where, line in numbered_lines(path, ScoringError):
         if line.startswith(";;"):
             continue
         fields = line.split(maxsplit=5)
@@ -321,7 +296,7 @@ def ids_in_ctm(ids: Iterable[str]) -> dict[str, str]:
 
 
 def _timed_words(path: Path) -> Iterator[TimedWord]:
-    for where, line in _numbered_lines(path):
+    for where, line in numbered_lines(path, ScoringError):
         if line.startswith(";;"):
             continue
         fields = line.split()

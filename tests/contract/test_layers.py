@@ -17,6 +17,7 @@ PACKAGE = ROOT / "asr"
 LAYERS = (
     "errors",
     "lengths",
+    "lines",
     "atomic",
     "source_code",
     "compiled",

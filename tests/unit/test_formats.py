@@ -114,9 +114,9 @@ def test_words_with_times_go_to_the_segment_that_they_are_spoken_in(tmp_path: Pa
         (
             "t.json",
             b'[{"id": "a", "text": "x"}]',
-            r"t.json:1: .* in each line, found an array; `jq -c '\.\[\]' \S+t.json`",
+            r"t.json: .* in each line, found an array; `jq -c '\.\[\]' \S+t.json`",
         ),
-        ("t.json", b'[\n  {"id": "a", "text": "x"}\n]\n', "t.json:1: .* found an array"),
+        ("t.json", b'[\n  {"id": "a", "text": "x"}\n]\n', "t.json: .* found an array"),
         (
             "t.json",
             b'{\n  "id": "a"\n}\n',

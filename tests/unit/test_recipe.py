@@ -155,6 +155,13 @@ def test_what_is_wrong_with_own_files_comes_with_the_command_that_finds_all_of_i
         list(recipe_of_files(train, ()).read(Path(), "train"))
 
 
+def test_of_an_array_only_the_way_to_turn_it_is_told(tmp_path: Path) -> None:
+    train = tmp_path / "train.json"
+    train.write_text('\n[{"id": "a", "audio": "a.wav", "text": "yes"}]\n', encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"train\.json: .* found an array; .* writes its objects so$"):
+        list(recipe_of_files(train, ()).read(Path(), "train"))
+
+
 def test_given_development_set_is_used_whole(tmp_path: Path) -> None:
     train = write_tone_corpus(tmp_path / "train", 30, seed=1)
     dev = write_tone_corpus(tmp_path / "dev", 4, seed=2, prefix="d")

@@ -176,7 +176,7 @@ def test_damaged_transcripts(tmp_path: Path, content: bytes, message: str) -> No
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("absent.txt", "cannot read the transcripts: No such file"),
+        ("absent.txt", "cannot read the file: No such file"),
         ("", "no sound file with a .txt of the same name beside it; found 0 sound files and 0 texts"),
     ],
 )

@@ -114,9 +114,9 @@ def test_an_empty_manifest_is_an_error(content: bytes, tmp_path: Path) -> None:
 
 
 def test_a_missing_manifest_or_a_folder_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(CorpusError, match="cannot read the manifest: No such file"):
+    with pytest.raises(CorpusError, match="cannot read the file: No such file"):
         list(read_manifest(tmp_path / "gone.jsonl"))
-    with pytest.raises(CorpusError, match="cannot read the manifest: Is a directory"):
+    with pytest.raises(CorpusError, match="cannot read the file: Is a directory"):
         list(read_manifest(tmp_path))
 
 
