@@ -28,6 +28,7 @@ from asr.corpus.utterance import (
 )
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
+from asr.terminal import counted
 from asr.text import NormalizerConfig, normalize
 
 _LOG = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ _RARE_SHARE = 1e-4
 _USUAL_RATE = 16000
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
-# Other tools cut recordings by these; here, they would silently go with the whole of the sound.
-_CUTTING = {"start", "begin", "end", "offset"}
+# Other tools cut recordings by most of these; here, they would silently go with the whole of the sound.
+_WITHOUT_USE = dict.fromkeys(("start", "begin", "end", "offset"), "sounds are heard whole; cut them beforehand") | {
+    "duration": "it is compared under the name of seconds only"
+}
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 
@@ -82,8 +85,8 @@ class Finding:
 
     Attributes:
         kind: a key of the table of severities, for characters followed by the character.
-        count: utterances concerned.
-        examples: utterance ids, each with what was found there; for characters only the first few.
+        count: utterances concerned, or keys.
+        examples: utterance ids or keys, each with what was found there; for characters only the first few.
     """
 
     severity: Severity
@@ -131,6 +134,7 @@ class CorpusCheck:
     sample_rates: Counter[int] = field(default_factory=Counter)
     characters: Counter[str] = field(default_factory=Counter)
     found: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    _keys: Counter[str] = field(default_factory=Counter)
     _in_utterances: Counter[str] = field(default_factory=Counter)
     _first_ids: dict[str, list[str]] = field(default_factory=dict)
     _first_with_audio: dict[bytes, tuple[str, str]] = field(default_factory=dict)
@@ -144,7 +148,7 @@ class CorpusCheck:
         self.utterances += 1
         self.speakers[utterance.speaker] += 1
         text = self._check_text(utterance)
-        self._check_metadata(utterance)
+        self._keys.update(utterance.metadata.keys())
         if sound.problem:
             self.note(sound.problem, utterance.id, sound.detail)
             return
@@ -184,15 +188,6 @@ class CorpusCheck:
                 ids.append(utterance.id)
         return text
 
-    def _check_metadata(self, utterance: Utterance) -> None:
-        """Keys that mean something to other tools and nothing here, where they become columns."""
-        if cutting := sorted(_CUTTING.intersection(utterance.metadata)):
-            self.note(
-                "key without use", utterance.id, f"{', '.join(cutting)}: sounds are heard whole; cut them beforehand"
-            )
-        if "duration" in utterance.metadata:
-            self.note("key without use", utterance.id, "duration: it is compared under the name of seconds only")
-
     def _check_level_and_rate(self, utterance_id: str, sound: Sound) -> None:
         if sound.peak < _SILENT_PEAK:
             self.note("silent", utterance_id, f"peak {sound.peak:.5f} of full scale")
@@ -227,9 +222,16 @@ class CorpusCheck:
     def findings(self) -> list[Finding]:
         """What was found, errors first."""
         whole = {kind: Finding(_SEVERITIES[kind], kind, len(ids), tuple(ids)) for kind, ids in self.found.items()}
-        odd = [*whole.values(), *self._odd_characters()]
+        odd = [*whole.values(), *self._keys_without_use(), *self._odd_characters()]
         order = list(_SEVERITIES)
         return sorted(odd, key=lambda finding: order.index(finding.kind.split(" U+")[0]))
+
+    def _keys_without_use(self) -> Iterator[Finding]:
+        """Keys that mean something to other tools and nothing here, where they become columns: one finding for all lines."""
+        kind, names = "key without use", [name for name in _WITHOUT_USE if name in self._keys]
+        if names:
+            told = ((name, f"in {counted(self._keys[name], 'line')}: {_WITHOUT_USE[name]}") for name in names)
+            yield Finding(_SEVERITIES[kind], kind, len(names), tuple(told))
 
     def _odd_characters(self) -> Iterator[Finding]:
         total = self.characters.total()

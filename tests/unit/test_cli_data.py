@@ -108,13 +108,6 @@ def _clipped() -> np.ndarray:
         (_text("\u0130stanbul"), "warning", "capital I", "tokenizer.normalizer.dotless_i=true"),
         (_text("I\u015f\u0131\u011f\u0131 a\u00e7"), "warning", "capital I", "the lower case of I is taken for i"),
         (
-            lambda folder, lines: lines[1].update(start=0.1, end=0.5, begin=0.1, offset=0.1),
-            "warning",
-            "key without use",
-            "begin, end, offset, start: sounds are",
-        ),
-        (lambda folder, lines: lines[1].update(duration=9), "warning", "key without use", "duration: it is compared"),
-        (
             _text("[noise] open (uh) {breath} the <laugh> door"),
             "warning",
             "in brackets",
@@ -134,6 +127,24 @@ def test_each_trouble_is_found_and_named(tmp_path: Path, change: Change, severit
     ((name, found),) = finding.examples
     assert name == "u1"
     assert detail in found
+
+
+def test_keys_of_other_tools_are_told_once_and_not_for_every_line(tmp_path: Path) -> None:
+    def change(folder: Path, lines: list[Line]) -> None:
+        for line in lines:
+            line.update(duration=1.0, start=0.1)
+        lines[1].update(end=0.5, begin=0.1, offset=0.1)
+
+    path = _corpus(tmp_path, change)
+    result = _checked(path)
+    (finding,) = result.findings()
+    assert (finding.kind, finding.severity, finding.count) == ("key without use", "warning", 5)
+    told = dict(finding.examples)
+    assert told["duration"].startswith(f"in {result.utterances} lines: it is compared under the name of seconds")
+    assert told["start"].startswith(f"in {result.utterances} lines: sounds are heard whole")
+    assert told["offset"] == told["end"] == told["begin"]
+    assert told["end"].startswith("in 1 line: sounds")
+    assert list(report_lines(path, result, [finding]))[-1] == "errors: 0, warnings: 5"
 
 
 def test_one_trouble_is_one_finding(tmp_path: Path) -> None:
