@@ -324,8 +324,10 @@ def check_before_work(run: Run, wanted: Sequence[str], *, fresh: bool = False) -
     """Do nothing if what the stages `wanted` of `run` need besides data is there; `fresh`: done or not, they are done again.
 
     Raises:
-        ConfigError: a device is not there, or a list of words: told before a preparation or a training, not after it.
+        AsrError: a device is not there, or a list of words, or `--root`: told before a preparation or a training, not after.
     """
+    if "prepare" in wanted and run.root and not run.root.is_dir() and (fresh or not is_done(run, "prepare")):
+        raise CorpusError(f"--root {run.root}: no such folder; nothing was begun or deleted")
     if "train" in wanted and (fresh or not is_done(run, "train")):
         select_device(run.experiment.device)
     for decoder in run.experiment.decoders if "evaluate" in wanted else ():
@@ -389,8 +391,6 @@ def _check_before_deleting(run: Run) -> None:
                 f"--out {folder}: --fresh would delete '{found[0]}' there, which may not be a run's: there is no "
                 f"{STAGES_FILE}; use another --out"
             )
-    if run.root is not None and not run.root.is_dir():
-        raise ConfigError(f"--root {run.root}: no such folder; nothing was deleted")
     for part in (*run.train_parts, run.dev_part, *run.test_parts):
         if isinstance(part.shards, Path) and part.shards.resolve().is_relative_to(
             (run.prepared_in / "shards").resolve()

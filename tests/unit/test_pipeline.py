@@ -404,7 +404,7 @@ def test_fresh_forgets_the_stages_that_run_and_what_came_of_them(tmp_path: Path,
 
 def test_fresh_deletes_nothing_before_it_is_sure(tmp_path: Path, done: list[str]) -> None:
     run_stages(make_run(tmp_path / "run"), STAGES)
-    with pytest.raises(ConfigError, match=r"--root \S+nowhere: no such folder; nothing was deleted"):
+    with pytest.raises(CorpusError, match=r"--root \S+nowhere: no such folder; nothing was begun or deleted"):
         run_stages(make_run(tmp_path / "run", root=tmp_path / "nowhere"), STAGES, fresh=True)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "shards").write_text("the user's own")
@@ -457,6 +457,14 @@ def test_once_prepared_a_corpus_need_not_be_there_any_more(tmp_path: Path, done:
     (tmp_path / "other").mkdir()
     with pytest.raises(ConfigError, match=r'root was "\S+corpus", is "\S+other"'):
         run_stages(make_run(tmp_path / "run", root=tmp_path / "other"), STAGES)
+
+
+def test_a_missing_root_is_told_before_anything_is_said_to_start(
+    tmp_path: Path, done: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(CorpusError, match=r"--root \S+nowhere: no such folder; nothing was begun"):
+        run_stages(make_run(tmp_path / "run", root=tmp_path / "nowhere"), STAGES)
+    assert (capsys.readouterr().out, done, read_marks(tmp_path / "run")) == ("", [], {})
 
 
 def test_a_training_of_which_nothing_is_known_is_not_gone_on_with(tmp_path: Path, done: list[str]) -> None:
