@@ -92,7 +92,7 @@ def open_subsets(data: str, root: Path | None, mirror: str | None = None) -> lis
         raise CorpusError(f"--data {data}: it holds several folders of shards, name one: {', '.join(map(str, inside))}")
     if path.exists():
         check_is_list(path)
-        return [Subset.of_utterances(path.stem, lambda: read_files(path))]
+        return [Subset.of_utterances(path.stem, lambda: read_files(path, may_be_silent=True))]
     name, colon, splits = data.rpartition(":")
     if not colon or not splits:
         raise CorpusError(
@@ -239,10 +239,20 @@ def _evaluations(
     with progress_bar(subset.name, subset.size or subset.whole or None) as advance:
         shared_seconds = _recognize_and_score(readers, of_subset, advance)
     subset = _known_to_be_part(subset, unusable, len(readers[0].scores))
+    _tell_of_silence(subset, readers[0])
     _tell_of_unspellable(subset, readers[0])
     for reader in readers:
         _tell_of_unwritable(subset, reader)
     return [_evaluation(subset, reader, shared_seconds, 1 + len(first.others)) for reader in readers]
+
+
+def _tell_of_silence(subset: Subset, reader: _Reader) -> None:
+    """How many references say nothing."""
+    if silent := sum(not score.reference for score in reader.scores):
+        _LOG.warning(
+            "%s: %d of %d references are empty: what is heard there counts as insertions",
+            *(subset.name, silent, len(reader.scores)),
+        )
 
 
 def _tell_of_unspellable(subset: Subset, reader: _Reader) -> None:

@@ -298,6 +298,7 @@ def _test_name(name: str) -> str:
     return f"test-{name}" if name in ("train", "dev") else name
 
 
-def read_files(path: Path) -> Iterator[Utterance]:
-    """The utterances of a manifest, or of a folder of audio files with `.txt` beside each."""
-    return read_folder(path) if path.is_dir() else read_manifest(path)
+def read_files(path: Path, *, may_be_silent: bool = False) -> Iterator[Utterance]:
+    """The utterances of a manifest, or of a folder of audio files with `.txt` beside each; see `read_manifest`."""
+    read = read_folder if path.is_dir() else read_manifest
+    return read(path, may_be_silent=may_be_silent)

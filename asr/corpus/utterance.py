@@ -80,10 +80,11 @@ def check_speaker(speaker: str, *, where: str) -> None:
         raise CorpusError(f"{where}: the speaker {speaker!r} holds a line break, a tab or another control character")
 
 
-def read_manifest(path: Path) -> Iterator[Utterance]:
+def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Utterance]:
     """The utterances of the JSONL manifest at `path`, one at a time and in order.
 
-    Blank lines are passed over. Metadata that is not text is kept as JSON (`3` as "3", `[1]` as "[1]").
+    Blank lines are passed over. Metadata that is not text is kept as JSON (`3` as "3", `[1]` as "[1]"). With
+    `may_be_silent` a text may be empty: to measure on, a recording in which nobody speaks is as good as another.
 
     Raises:
         CorpusError: missing, not UTF-8, no utterance, or at a line: not JSON, a key missing or of the wrong type, an
@@ -91,7 +92,7 @@ def read_manifest(path: Path) -> Iterator[Utterance]:
     """
     line_of_id: dict[str, int] = {}
     for where, record in records_of_manifest(path):
-        utterance = utterance_of_record(record, path.parent, where)
+        utterance = utterance_of_record(record, path.parent, where, may_be_silent=may_be_silent)
         line = line_of_id.setdefault(utterance.id, number := int(where.rpartition(":")[2]))
         if line != number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
@@ -112,7 +113,7 @@ def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tup
         raise CorpusError(f"{path}: the manifest holds no utterance")
 
 
-def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utterance:
+def utterance_of_record(record: dict[str, Any], folder: Path, where: str, *, may_be_silent: bool = False) -> Utterance:
     """The utterance that one line of a manifest in `folder` describes; `where` goes into messages.
 
     Raises:
@@ -123,7 +124,7 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     audio, text = _text(record, "audio", where), _text(record, "text", where)
     if not audio or "\0" in audio or not is_unicode(audio, "surrogateescape"):
         raise CorpusError(f"{where}: 'audio' of '{utterance_id}' is not a path: {audio!r}")
-    check_text(text, where=f"{where}: '{utterance_id}'")
+    check_text(text, where=f"{where}: '{utterance_id}'", may_be_silent=may_be_silent)
     speaker = record.get("speaker")
     if speaker is not None and not isinstance(speaker, str):
         raise CorpusError(f"{where}: expected text in 'speaker', found {_json_type(speaker)}")
@@ -141,14 +142,17 @@ def utterance_of_record(record: dict[str, Any], folder: Path, where: str) -> Utt
     )
 
 
-def check_text(text: str, *, where: str) -> None:
-    """Accepts a transcript that says something.
+def check_text(text: str, *, where: str, may_be_silent: bool = False) -> None:
+    """Accepts a transcript that says something, or `may_be_silent`.
 
     Raises:
         CorpusError: nothing but white space, or half of a surrogate pair; `where` goes into the message.
     """
-    if not text.strip():
-        raise CorpusError(f"{where} has no text; write what is said, or leave the utterance out")
+    if not text.strip() and not may_be_silent:
+        raise CorpusError(
+            f"{where} has no text; write what is said, or leave the utterance out (where nobody speaks, `asr evaluate` "
+            "takes it)"
+        )
     if not is_unicode(text):
         raise CorpusError(f"{where}: the text {text!r} is not valid Unicode")
 
@@ -228,7 +232,9 @@ def _record_of(utterance: Utterance, path: Path) -> dict[str, object]:
     return record | dict(utterance.metadata)
 
 
-def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | None = None) -> Iterator[Utterance]:
+def read_folder(
+    folder: Path, unusable: Callable[[str, CorpusError], None] | None = None, *, may_be_silent: bool = False
+) -> Iterator[Utterance]:
     """The utterances in `folder` and below: every sound file with a `.txt` of the same name, ordered by path.
 
     The id is that of `file_id`, the speaker the first folder of that path ("" for a file that lies in
@@ -239,6 +245,7 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
         folder: where to look.
         unusable: called with the id and the error of an utterance whose id, speaker or text cannot be used, which is then
             left out, and of files of one id the first is taken; None: errors are raised.
+        may_be_silent: whether a text may be empty, as in `read_manifest`.
 
     Raises:
         CorpusError: no such folder, no sound file with a text, two sound files of the same name, or a text that is
@@ -263,7 +270,7 @@ def read_folder(folder: Path, unusable: Callable[[str, CorpusError], None] | Non
             check_id(utterance_id, where=str(folder))
             speaker = utterance_id.split("/")[0] if "/" in utterance_id else ""
             check_speaker(speaker, where=str(folder))
-            text = _text_of_file(text_of[utterance_id][0])
+            text = _text_of_file(text_of[utterance_id][0], may_be_silent)
         except CorpusError as error:
             if unusable is None:
                 raise
@@ -356,12 +363,12 @@ def _warn_once(message: str) -> None:
     _LOG.warning("%s", message)
 
 
-def _text_of_file(path: Path) -> str:
+def _text_of_file(path: Path, may_be_silent: bool) -> str:
     try:
         text = " ".join(path.read_text(encoding="utf-8-sig").split())
     except UnicodeDecodeError as error:
         raise CorpusError(f"{path}: not UTF-8 text; convert it to UTF-8") from error
     except OSError as error:
         raise CorpusError(f"{path}: cannot read the text: {error.strerror or error}") from error
-    check_text(text, where=str(path))
+    check_text(text, where=str(path), may_be_silent=may_be_silent)
     return text

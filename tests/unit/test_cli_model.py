@@ -29,10 +29,11 @@ from asr.corpus.shards import ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig, LexiconDecoderConfig
 from asr.errors import CorpusError
-from asr.evaluation import Subset, evaluate_subsets
+from asr.evaluation import Subset, evaluate_subsets, open_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from asr.recipe import read_files
 from asr.recognizer import LONGEST_SECONDS, Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
@@ -217,6 +218,29 @@ def test_references_that_the_model_cannot_spell_are_counted(
     evaluate_subsets(model, [Subset.of_utterances("tones", lambda: iter(utterances))], [GreedyDecoderConfig()])
     (told,) = [record.getMessage() for record in caplog.records if "cannot be spelt" in record.getMessage()]
     assert told.startswith("tones: 1 of 4 references cannot be spelt")
+
+
+@pytest.mark.parametrize("form", ["manifest", "folder"])
+def test_where_nobody_speaks_what_is_heard_counts_as_insertions(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, form: str
+) -> None:
+    data = write_tone_corpus(tmp_path / "test", 4, seed=1)
+    records = [json.loads(line) for line in data.read_text(encoding="utf-8").splitlines()]
+    said = " ".join(record["text"] for record in records[1:])
+    records[0]["text"] = " "
+    if form == "folder":
+        for record in records:
+            (data.parent / record["audio"]).with_suffix(".txt").write_text(record["text"], encoding="utf-8")
+        data = data.parent
+    else:
+        data.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+    (found,) = evaluate_subsets(model, open_subsets(str(data), None), [GreedyDecoderConfig()], for_report=True)
+    (silent,) = [score for score in found.scores if not score.reference]
+    assert silent.words.insertions == silent.words.errors == len(silent.hypothesis.split())
+    assert (found.result.utterances, found.result.words) == (4, len(said.split()))
+    assert "1 of 4 references are empty" in caplog.text
+    with pytest.raises(CorpusError, match="has no text"):
+        list(read_files(data))
 
 
 def test_words_that_the_decoder_cannot_write_are_counted(

@@ -161,6 +161,13 @@ def test_the_first_two_channels_have_letters_or_numbers(said: str, heard: str, t
     assert {name: each.text for name, each in found.items()} == {f"r-{said}-0-1": "a", "r-C-0-1": "b"}
 
 
+def test_in_a_folder_an_empty_text_is_that_nobody_speaks(tmp_path: Path) -> None:
+    for name, text in (("a", "yes"), ("b", "")):
+        (tmp_path / f"{name}.wav").write_bytes(b"")
+        (tmp_path / f"{name}.txt").write_text(text, encoding="utf-8")
+    assert [each.text for each in read_transcripts(tmp_path).values()] == ["yes", ""]
+
+
 def test_ids_meet_whatever_form_their_accents_have(tmp_path: Path) -> None:
     composed, apart = "gr\u00f6\u00dfe", "gro\u0308\u00dfe"
     (tmp_path / "ref.jsonl").write_text(f'{{"id": "{apart}", "text": "{apart}"}}', encoding="utf-8")
