@@ -26,16 +26,18 @@ from asr.audio.stored import encode_frames, read_frames
 
 
 def read_signal(
-    source: Path | bytes, sample_rate: int, num_features: int, *, name: str = ""
+    source: Path | bytes, sample_rate: int, num_features: int, *, name: str = "", channel: int | None = None
 ) -> npt.NDArray[np.float32]:
     """What the model hears of `source`: samples (N,) at `sample_rate`, or with `num_features` stored frames (T, F).
 
     Raises:
-        UnusableAudioError: as `read_audio` and `read_frames`.
+        UnusableAudioError: as `read_audio` and `read_frames`, or a `channel` of stored frames.
     """
     if num_features:
+        if channel is not None:
+            raise UnusableAudioError(name or str(source), "no such channel", "stored features have none")
         return read_frames(source, num_features, name=name)
-    return read_audio(source, sample_rate, name=name)
+    return read_audio(source, sample_rate, name=name, channel=channel)
 
 
 __all__ = [

@@ -98,19 +98,20 @@ def audio_info(source: Path | bytes, *, name: str = "") -> AudioInfo:
         return AudioInfo(file.samplerate, file.frames, file.channels, file.format, file.subtype)
 
 
-def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Waveform:
+def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "", channel: int | None = None) -> Waveform:
     """The samples (N,) of `source` as mono float32 at `sample_rate` hertz, full scale at ±1.
 
-    Channels are averaged; another rate is converted with soxr (quality HQ).
+    Another rate is converted with soxr (quality HQ).
 
     Args:
         source: a sound file, a pipe that one comes out of, or the bytes of one.
         sample_rate: the rate of the result.
         name: what to call it in errors; the path by default.
+        channel: the one to read, counted from 1; None: the mean of all.
 
     Raises:
-        UnusableAudioError: missing, a directory, empty, not audio, truncated, damaged, without samples, or with samples
-            that are NaN, infinite or far beyond full scale.
+        UnusableAudioError: missing, a directory, empty, not audio, truncated, damaged, without samples, with samples
+            that are NaN, infinite or far beyond full scale, or without that channel.
     """
     name = _name(source, name)
     with contextlib.suppress(OSError):  # told when it is opened
@@ -118,9 +119,9 @@ def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "") -> Wav
             source = source.read_bytes()
     with _opened(source, name) as file:
         if streams := streams_within(source, file.format):
-            return _joined(streams, sample_rate, name)
+            return _joined(streams, sample_rate, name, channel)
         _check_complete(file, source, name)
-        return _at_rate(_mixed_blocks(file, name), file.samplerate, sample_rate, name)
+        return _at_rate(_mono_blocks(file, name, channel), file.samplerate, sample_rate, name)
 
 
 def as_waveform(samples: npt.NDArray[Any], found_rate: int, sample_rate: int, *, name: str = "array") -> Waveform:
@@ -158,11 +159,15 @@ def _at_rate(blocks: Iterable[Waveform], found_rate: int, sample_rate: int, name
     return waveform
 
 
-def _joined(streams: list[bytes], sample_rate: int, name: str) -> Waveform:
+def _joined(streams: list[bytes], sample_rate: int, name: str, channel: int | None) -> Waveform:
     names = [f"{name}, stream {number} of {len(streams)}" for number in range(1, len(streams) + 1)]
     names = names if len(streams) > 1 else [name]
-    waveforms = [read_audio(stream, sample_rate, name=each) for stream, each in zip(streams, names, strict=True)]
-    return np.concatenate(waveforms)
+    return np.concatenate(
+        [
+            read_audio(stream, sample_rate, name=each, channel=channel)
+            for stream, each in zip(streams, names, strict=True)
+        ]
+    )
 
 
 def encode_audio(waveform: Waveform, sample_rate: int, codec: Codec) -> bytes:
@@ -254,13 +259,17 @@ def _is_text(head: bytes) -> bool:
     return all(character.isprintable() or character.isspace() for character in text)
 
 
-def _mixed_blocks(file: soundfile.SoundFile, name: str) -> Iterator[Waveform]:
-    """Every sample of `file` in blocks, its channels averaged: a long recording never lies in memory as it was recorded."""
+def _mono_blocks(file: soundfile.SoundFile, name: str, channel: int | None) -> Iterator[Waveform]:
+    """Every sample of a channel of `file`, or of the mean of all, in blocks: never all of them lie in memory as recorded."""
+    if channel is not None and not 1 <= channel <= file.channels:
+        there = "it has one" if file.channels == 1 else f"it has {file.channels}, counted from 1"
+        raise UnusableAudioError(name, "no such channel", f"{there}, found {channel}")
     found = 0
     try:
         while True:
             frames = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-            block: Waveform = frames[:, 0] if frames.shape[1] == 1 else frames.mean(axis=1)
+            is_mixed = channel is None and file.channels > 1
+            block: Waveform = frames.mean(axis=1) if is_mixed else frames[:, (channel or 1) - 1]
             _check_samples(block, name, first=found)
             found += len(block)
             yield np.ascontiguousarray(block)

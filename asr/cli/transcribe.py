@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -36,6 +37,24 @@ Out = Annotated[
 ]
 
 
+Channel = Annotated[
+    str,
+    typer.Option(
+        help="mix: the mean of all channels. A number from 1: that one. each: a transcript of each, as of telephone calls "
+        "with a speaker per channel. The number stands behind the name, as in call-1; in ctm, in its column."
+    ),
+]
+
+
+class _Sound(NamedTuple):
+    """A sound file with its id, a channel of it or None for the mean, and what the transcript is called."""
+
+    path: Path
+    id: str
+    channel: int | None
+    name: str
+
+
 def transcribe(
     audio: Annotated[
         list[Path],
@@ -60,6 +79,7 @@ def transcribe(
         int, typer.Option(min=1, help="So many different readings of each file, at most; --format json holds them.")
     ] = 1,
     longest_piece: LongestPiece = None,
+    channel: Channel = "mix",
     out: Out = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
 ) -> None:
@@ -75,6 +95,7 @@ def transcribe(
     - `asr transcribe recordings/ --model model.pt --format json > heard.jsonl`; then `asr score recordings/ heard.jsonl`
     - `asr transcribe talk.mp3 --format srt > talk.srt`
     - `asr transcribe talks/ --format vtt --out talks/`
+    - `asr transcribe calls/ --channel each --format ctm > calls.ctm`; then `asr score calls.stm calls.ctm`
     - `asr transcribe order.wav --model runs/mine --decoder lexicon --words words.txt`
     - `asr transcribe hello.wav --model runs/gru --model runs/lstm`
     - `ffmpeg -i talk.mkv -f wav - | asr transcribe - --format vtt > talk.vtt`
@@ -84,7 +105,7 @@ def transcribe(
 
     if format not in FORMATS:
         raise ConfigError(f"--format {format}: unknown format{did_you_mean(format, FORMATS)}")
-    files = _sounds(audio)
+    files = _sounds(audio, channel)
     _check_files(files, format, num_best, out)
     model = model or [default_model()]
     words = words_for(decoder, words, model[0])
@@ -93,24 +114,45 @@ def transcribe(
     _transcribe_all(files, recognizer, format, longest_piece, out)
 
 
-def _sounds(audio: list[Path]) -> list[tuple[Path, str]]:
-    """The sound files that are named, or lie in folders that are, with their ids."""
+def _sounds(audio: list[Path], channel: str) -> list[_Sound]:
+    """The sound files that are named, or lie in folders that are, each `channel` that is asked for."""
     from asr.corpus.utterance import file_id, sound_files
+    from asr.errors import ConfigError
+    from asr.recognizer.writers import with_channel
 
-    files: list[tuple[Path, str]] = []
+    if channel not in ("mix", "each") and not (channel.isdecimal() and int(channel)):
+        raise ConfigError(f"--channel {channel}: expected mix, each or a number from 1")
+    files: list[_Sound] = []
     for path in map(_named, audio):
         folder, found = (path, sound_files(path)) if path.is_dir() else (path.parent, [path])
-        files += [(file, file_id(file, folder)) for file in found]
+        files += [
+            _Sound(file, name := file_id(file, folder), number, with_channel(name, number))
+            for file in found
+            for number in _channels_of(file, channel)
+        ]
     return files
 
 
-def _check_target(out: Path, target: Path, sound: Path) -> None:
+def _channels_of(path: Path, channel: str) -> Sequence[int | None]:
+    """The numbers of the channels that `channel` means in the sound file at `path`; None is the mean of all."""
+    from asr.errors import ConfigError
+
+    if channel != "each":
+        return [int(channel) if channel != "mix" else None]
+    if path.is_fifo():
+        raise ConfigError(f"--channel each: {path} is read once; name one channel, or write it to a file first")
+    info = _header(path)
+    return range(1, info.num_channels + 1) if info else [None]
+
+
+def _check_target(out: Path, target: Path, sound: _Sound) -> None:
     """Complains of a `target` in `out` for what is heard in `sound` that is a folder, or may hold what was said in it."""
     from asr.errors import ConfigError
+    from asr.recognizer.writers import with_channel
 
     if target.is_dir():
         raise ConfigError(f"--out {out}: {target} is a folder; name another one")
-    beside = sound.with_suffix(".txt")
+    beside = sound.path.with_name(f"{with_channel(sound.path.stem, sound.channel)}.txt")
     if beside.exists() and target.resolve() == beside.resolve():
         raise ConfigError(f"--out {out}: {beside} is there already, and may be what was said; name another folder")
 
@@ -127,9 +169,9 @@ def _named(audio: Path) -> Path:
 
 
 def _transcribe_all(
-    files: list[tuple[Path, str]], recognizer: Recognizer, format: str, longest_piece: float | None, out: Path | None
+    files: list[_Sound], recognizer: Recognizer, format: str, longest_piece: float | None, out: Path | None
 ) -> None:
-    """Prints what is said in each of `files`, which stand with their ids, as soon as it is known, or writes it to `out`.
+    """Prints what is said in each of `files` as soon as it is known, or writes it to `out`.
 
     Raises:
         AudioError: some cannot be read, which is told when all are done; each of several is named at its place.
@@ -138,29 +180,32 @@ def _transcribe_all(
     from asr.recognizer import FORMATS
     from asr.terminal import progress_bar
 
-    def tell(recognized: Recognized) -> None:
+    def tell(name: str, recognized: Recognized) -> None:
         written = FORMATS[format](recognized, recognizer.seconds_per_frame)
         if out is not None:
-            _write(_file_of(out, recognized.id, format), recognized.best.text if format == "txt" else written)
+            _write(_file_of(out, name, format), recognized.best.text if format == "txt" else written)
         elif written:  # where nothing was heard there is no line of a word
             print(written, flush=True)
 
     failures = 0
     said = False
-    for path, name in files:
-        info = _header(path)
+    for sound in files:
+        path, info = sound.path, _header(sound.path)
         said = said or (info is not None and _says_of_rate(path, info, recognizer))
         is_long = info is not None and info.seconds > (longest_piece or recognizer.longest_piece)
         try:
-            with progress_bar(name, info.seconds) if info and is_long else nullcontext(lambda seconds: None) as advance:
-                recognized = recognizer.transcribe(path, name, longest_piece=longest_piece, advance=advance)
+            bar = progress_bar(sound.name, info.seconds) if info and is_long else nullcontext(lambda seconds: None)
+            with bar as advance:
+                recognized = recognizer.transcribe(
+                    path, sound.id, longest_piece=longest_piece, channel=sound.channel, advance=advance
+                )
         except AudioError as error:
             if len(files) == 1:
                 raise
             failures += 1
             print(f"error: {error}", file=sys.stderr)
         else:
-            tell(recognized)
+            tell(sound.name, recognized)
     if failures:
         raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
 
@@ -202,7 +247,7 @@ def _says_of_rate(path: Path, info: AudioInfo, recognizer: Recognizer) -> bool:
     return True
 
 
-def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out: Path | None) -> None:
+def _check_files(files: list[_Sound], format: str, num_best: int, out: Path | None) -> None:
     """Complains of several files or readings where `format` holds one, of files that would be one, and of a lost text."""
     from asr.cli.output_option import check_folder
     from asr.errors import ConfigError
@@ -218,8 +263,8 @@ def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out:
     if out is None and format == "txt":
         return
     seen: dict[str, Path] = {}
-    for file, file_name in files:
-        name = recording_id(file_name, format)
+    for sound in files:
+        file, name = sound.path, recording_id(sound.name, format)
         if name in seen and seen[name].resolve() == file.resolve():
             raise ConfigError(f"'{file}' is named twice, or lies in a folder that is named too; name it once")
         if name in seen:
@@ -229,4 +274,4 @@ def _check_files(files: list[tuple[Path, str]], format: str, num_best: int, out:
             )
         seen[name] = file
         if out is not None:
-            _check_target(out, _file_of(out, file_name, format), file)
+            _check_target(out, _file_of(out, sound.name, format), sound)

@@ -15,6 +15,7 @@ class Recognized:
     Attributes:
         id: of the utterance.
         audio: the file as it was named, "" where there was none.
+        channel: which of the file's was heard, counted from 1; None: the mean of all.
         hypotheses: readings, the best first; never empty.
         seconds: duration of the audio.
         models: how many models' probabilities were averaged.
@@ -26,6 +27,7 @@ class Recognized:
     hypotheses: list[Hypothesis]
     seconds: float
     audio: str = ""
+    channel: int | None = None
     models: int = 1
     pieces: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()

@@ -169,6 +169,7 @@ class Recognizer:
         *,
         sample_rate: int | None = None,
         longest_piece: float | None = None,
+        channel: int | None = None,
         advance: Callable[[float], None] = lambda seconds: None,
     ) -> Recognized:
         """What is heard in `audio`: a file of sound, or of stored frames where the model takes these, or samples (N,).
@@ -182,14 +183,20 @@ class Recognizer:
             longest_piece: seconds, 1 at least; what is longer is cut at pauses, and its pieces are heard one after another:
                 only its samples grow with it in memory, 8 MB a minute at 16 kHz. Stored frames are never cut. None: as long
                 as the longest utterance that the model has learnt from, 40 at most.
+            channel: of a file, counted from 1; None: the mean of all.
             advance: told how many seconds more have been heard.
 
         Raises:
-            AudioError: the file is missing, damaged or not audio; or samples without their rate, of several channels, or
-                that are no sound; or `longest_piece` is below 1.
+            AudioError: the file is missing, damaged, not audio or without that channel; or samples without their rate, of
+                several channels, or that are no sound; or `longest_piece` is below 1.
         """
         (recognized,) = self.transcribe_batch(
-            [audio], [utterance_id], sample_rate=sample_rate, longest_piece=longest_piece, advance=advance
+            [audio],
+            [utterance_id],
+            sample_rate=sample_rate,
+            longest_piece=longest_piece,
+            channel=channel,
+            advance=advance,
         )
         return recognized
 
@@ -200,6 +207,7 @@ class Recognizer:
         *,
         sample_rate: int | None = None,
         longest_piece: float | None = None,
+        channel: int | None = None,
         advance: Callable[[float], None] = lambda seconds: None,
     ) -> list[Recognized]:
         """What is heard in each of `audios`, encoded in one padded batch, which changes no result; else as `transcribe`.
@@ -216,7 +224,7 @@ class Recognizer:
         longest_piece = self.longest_piece if longest_piece is None else longest_piece
         if not longest_piece >= 1:
             raise AudioError(f"longest_piece: expected seconds, 1 at least, found {longest_piece}")
-        signals = [self._signal(audio, sample_rate) for audio in audios]
+        signals = [self._signal(audio, sample_rate, channel) for audio in audios]
         files = [str(audio) if isinstance(audio, Path | str) else "" for audio in audios]
         names = [
             given or Path(file).stem for given, file in zip(utterance_ids or [""] * len(files), files, strict=True)
@@ -231,7 +239,11 @@ class Recognizer:
                 heard[row].append(recognized)
                 advance(recognized.seconds)
         return [
-            replace(put_together(of_pieces, [place // self._step for place in places], self.tokenizer), audio=file)
+            replace(
+                put_together(of_pieces, [place // self._step for place in places], self.tokenizer),
+                audio=file,
+                channel=channel,
+            )
             for of_pieces, places, file in zip(heard, starts, files, strict=True)
         ]
 
@@ -260,11 +272,12 @@ class Recognizer:
             return [0]
         return cut_at_pauses(signal.numpy(), int(longest_piece * self.sample_rate), self._step, self.sample_rate)
 
-    def _signal(self, audio: Audio, sample_rate: int | None) -> Tensor:
+    def _signal(self, audio: Audio, sample_rate: int | None, channel: int | None) -> Tensor:
         """What the model hears of `audio`, as `Batch` holds it."""
         if isinstance(audio, Path | str):
             try:
-                return torch.from_numpy(read_signal(Path(audio), self.sample_rate, self.num_stored_features))
+                rate, num_features = self.sample_rate, self.num_stored_features
+                return torch.from_numpy(read_signal(Path(audio), rate, num_features, channel=channel))
             except MemoryError as error:
                 raise AudioError(f"{audio}: does not fit into memory; cut it into several files") from error
         if isinstance(audio, Tensor):

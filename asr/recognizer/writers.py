@@ -28,9 +28,19 @@ def recording_id(utterance_id: str, format: str) -> str:
     return "_".join(utterance_id.split()) if format == "ctm" else utterance_id
 
 
+def with_channel(name: str, channel: int | None) -> str:
+    """`name`, behind which the number of a channel stands, if one was chosen.
+
+    Example:
+        >>> with_channel("call", 2), with_channel("call", None)
+        ('call-2', 'call')
+    """
+    return name if channel is None else f"{name}-{channel}"
+
+
 def as_text(recognized: Recognized, seconds_per_frame: float) -> str:
-    """One line: the file as it was named, or the id of what came from none, a tab, the text."""
-    return f"{recognized.audio or recognized.id}\t{recognized.best.text}"
+    """One line: the file as it was named, or the id of what came from none, and the channel; a tab, the text."""
+    return f"{with_channel(recognized.audio or recognized.id, recognized.channel)}\t{recognized.best.text}"
 
 
 def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
@@ -44,8 +54,9 @@ def as_json(recognized: Recognized, seconds_per_frame: float) -> str:
     """
     best, *others = recognized.hypotheses
     record: dict[str, object] = {
-        "id": recording_id(recognized.id, "json"),
+        "id": recording_id(with_channel(recognized.id, recognized.channel), "json"),
         "audio": recognized.audio,
+        **({} if recognized.channel is None else {"channel": recognized.channel}),
         "seconds": round(recognized.seconds, 3),
         "text": best.text,
         "score": round(best.score, 4),
@@ -68,7 +79,7 @@ def as_ctm(recognized: Recognized, seconds_per_frame: float) -> str:
     """NIST's form: a line `recording channel start duration word confidence` for each word."""
     name = recording_id(recognized.id, "ctm")
     return "\n".join(
-        f"{name} 1 {start:.3f} {end - start:.3f} {word.text} {word.confidence:.4f}"
+        f"{name} {recognized.channel or 1} {start:.3f} {end - start:.3f} {word.text} {word.confidence:.4f}"
         for word, start, end in timed_words(recognized, seconds_per_frame)
     )
 

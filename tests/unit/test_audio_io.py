@@ -58,6 +58,25 @@ def test_channels_are_averaged() -> None:
     np.testing.assert_allclose(read_audio(encoded(stereo), RATE), 0.3 * left, atol=1e-4)
 
 
+def test_one_channel_is_read_alone() -> None:
+    left = sine()
+    stereo = encoded(np.stack([left, -0.3 * left], axis=1))
+    np.testing.assert_allclose(read_audio(stereo, RATE, channel=1), left, atol=1e-4)
+    np.testing.assert_allclose(read_audio(stereo, RATE, channel=2), -0.3 * left, atol=1e-4)
+    np.testing.assert_array_equal(read_audio(encoded(left), RATE, channel=1), read_audio(encoded(left), RATE))
+    for channel in (0, 3):
+        with pytest.raises(UnusableAudioError, match=f"no such channel: it has 2, counted from 1, found {channel}"):
+            read_audio(stereo, RATE, channel=channel)
+
+
+def test_streams_one_behind_the_other_are_read_by_channel() -> None:
+    left = sine()
+    stream = encoded(np.stack([left, 0 * left], axis=1), container="OGG", subtype="VORBIS")
+    both = read_audio(stream + stream, RATE, channel=1)
+    np.testing.assert_array_equal(both, np.tile(read_audio(stream, RATE, channel=1), 2))
+    assert np.abs(both).max() > 2 * np.abs(read_audio(stream + stream, RATE, channel=2)).max()
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 16000, 22050, 44100, 48000])
 def test_any_rate_is_resampled_in_place(rate: int) -> None:
     waveform = read_audio(encoded(sine(rate=rate), rate), RATE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import re
 import sys
 from collections import Counter
@@ -677,6 +678,54 @@ def test_a_file_for_each_recording(
         with pytest.raises(SystemExit):
             main()
         assert complaint in capsys.readouterr().err
+
+
+def test_each_channel_has_its_transcript(
+    cli: Command, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sounds = write_tone_corpus(tmp_path / "test", 2, seed=1).parent
+    speakers = [soundfile.read(sounds / f"u00{number}.flac")[0] for number in range(2)]
+    samples = np.zeros((max(map(len, speakers)), 2))
+    for number, said in enumerate(speakers):
+        samples[: len(said), number] = said
+    call, alone = tmp_path / "calls" / "call.wav", [tmp_path / "left.wav", tmp_path / "right.wav"]
+    call.parent.mkdir()
+    soundfile.write(call, samples, SAMPLE_RATE)
+    for number, path in enumerate(alone):
+        soundfile.write(path, samples[:, number], SAMPLE_RATE)
+    said = [line.partition("\t")[2] for line in cli("transcribe", *alone, "--model", model).splitlines()]
+    assert said[0] != said[1]
+
+    lines = cli("transcribe", call, "--model", model, "--channel", "each").splitlines()
+    assert lines == [f"{call}-1\t{said[0]}", f"{call}-2\t{said[1]}"]
+    assert cli("transcribe", call, "--model", model, "--channel", "2").splitlines() == lines[1:]
+    heard = cli("transcribe", call.parent, "--model", model, "--channel", "each", "--format", "json").splitlines()
+    records = [(each["id"], each["audio"], each["channel"], each["text"]) for each in map(json.loads, heard)]
+    assert records == [(f"call-{number}", str(call), number, said[number - 1]) for number in (1, 2)]
+    timed = cli("transcribe", call, "--model", model, "--channel", "each", "--format", "ctm").splitlines()
+    for number in ("1", "2"):
+        words = [line.split() for line in timed if line.split()[:2] == ["call", number]]
+        assert " ".join(word[4] for word in words) == said[int(number) - 1]
+    cli("transcribe", call, "--model", model, "--channel", "each", "--format", "srt", "--out", tmp_path / "out")
+    for number, path in enumerate(alone, start=1):
+        subtitles = cli("transcribe", path, "--model", model, "--format", "srt")
+        assert (tmp_path / "out" / f"call-{number}.srt").read_text(encoding="utf-8").strip() == subtitles.strip()
+
+    os.mkfifo(tmp_path / "pipe")
+    (call.parent / "call-2.txt").write_text("kept", encoding="utf-8")
+    for words, complaint in (
+        ([call, "--channel", "3"], "call.wav: no such channel: it has 2, counted from 1, found 3"),
+        ([call, "--channel", "0"], "--channel 0: expected mix, each or a number from 1"),
+        ([call, "--channel", "left"], "--channel left: expected mix, each or a number from 1"),
+        ([call, "--channel", "each", "--format", "vtt"], "subtitles are of one recording, found 2"),
+        ([call, "--channel", "each", "--out", call.parent], "call-2.txt is there already, and may be what was said"),
+        ([tmp_path / "pipe", "--channel", "each"], f"--channel each: {tmp_path / 'pipe'} is read once"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["asr", "transcribe", *map(str, words), "--model", str(model)])
+        with pytest.raises(SystemExit, match="2"):
+            main()
+        (line,) = capsys.readouterr().err.splitlines()
+        assert complaint in line
 
 
 def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(
