@@ -113,7 +113,7 @@ def verify(
     folders: Folders,
     threads: Annotated[int, typer.Option(min=0, help="Threads that decode.")] = 4,
 ) -> None:
-    """Read and decode every utterance, compare it with the index, and name what is damaged: then the exit code is 2.
+    """Read and decode every utterance, compare all with the index, and name what is damaged: then the exit code is 2.
 
     Examples:
     - `asr shards verify runs/fsdd/shards/*`

@@ -52,5 +52,4 @@ def _blocks(url: str, shard: Shard) -> Iterator[bytes]:
             digest.update(block)
             yield block
     # Of a folder that is being copied there, the index may be new and the shard still the old one: not to be kept.
-    if digest.hexdigest() != shard.sha256:
-        raise CorpusError(f"{url}: not the file that the index lists; copy or prepare the shards again")
+    shard.check_sha256(digest.hexdigest(), url)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -165,7 +166,8 @@ class Verification:
 def verify_shards(index: ShardIndex, *, num_threads: int, advance: Callable[[float], None]) -> Verification:
     """What is damaged in the shards of `index`: every utterance is read, decoded and compared with the index.
 
-    Memory is bounded by the threads' share of utterances. `advance` is called with the number of utterances done.
+    So is the digest of each file. Memory is bounded by the threads' share of utterances. `advance` is called with the number
+    of utterances done.
     """
     result = Verification(index.folder, index.num_utterances)
 
@@ -200,13 +202,13 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
         index.check(shard)
     except CorpusError as error:
         yield Damage(str(error), 0)  # what can still be read of it is told by what follows
+    digest = hashlib.sha256()
     try:
         is_there = isinstance(path, str) or path.is_file()
-        for members in shard_members(path, shard.bytes) if is_there else ():
+        for members in shard_members(path, shard.bytes, seen=digest.update) if is_there else ():
             if num_read == num_listed:
                 yield Damage(f"{path}: holds more than the {num_listed} utterances that the index lists", 0)
-                contents = None
-                break
+                return
             try:
                 yield _Stored(stored_utterance(members, path), shard.num_samples[num_read])
                 if contents is not None:
@@ -215,6 +217,8 @@ def _items(index: ShardIndex, shard: Shard) -> Iterator[_Stored | Damage]:
                 yield Damage(str(error))
                 contents = None
             num_read += 1
+        if is_there:
+            shard.check_sha256(digest.hexdigest(), path)
     except CorpusError as error:
         yield Damage(str(error), 0)
     if num_read < num_listed:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
@@ -84,11 +84,17 @@ def read_shard(
 
 
 def shard_members(
-    place: Place, num_bytes: int, wanted: Sequence[int] | None = None, *, with_audio: bool = True
+    place: Place,
+    num_bytes: int,
+    wanted: Sequence[int] | None = None,
+    *,
+    with_audio: bool = True,
+    seen: Callable[[bytes], object] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """For each key of the shard at `place`, its members by suffix, as webdataset groups them.
 
-    `wanted` and `with_audio` as in `read_shard`; from a URL the audio comes all the same.
+    `wanted` and `with_audio` as in `read_shard`; from a URL the audio comes all the same. With neither, `seen` is told
+    all bytes of the file, to its end.
 
     Raises:
         CorpusError: the shard cannot be read, or behind a URL there are not `num_bytes` bytes.
@@ -98,15 +104,29 @@ def shard_members(
             yield from group_by_keys(_picked(place, wanted, with_audio))
             return
         with open_place(place, num_bytes) as stream:
-            found = group_by_keys(tar_file_expander([{"url": str(place), "stream": stream}]))
+            told = stream if seen is None else _Told(stream, seen)
+            found = group_by_keys(tar_file_expander([{"url": str(place), "stream": told}]))
             yield from found if wanted is None else compress(found, wanted)
-            while stream.read(_BLOCK_BYTES):  # behind the tar's end mark: whether the file ends, and in time
+            while told.read(_BLOCK_BYTES):  # behind the tar's end mark: whether the file ends, and in time
                 pass
     except (OSError, EOFError, ValueError, tarfile.TarError) as error:
         reason = str(error.args[0]).partition(" @ ")[0] if error.args else type(error).__name__
         if isinstance(error, OSError):
             reason = error.strerror or reason
         raise CorpusError(f"{place}: cannot read the shard: {reason}; prepare the shards again") from error
+
+
+@dataclass(frozen=True)
+class _Told:
+    """A file whose bytes are also told to `seen`, as they are read."""
+
+    file: IO[bytes]
+    seen: Callable[[bytes], object]
+
+    def read(self, size: int) -> bytes:
+        block = self.file.read(size)
+        self.seen(block)
+        return block
 
 
 def _picked(path: Path, wanted: Sequence[int] | None, with_audio: bool) -> Iterator[dict[str, Any]]:

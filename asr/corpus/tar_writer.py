@@ -20,7 +20,9 @@ from urllib.parse import quote
 from pydantic import Field
 
 from asr.config import Section
+from asr.corpus.places import Place
 from asr.corpus.utterance import Utterance
+from asr.errors import CorpusError
 
 # Shards have 1.7 times their least size on average, hardly ever this many times.
 _MOST_TIMES = 4
@@ -46,6 +48,14 @@ class Shard(Section):
     num_characters: tuple[int, ...]
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     weight: float = 1.0
+
+    def check_sha256(self, found: str, place: Place) -> None:
+        """Raises CorpusError when `found`, that of the file at `place`, is another than the index says."""
+        if found != self.sha256:
+            raise CorpusError(
+                f"{place}: not the file that the index lists: sha256 is {found}, expected {self.sha256}; copy or prepare "
+                "the shards again"
+            )
 
 
 @dataclass(frozen=True)

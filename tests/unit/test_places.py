@@ -353,7 +353,7 @@ def test_a_cache_tells_shards_apart_by_what_is_in_them_and_tells_no_keys(
     (tmp_path / "others").rename(tmp_path / "train")  # prepared anew, behind the same URL, some under the same names
     assert list(shard_utterances(ShardIndex.load(url, cache=cache))) == of_others
     (tmp_path / "shard.tar").write_bytes(bytes(train.shards[0].bytes))
-    with pytest.raises(CorpusError, match=r"/shard.tar: not the file that the index lists; copy or prepare"):
+    with pytest.raises(CorpusError, match=r"/shard.tar: not the file that the index lists: sha256 is"):
         copied(f"{server.url}/shard.tar", train.shards[0], tmp_path / "empty")
     assert not list((tmp_path / "empty").glob("*.tar"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable
@@ -91,8 +92,9 @@ def test_stored_features_are_verified_too(tmp_path: Path) -> None:
     assert verified(tmp_path)[0].damages == []
     shard = tmp_path / index.shards[0].name
     shard.write_bytes(shard.read_bytes().replace(np.float32(2).tobytes() * 9, np.float32(np.nan).tobytes() * 9, 1))
-    (damage,) = verified(tmp_path)[0].damages
+    damage, of_shard = verified(tmp_path)[0].damages
     assert "'u2': values not finite" in damage.message
+    assert "not the file that the index lists" in of_shard.message
 
 
 def spoil(path: Path, change: Callable[[bytes], bytes]) -> None:
@@ -143,7 +145,24 @@ def test_every_damage_is_named_not_only_the_first(tmp_path: Path) -> None:
     result, done = verified(tmp_path)
     assert (result.num_damaged, done) == (5, 9)
     messages = [damage.message for damage in result.damages]
-    assert ["'u0'" in messages[0], "u2: damaged description" in messages[1], "missing" in messages[2]] == [True] * 3
+    parts = ["'u0'", "u2: damaged description", "not the file that the index lists", "missing", "0 of 3 utterances"]
+    assert [part in message for part, message in zip(parts, messages, strict=True)] == [True] * 5
+
+
+def test_sound_that_is_whole_but_another_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Samples of a sound file without sums of its own, in a shard whose texts and lengths are those of the index."""
+    config = ShardsConfig(megabytes=0.008, codec="original")
+    first, *_ = write_shards(clips([0.1] * 9), tmp_path, sample_rate=RATE, config=config).shards
+    path = tmp_path / first.name
+    spoil(path, lambda whole: whole.replace(whole[1000:1100], whole[1002:1102], 1))
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    code, out, err = run(monkeypatch, capsys, "verify", tmp_path)
+    line = f"damaged: {path}: not the file that the index lists: sha256 is {found}, expected {first.sha256}; "
+    line += "copy or prepare the shards again"
+    assert (code, out.splitlines()) == (2, [line, f"{tmp_path}: 9 of 9 utterances can be read"])
+    assert err.startswith("error: damaged shards, 0 utterances lost, see above: ")
 
 
 def test_an_index_that_lists_other_lengths_is_found(tmp_path: Path) -> None:
