@@ -76,17 +76,17 @@ class Subset:
         return cls(name=name, batches=batches, whole=whole)
 
 
-def open_subsets(data: str, root: Path | None, mirror: str | None = None) -> list[Subset]:
+def open_subsets(data: str, root: Path | None, mirror: str | None = None, cache: Path | None = None) -> list[Subset]:
     """The subsets that `data` means: a manifest, a folder of audio, a folder or URL of shards, or RECIPE:SPLIT[,SPLIT].
 
-    A recipe's corpus lies below `root`, or is downloaded, from `mirror` if there is one.
+    A recipe's corpus lies below `root`, or is downloaded, from `mirror` if there is one; `cache` as of `ShardIndex.load`.
 
     Raises:
         CorpusError: nothing of that kind, or its download fails.
     """
     path = find_place(data)
     if isinstance(path, str) or (path / "index.json").is_file():
-        return [Subset.of_shards(title(path), ShardIndex.load(path))]
+        return [Subset.of_shards(title(path), ShardIndex.load(path, cache=cache))]
     inside = sorted(index.parent for index in path.glob("*/index.json")) if path.is_dir() else []
     if inside:
         raise CorpusError(f"--data {data}: it holds several folders of shards, name one: {', '.join(map(str, inside))}")

@@ -46,6 +46,10 @@ By = Annotated[
     typer.Option(help="Also a table by speaker, duration or any column of the data; with commas for several."),
 ]
 Hypotheses = Annotated[Path | None, typer.Option(help="Folder for one file per subset and decoder, worst first.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(help="Folder for copies of shards behind a URL, each fetched once; may be the shards.cache of a run."),
+]
 EmbedAudio = Annotated[
     bool, typer.Option("--embed-audio", help="Put the audio into the report; without it, only where its files lie.")
 ]
@@ -56,6 +60,7 @@ def evaluate(
     data: Data,
     root: Root = None,
     mirror: Mirror = None,
+    cache: Cache = None,
     decoder: Decoders = None,
     width: Width = None,
     words: Words = None,
@@ -88,7 +93,7 @@ def evaluate(
     _check_models(model, data)
     words = words_for(decoder, words, model[0])
     decoders = parse_decoders(decoder or _DECODERS + ",lexicon" * bool(words), width=width, words=words)
-    subsets = [_looking_for(by, subset) for subset in _subsets(data, root, mirror)]
+    subsets = [_looking_for(by, subset) for subset in _subsets(data, root, mirror, cache)]
     failures: list[AsrError] = []
     found = evaluate_subsets(
         model[0],
@@ -161,7 +166,7 @@ def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
                 )
 
 
-def _subsets(data: list[str], root: Path | None, mirror: str | None) -> list[Subset]:
+def _subsets(data: list[str], root: Path | None, mirror: str | None, cache: Path | None) -> list[Subset]:
     from asr.corpus.places import find_place
     from asr.evaluation import open_subsets
 
@@ -171,7 +176,9 @@ def _subsets(data: list[str], root: Path | None, mirror: str | None) -> list[Sub
             raise ConfigError(
                 f"{option} {value}: only RECIPE:SPLIT is looked for there, and --data is {', '.join(data)}"
             )
-    return [subset for name in data for subset in open_subsets(name, root, mirror)]
+    if cache is not None and not any(isinstance(place, str) for place in places):
+        raise ConfigError(f"--cache {cache}: only shards behind a URL are kept there, and --data is {', '.join(data)}")
+    return [subset for name in data for subset in open_subsets(name, root, mirror, cache)]
 
 
 def _looking_for(by: list[str], subset: Subset) -> Subset:

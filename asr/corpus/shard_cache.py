@@ -36,7 +36,7 @@ def copied(url: str, shard: Shard, folder: Path) -> Path:
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot keep a copy of the shard: {error.strerror or error}; make room there, take another folder for "
-            "shards.cache, or none (null)"
+            "shards.cache (of asr evaluate: --cache), or none"
         ) from error
     return path
 

@@ -381,6 +381,7 @@ def test_a_missing_model_is_told_before_data_is_looked_for(
             "--mirror https://m --data file",
             "--mirror https://m: only RECIPE:SPLIT is looked for there, and --data is file",
         ),
+        ("--cache x --data file", "--cache x: only shards behind a URL are kept there, and --data is file"),
         ("--json x --report x --data no-data", "--report x: --json writes that file too; name another one"),
     ],
 )
@@ -410,6 +411,26 @@ def test_a_mirror_is_what_a_recipe_is_downloaded_from(
     with pytest.raises(SystemExit, match="2"):
         main()
     assert capsys.readouterr().err == "error: from https://m\n"
+
+
+def test_shards_behind_a_url_are_fetched_once_for_all_evaluations_with_a_cache(
+    cli: Command, model: Path, tmp_path: Path
+) -> None:
+    folder, fetched, results = tmp_path / "test", tmp_path / "fetched", tmp_path / "results.json"
+    corpus = write_tone_corpus(tmp_path / "sound", 6, seed=1)
+    index = write_shards(read_manifest(corpus), folder, sample_rate=SAMPLE_RATE, config=ShardsConfig(num_utterances=1))
+    assert len(index.shards) > 1
+
+    def counts(data: object, *options: object) -> list[int]:
+        cli("evaluate", "--model", model, "--data", data, "--decoder", "greedy", "--json", results, *options)
+        (record,) = json.loads(results.read_text(encoding="utf-8"))
+        return [record[name] for name in ("substitutions", "deletions", "insertions", "words", "utterances")]
+
+    of_disk = counts(folder)
+    for _ in range(2):
+        assert counts(f"pipe:echo {{}} >> {fetched}; cat {folder}/{{}}", "--cache", tmp_path / "copies") == of_disk
+    names = [name for name in fetched.read_text().split() if name != "index.json"]
+    assert sorted(names) == sorted(shard.name for shard in index.shards)
 
 
 @pytest.mark.parametrize("as_shards", [False, True])
