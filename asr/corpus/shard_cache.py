@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from filelock import FileLock
 
@@ -14,35 +18,51 @@ from asr.corpus.tar_writer import Shard
 from asr.errors import CorpusError
 
 _BLOCK_BYTES = 1 << 18
+_TRIES = 4
 
 
-def copied(url: str, shard: Shard, folder: Path) -> Path:
-    """The path of a copy of `shard` in `folder`, fetched from `url` unless it is there whole.
+def open_copy(url: str, shard: Shard, folder: Path) -> BinaryIO:
+    """A copy of `shard` in `folder`, to be read from its start; it is fetched from `url` unless it is there whole.
 
     Of several processes one fetches it, and the others wait for that. It is called by what is in it, so that a shard that
-    was prepared anew is fetched anew, and one that lies behind two URLs, once.
+    was prepared anew is fetched anew, and one that lies behind two URLs, once. It and its folder may be deleted at any time,
+    also while it is fetched or read.
 
     Raises:
         CorpusError: as `open_place`, the index lists another file, or nothing can be written there, as on a full disk.
     """
     path = folder / f"{shard.sha256[:16]}-{shard.name}"
     try:
-        if _is_whole(path, shard):
-            return path  # perhaps in a folder that nobody may write to
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / f".{path.name}.lock"):
-            if not _is_whole(path, shard):  # not by the process that was waited for either
-                write_parts(path, _blocks(url, shard))
+        for _ in range(_TRIES):
+            if file := _opened(path, shard):
+                return file  # perhaps in a folder that nobody may write to
+            with suppress(FileNotFoundError):  # somebody deletes what is there
+                folder.mkdir(parents=True, exist_ok=True)
+                with FileLock(folder / f".{path.name}.lock"):
+                    file = _opened(path, shard)  # fetched by the process that was waited for
+                    if file is None:
+                        write_parts(path, _blocks(url, shard))
+                        file = _opened(path, shard)
+                if file is not None:
+                    return file
+        raise FileNotFoundError(errno.ENOENT, f"deleted {_TRIES} times meanwhile")
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot keep a copy of the shard: {error.strerror or error}; make room there, take another folder for "
             "shards.cache (of asr evaluate: --cache), or none"
         ) from error
-    return path
 
 
-def _is_whole(path: Path, shard: Shard) -> bool:
-    return path.is_file() and path.stat().st_size == shard.bytes
+def _opened(path: Path, shard: Shard) -> BinaryIO | None:
+    """The copy at `path`; None where it is not whole. What is open stays whole, whoever deletes it."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return None
+    if os.fstat(file.fileno()).st_size == shard.bytes:
+        return file
+    file.close()
+    return None
 
 
 def _blocks(url: str, shard: Shard) -> Iterator[bytes]:

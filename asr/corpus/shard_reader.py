@@ -13,7 +13,7 @@ from typing import IO, Any
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from asr.corpus.places import Place, open_place
-from asr.corpus.shard_cache import copied
+from asr.corpus.shard_cache import open_copy
 from asr.corpus.shards import ShardIndex
 from asr.corpus.tar_writer import Shard
 from asr.corpus.utterance import Utterance
@@ -65,11 +65,14 @@ def read_shard(
     numbers = list(listed if wanted is None else compress(listed, wanted))
     if not numbers:
         return
-    place = index.place(shard)
-    path = place if isinstance(place, Path) or index.cache is None else copied(place, shard, index.cache)
+    place = path = index.place(shard)
+    copy = None
+    if isinstance(place, str) and index.cache is not None:
+        copy = open_copy(place, shard, index.cache)
+        path = Path(copy.name)
     num_read = 0
     try:
-        for members in shard_members(path, shard.bytes, wanted, with_audio=with_audio):
+        for members in shard_members(path, shard.bytes, wanted, with_audio=with_audio, file=copy):
             stored = stored_utterance(members, path, with_audio=with_audio)
             if num_read == len(numbers) or stored.num_samples != numbers[num_read][1]:
                 raise CorpusError(f"{stored.name}: not what the index lists there; prepare the shards again")
@@ -90,20 +93,21 @@ def shard_members(
     *,
     with_audio: bool = True,
     seen: Callable[[bytes], object] | None = None,
+    file: IO[bytes] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """For each key of the shard at `place`, its members by suffix, as webdataset groups them.
 
     `wanted` and `with_audio` as in `read_shard`; from a URL the audio comes all the same. With neither, `seen` is told
-    all bytes of the file, to its end.
+    all bytes of the file, to its end. A `file` that is open already is that at `place`.
 
     Raises:
         CorpusError: the shard cannot be read, or behind a URL there are not `num_bytes` bytes.
     """
     try:
-        if isinstance(place, Path) and not (wanted is None and with_audio):
-            yield from group_by_keys(_picked(place, wanted, with_audio))
-            return
-        with open_place(place, num_bytes) as stream:
+        with file or open_place(place, num_bytes) as stream:
+            if isinstance(place, Path) and not (wanted is None and with_audio):
+                yield from group_by_keys(_picked(stream, place, wanted, with_audio))
+                return
             told = stream if seen is None else _Told(stream, seen)
             found = group_by_keys(tar_file_expander([{"url": str(place), "stream": told}]))
             yield from found if wanted is None else compress(found, wanted)
@@ -129,9 +133,9 @@ class _Told:
         return block
 
 
-def _picked(path: Path, wanted: Sequence[int] | None, with_audio: bool) -> Iterator[dict[str, Any]]:
+def _picked(stream: IO[bytes], path: Path, wanted: Sequence[int] | None, with_audio: bool) -> Iterator[dict[str, Any]]:
     """The members that are asked for, as webdataset expands a tar, which would read all of it."""
-    with tarfile.open(path, "r:") as tar:
+    with tarfile.open(fileobj=stream, mode="r:") as tar:
         number, key = -1, ""
         for member in tar:
             before, (key, _, suffix) = key, member.name.partition(".")

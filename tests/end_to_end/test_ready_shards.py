@@ -50,6 +50,16 @@ def test_a_url_gives_the_model_that_the_folder_gives(tones: Path, tmp_path: Path
             f"pipe:cat '{tones}/{{part}}'/{{}}; echo {{}} >> '{tmp_path}/fetched'",
             f"shards.cache={tmp_path}/copies",
         ),
+        # Its copies are deleted while each shard is fetched for the first time, and after each epoch.
+        "deleted": replace(
+            make_run(
+                tmp_path / "deleted",
+                f"pipe:cat '{tones}/{{part}}'/{{}}; [ -e '{tmp_path}'/{{}} ] || rm -rf '{tmp_path}/kept'; "
+                f": > '{tmp_path}'/{{}}",
+                f"shards.cache={tmp_path}/kept",
+            ),
+            watch=lambda *_: shutil.rmtree(tmp_path / "kept"),
+        ),
     }
     for run in runs.values():
         run_stages(run, STAGES)

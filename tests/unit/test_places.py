@@ -32,7 +32,7 @@ from asr.corpus import places
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import epoch_batches, sequential_batches
 from asr.corpus.places import find_place, inside, open_place, title
-from asr.corpus.shard_cache import copied
+from asr.corpus.shard_cache import open_copy
 from asr.corpus.shard_reader import read_shard, shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, write_shards
 from asr.corpus.utterance import Utterance
@@ -317,9 +317,9 @@ def test_with_a_cache_all_processes_and_epochs_fetch_each_shard_once(
     server: Server, train: ShardIndex, tmp_path: Path
 ) -> None:
     reader = (
-        "import sys; from pathlib import Path; from asr.corpus.shard_cache import copied; "
+        "import sys; from pathlib import Path; from asr.corpus.shard_cache import open_copy; "
         "from asr.corpus.shards import ShardIndex; index = ShardIndex.load(sys.argv[1]); print(flush=True); input(); "
-        "[copied(index.place(shard), shard, Path(sys.argv[2])) for shard in index.shards]"
+        "[open_copy(index.place(shard), shard, Path(sys.argv[2])) for shard in index.shards]"
     )
     command = [sys.executable, "-c", reader, f"{server.url}/train", str(tmp_path / "cache")]
     with ExitStack() as stack:
@@ -354,7 +354,7 @@ def test_a_cache_tells_shards_apart_by_what_is_in_them_and_tells_no_keys(
     assert list(shard_utterances(ShardIndex.load(url, cache=cache))) == of_others
     (tmp_path / "shard.tar").write_bytes(bytes(train.shards[0].bytes))
     with pytest.raises(CorpusError, match=r"/shard.tar: not the file that the index lists: sha256 is"):
-        copied(f"{server.url}/shard.tar", train.shards[0], tmp_path / "empty")
+        open_copy(f"{server.url}/shard.tar", train.shards[0], tmp_path / "empty")
     assert not list((tmp_path / "empty").glob("*.tar"))
 
 
@@ -371,9 +371,40 @@ def test_what_a_cache_loses_is_fetched_again(server: Server, train: ShardIndex, 
     assert list(shard_utterances(ShardIndex.load(f"{server.url}/train", cache=cache))) == found
 
 
+@pytest.mark.parametrize(("num_deletions", "is_read"), [(3, True), (99, False)])
+def test_a_cache_that_is_deleted_while_it_is_filled_is_filled_again(
+    num_deletions: int,
+    is_read: bool,
+    server: Server,
+    train: ShardIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With what is being written and its lock; but not for ever."""
+    index, first = ShardIndex.load(f"{server.url}/train", cache=tmp_path / "cache"), train.shards[0]
+    deletions = iter(range(num_deletions))
+    body = Server.body
+
+    def deleting(self: Server, path: str) -> bytes | None:
+        if next(deletions, None) is not None:
+            shutil.rmtree(tmp_path / "cache")
+        return body(self, path)
+
+    monkeypatch.setattr(Server, "body", deleting)
+    if is_read:
+        assert [each.utterance for each in read_shard(index, first)] == [
+            each.utterance for each in read_shard(train, first)
+        ]
+    else:
+        with pytest.raises(CorpusError, match="cannot keep a copy of the shard: deleted 4 times meanwhile"):
+            list(read_shard(index, first))
+    assert len(server.requests) == 1 + 4
+
+
 def test_a_damaged_copy_is_told_from_a_damaged_shard(server: Server, train: ShardIndex, tmp_path: Path) -> None:
     index, first = ShardIndex.load(f"{server.url}/train", cache=tmp_path), train.shards[0]
-    copy = copied(f"{server.url}/train/{first.name}", first, tmp_path)
+    with open_copy(f"{server.url}/train/{first.name}", first, tmp_path) as file:
+        copy = Path(file.name)
     copy.write_bytes(bytes(first.bytes))
     said = f"{copy}: .*, or delete this copy of {server.url}/train/{first.name}, which is then fetched again$"
     with pytest.raises(CorpusError, match=said):
@@ -386,7 +417,7 @@ def test_a_full_disk_and_a_cache_that_cannot_be_are_one_line(
     server: Server, train: ShardIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(CorpusError, match=r"cannot keep a copy of the shard: File exists; make room there, take ano"):
+    with pytest.raises(CorpusError, match=r"cannot keep a copy of the shard: Not a directory; make room there, take"):
         list(shard_utterances(ShardIndex.load(f"{server.url}/train", cache=tmp_path / "file")))
 
     def full(_: int) -> None:
