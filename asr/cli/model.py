@@ -162,7 +162,7 @@ def average(
     network, tokenizer = restore_model(first, where=str(files[0]))
     for file, other in zip(files[1:], others, strict=True):
         another, its_tokenizer = restore_model(other, where=str(file))
-        if another.config != network.config or its_tokenizer.state() != tokenizer.state():
+        if not another.config.computes_as(network.config) or its_tokenizer.state() != tokenizer.state():
             raise CheckpointError(
                 f"{file}: another network or vocabulary than that of {files[0]}, so that their weights have no average: "
                 "with one vocabulary, `asr evaluate` and `asr transcribe` ask both by --model A --model B"

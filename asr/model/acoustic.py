@@ -35,6 +35,11 @@ class AcousticConfig(Section):
         """Up to where it listens, in hertz; 0 where the input is stored frames."""
         return 0.0 if isinstance(self.features, StoredConfig) else self.features.nyquist_hz
 
+    def computes_as(self, other: AcousticConfig) -> bool:
+        """Whether both make the same of the same weights: dropout and where weights begin matter to training alone."""
+        of_training = {"encoder": {"dropout", "dropout_over", "recurrent_init", "gate_bias"}, "attention": {"dropout"}}
+        return self.model_dump(exclude=of_training) == other.model_dump(exclude=of_training)
+
 
 class Augmentation(Protocol):
     """What training may do to a batch on its way through the model."""

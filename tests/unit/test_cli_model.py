@@ -149,6 +149,14 @@ def test_models_are_averaged_in_full_precision(cli: Command, model: Path, tmp_pa
         torch.testing.assert_close(averaged.model[name], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_what_matters_to_training_alone_is_no_obstacle_to_an_average(cli: Command, model: Path, tmp_path: Path) -> None:
+    other = load_checkpoint(model)
+    encoder = {"dropout": 0.5, "dropout_over": "utterance", "recurrent_init": "orthogonal"}
+    other = replace(other, experiment=other.experiment | {"encoder": other.experiment["encoder"] | encoder})
+    save_checkpoint(tmp_path / "other.pt", other)
+    assert "average of 2 models" in cli("model", "average", model, tmp_path / "other.pt", "--out", tmp_path / "both.pt")
+
+
 @pytest.mark.parametrize(("others", "expected"), [(4.0, 4.0), (1.0, 2.0), (None, None)])
 def test_an_average_has_learnt_from_the_longest_of_all(
     others: float | None, expected: float | None, cli: Command, model: Path, tmp_path: Path
