@@ -154,8 +154,8 @@ def test_half_precision_is_near_full_precision(choice: dict[str, object]) -> Non
     with torch.autocast("cpu", torch.bfloat16):
         (found,), half_divergence = encoder.after_layers(features, num_frames, (2,))
         found.hidden.float().square().sum().backward()
-    torch.testing.assert_close(found.hidden.float(), expected.hidden, atol=0.25, rtol=0.1)
-    torch.testing.assert_close(half_divergence, divergence, atol=0.01, rtol=0.02)
+    assert (found.hidden - expected.hidden).norm() < 0.1 * expected.hidden.norm()
+    assert (half_divergence - divergence).norm() <= 0.1 * divergence.norm()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 

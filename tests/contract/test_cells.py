@@ -339,7 +339,7 @@ def test_half_precision_is_near_full_precision(cell: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         found, _ = encoder(features, num_frames)
         found.float().square().sum().backward()
-    torch.testing.assert_close(found.float(), expected, atol=0.25, rtol=0.1)
+    assert (found - expected).norm() < 0.1 * expected.norm()
     assert all(torch.isfinite(parameter.grad).all() for parameter in encoder.parameters())
 
 
@@ -360,7 +360,7 @@ def test_states_keep_full_precision_under_autocast(cell: str, device: str, has_s
         (found,) = run_cells([module], [frames], None, given)
     assert found.dtype == torch.float32
     assert not torch.equal(found, found.bfloat16().float())
-    torch.testing.assert_close(found, expected, atol=0.05, rtol=0.05)
+    assert (found - expected).norm() < 0.1 * expected.norm()
 
 
 @pytest.mark.slow

@@ -177,12 +177,12 @@ def test_speed_of_stored_frames_acts_on_each_utterance_as_if_alone(factor: float
     for row, length, before, size in zip(together, lengths.tolist(), frames, sizes.tolist(), strict=True):
         alone, _ = Augmenter(config, 0).waveforms(before[None, :size], torch.tensor([size]))
         torch.testing.assert_close(row[:length], alone[0], atol=0, rtol=0)
-        # Each frame stands in the middle of its time, and the ends are repeated.
+        # Each frame stands in the middle of its time, which is rounded to 1e-5 of a frame, and the ends are repeated.
         places = (np.arange(length) + 0.5) * factor - 0.5
         expected = np.stack(
             [np.interp(places, np.arange(size), before[:size, feature]) for feature in range(3)], axis=1
         )
-        np.testing.assert_allclose(row[:length].numpy(), expected, atol=1e-5)
+        np.testing.assert_allclose(row[:length].numpy(), expected, atol=1e-4)
         assert not row[length:].any()
 
 

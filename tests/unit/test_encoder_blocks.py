@@ -292,9 +292,10 @@ def test_time_convolutions_equal_plain_ones_on_each_utterance() -> None:
     encoder = AcousticModel(
         AcousticConfig(encoder=encoder_config(subsampling={"kind": "conv1d", "channels": 4, "kernel": 5})), 3
     ).encoder
-    module = shaken(encoder.subsampling)
+    module = shaken(encoder.subsampling).double()
     assert module.extra_repr() == "2 x conv 5 stride 2 over time, linear"
     features, num_frames = ragged_features([17, 1, 8], 80, extra=5)
+    features = features.double()
     found, frames = module(features, num_frames)
     assert frames.tolist() == [5, 1, 2]
     for row, length, count in zip(range(3), num_frames.tolist(), frames.tolist(), strict=True):

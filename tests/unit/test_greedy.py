@@ -37,7 +37,7 @@ def decode(log_probs: torch.Tensor, num_frames: list[int] | None = None) -> list
 def test_repeats_merge_and_blanks_vanish(frames: str, text: str, tokens: tuple[int, ...], at: tuple[int, ...]) -> None:
     found = decode(grid_of(frames, VOCABULARY))[0]
     assert (found.text, found.tokens, found.frames) == (text, tokens, at)
-    assert found.score == pytest.approx(len(frames) * math.log(0.9), rel=1e-6)
+    assert found.score == pytest.approx(len(frames) * math.log(0.9), rel=1e-5)
 
 
 def test_frame_of_a_token_is_its_surest() -> None:
@@ -45,7 +45,7 @@ def test_frame_of_a_token_is_its_surest() -> None:
     log_probs = torch.cat([grid_of(token, VOCABULARY, sure=value) for token, value in zip("aaabbb", sure, strict=True)])
     found = decode(log_probs)[0]
     assert found.frames == (1, 4)
-    assert found.score == pytest.approx(sum(map(math.log, sure)), rel=1e-6)
+    assert found.score == pytest.approx(sum(map(math.log, sure)), rel=1e-5)
 
 
 def test_runs_end_with_the_utterance() -> None:
