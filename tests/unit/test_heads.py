@@ -169,7 +169,8 @@ def test_an_adversary_turns_the_gradient_round_below_the_head() -> None:
     plain.accumulate([batch_with_speakers()], 0)
     name = "model.encoder.layers.0.norm.weight"
     ctc = gradients(plain)[name]
-    torch.testing.assert_close(helping[name] - ctc, ctc - adverse[name], rtol=1e-3, atol=1e-6)
+    share = helping[name] - ctc  # small beside both, whose rounding it keeps
+    torch.testing.assert_close(share, ctc - adverse[name], rtol=1e-3, atol=1e-3 * share.abs().max().item())
     torch.testing.assert_close(helping["heads.0.output.weight"], adverse["heads.0.output.weight"])
     with torch.no_grad():
         updaters[0].model.encoder.layers[0].norm.weight -= 0.1 * (helping[name] - ctc)
