@@ -8,16 +8,14 @@ reads.
 from asr.model.acoustic import AcousticConfig, AcousticModel
 from asr.model.cells import CELLS
 from asr.model.encoder import Encoder, EncoderConfig
-from asr.model.subsampling import ConvSubsampling, SubsamplingConfig, TimeConvSubsampling, TimeSubsamplingConfig
+from asr.model.subsampling import Subsampling, SubsamplingConfig
 
 __all__ = [
     "CELLS",
     "AcousticConfig",
     "AcousticModel",
-    "ConvSubsampling",
     "Encoder",
     "EncoderConfig",
+    "Subsampling",
     "SubsamplingConfig",
-    "TimeConvSubsampling",
-    "TimeSubsamplingConfig",
 ]

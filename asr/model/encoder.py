@@ -35,7 +35,7 @@ from asr.model.blocks import (
 from asr.model.cells import CELLS, State, descriptions, equations, make_cell, run_cells
 from asr.model.device import product_type
 from asr.model.norm import Norm, make_norm, normalize
-from asr.model.subsampling import AnySubsamplingConfig, SubsamplingConfig, make_subsampling
+from asr.model.subsampling import AnySubsamplingConfig, Subsampling, SubsamplingConfig
 
 # Where the gate of a highway starts: closed by three quarters.
 _HIGHWAY_BIAS = -1.0
@@ -260,7 +260,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig, num_features: int) -> None:
         super().__init__()
         self.config = config
-        self.subsampling = make_subsampling(config.subsampling, num_features, config.output_size)
+        self.subsampling = Subsampling(config.subsampling, num_features, config.output_size)
         self.layers = nn.ModuleList(RecurrentLayer(config) for _ in range(config.num_layers))
         self.norm = make_norm(config.norm, config.output_size)
         # Last, so that the other weights are drawn as without them.

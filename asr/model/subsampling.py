@@ -46,68 +46,36 @@ class TimeSubsamplingConfig(Section):
 AnySubsamplingConfig = Annotated[SubsamplingConfig | TimeSubsamplingConfig, Field(discriminator="kind")]
 
 
-class ConvSubsampling(nn.Module):
+class Subsampling(nn.Module):
     """Features (B, T, F) to frames (B, ceil(T / factor), output_size); no sound is in frames behind an utterance's end."""
 
-    def __init__(self, config: SubsamplingConfig, num_features: int, output_size: int) -> None:
+    def __init__(self, config: SubsamplingConfig | TimeSubsamplingConfig, num_features: int, output_size: int) -> None:
         super().__init__()
-        num_convolutions = config.factor.bit_length() - 1
-        channels = [1] + [config.channels] * num_convolutions
+        self.config = config
+        convolution: type[nn.Conv1d | nn.Conv2d]
+        if config.kind == "conv1d":
+            convolution, kernel, channels, rest = nn.Conv1d, config.kernel, num_features, 1
+        else:
+            convolution, kernel, channels, rest = nn.Conv2d, 3, 1, frames_after_subsampling(num_features, config.factor)
+        sizes = [channels] + [config.channels] * (config.factor.bit_length() - 1)
         self.convolutions = nn.ModuleList(
-            nn.Conv2d(before, after, kernel_size=3, stride=2, padding=1) for before, after in pairwise(channels)
+            convolution(before, after, kernel, stride=2, padding=kernel // 2) for before, after in pairwise(sizes)
         )
-        self.projection = nn.Linear(channels[-1] * frames_after_subsampling(num_features, config.factor), output_size)
+        self.projection = nn.Linear(sizes[-1] * rest, output_size)
 
     def extra_repr(self) -> str:
         """What it does, for people."""
-        return f"{len(self.convolutions)} x conv 3x3 stride 2, linear"
+        what = f"{self.config.kernel} stride 2 over time" if self.config.kind == "conv1d" else "3x3 stride 2"
+        return f"{len(self.convolutions)} x conv {what}, linear"
 
     def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
         """Frames (B, S, output_size) of `features` (B, T, F), which are zero behind `num_frames` (B,), and S each (B,)."""
-        hidden = features[:, None]
+        # (B, F, T), or (B, 1, T, F) where filters move along the frequencies too
+        hidden = features.transpose(1, 2) if self.config.kind == "conv1d" else features[:, None]
         for convolution in self.convolutions:
             hidden = torch.relu(convolution(hidden))
             num_frames = frames_after_subsampling(num_frames, 2)
             # The bias makes padding non-zero; the next convolution must see there the zeros that it pads with itself.
-            hidden = hidden * valid_mask(num_frames, hidden.shape[2], hidden.device)[:, None, :, None]
-        hidden = hidden.transpose(1, 2).flatten(2)
-        return self.projection(hidden), num_frames
-
-
-class TimeConvSubsampling(nn.Module):
-    """As `ConvSubsampling`: features (B, T, F) to frames (B, ceil(T / factor), output_size)."""
-
-    def __init__(self, config: TimeSubsamplingConfig, num_features: int, output_size: int) -> None:
-        super().__init__()
-        self.kernel = config.kernel
-        channels = [num_features] + [config.channels] * (config.factor.bit_length() - 1)
-        self.convolutions = nn.ModuleList(
-            nn.Conv1d(before, after, config.kernel, stride=2, padding=config.kernel // 2)
-            for before, after in pairwise(channels)
-        )
-        self.projection = nn.Linear(config.channels, output_size)
-
-    def extra_repr(self) -> str:
-        """What it does, for people."""
-        return f"{len(self.convolutions)} x conv {self.kernel} stride 2 over time, linear"
-
-    def forward(self, features: Tensor, num_frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames (B, S, output_size) of `features` (B, T, F), which are zero behind `num_frames` (B,), and S each (B,)."""
-        hidden = features.transpose(1, 2)
-        for convolution in self.convolutions:
-            hidden = torch.relu(convolution(hidden))
-            num_frames = frames_after_subsampling(num_frames, 2)
-            # As in two dimensions: what the bias makes of padding must not be heard.
-            hidden = hidden * valid_mask(num_frames, hidden.shape[2], hidden.device)[:, None]
-        return self.projection(hidden.transpose(1, 2)), num_frames
-
-
-def make_subsampling(
-    config: SubsamplingConfig | TimeSubsamplingConfig, num_features: int, output_size: int
-) -> ConvSubsampling | TimeConvSubsampling:
-    """The convolutions of `config` on so many features, which give frames of `output_size`."""
-    match config:
-        case SubsamplingConfig():
-            return ConvSubsampling(config, num_features, output_size)
-        case TimeSubsamplingConfig():
-            return TimeConvSubsampling(config, num_features, output_size)
+            mask = valid_mask(num_frames, hidden.shape[2], hidden.device)[:, None]
+            hidden = hidden * (mask if hidden.dim() == 3 else mask[..., None])
+        return self.projection(hidden.transpose(1, 2).flatten(2)), num_frames

@@ -11,7 +11,7 @@ from torch import nn
 
 from asr.features import FeatureExtractor, LogMelConfig
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples, valid_mask
-from asr.model import ConvSubsampling, SubsamplingConfig
+from asr.model import Subsampling, SubsamplingConfig
 
 unhurried = settings(max_examples=60)
 FACTORS = st.sampled_from([1, 2, 4, 8])
@@ -43,7 +43,7 @@ def test_frames_of_samples_equal_those_of_the_features(num_samples: int, hop: in
 def test_frames_after_subsampling_equal_those_of_the_convolutions(
     num_frames: int, factor: int, num_features: int
 ) -> None:
-    module = ConvSubsampling(SubsamplingConfig(factor=factor, channels=1), num_features, 2)
+    module = Subsampling(SubsamplingConfig(factor=factor, channels=1), num_features, 2)
     hidden, frames = module(torch.zeros(1, num_frames, num_features), torch.tensor([num_frames]))
     assert hidden.shape[1] == frames.item() == frames_after_subsampling(num_frames, factor)
 

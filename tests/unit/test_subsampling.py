@@ -10,12 +10,11 @@ from torch import nn
 from asr.config import validated
 from asr.errors import ConfigError
 from asr.lengths import valid_mask
-from asr.model import ConvSubsampling, SubsamplingConfig
-from asr.model.subsampling import TimeConvSubsampling, TimeSubsamplingConfig
+from asr.model.subsampling import Subsampling, SubsamplingConfig, TimeSubsamplingConfig
 
 
-def make(factor: int, num_features: int = 10) -> ConvSubsampling:
-    return shaken(ConvSubsampling(SubsamplingConfig.model_validate({"factor": factor, "channels": 3}), num_features, 6))
+def make(factor: int, num_features: int = 10) -> Subsampling:
+    return shaken(Subsampling(SubsamplingConfig.model_validate({"factor": factor, "channels": 3}), num_features, 6))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4, 8])
@@ -83,7 +82,7 @@ def test_equals_plain_convolutions_on_a_full_batch() -> None:
 
 
 def test_convolutions_over_time_equal_plain_ones_on_a_full_batch() -> None:
-    module = shaken(TimeConvSubsampling(TimeSubsamplingConfig(factor=4, channels=3, kernel=5), 10, 6))
+    module = shaken(Subsampling(TimeSubsamplingConfig(factor=4, channels=3, kernel=5), 10, 6))
     features, num_frames = ragged_features([16, 16], 10)
     expected = features.transpose(1, 2)
     for convolution in module.convolutions:
