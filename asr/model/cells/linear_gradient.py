@@ -171,7 +171,7 @@ class _Recurrence(torch.autograd.Function):
 
 def _step_frames(cell: RecurrentCell, frames: Sequence[Tensor], states: Sequence[Tensor]) -> list[Tensor]:
     """The results of each frame, from input products (F, B, ...) and states (B, H)."""
-    products = tuple(_StepProduct(*each) for each in _products(cell))
+    products = tuple(_StepProduct(*each) for each in cell.state_products())
     rows, states = [], tuple(states)
     for x in frames[0].unbind():
         output, states = cell.step(x, states, products)
@@ -187,16 +187,6 @@ def _results(output: Tensor, states: States) -> tuple[int, States]:
         if output is state:
             return which, states
     return len(states), (*states, output)
-
-
-def _products(cell: RecurrentCell) -> list[tuple[Tensor, Tensor | None, nn.Module]]:
-    """U, c and the normalisation of each product."""
-    if not cell.products:
-        return []
-    rows = [blocks * cell.hidden_size for blocks in cell.products]
-    weights = torch.split(cell.weight_hh_l0, rows)
-    biases = [None] * len(rows) if cell.bias_hh_l0 is None else torch.split(cell.bias_hh_l0, rows)
-    return list(zip(weights, biases, cell.norms_hh, strict=True))
 
 
 class _StepProduct:
@@ -246,7 +236,7 @@ class _AllFrames:
         with torch.enable_grad():
             self.projected = projected.detach().flatten(0, 1).requires_grad_()
             self.before = [each.detach().flatten(0, 1).requires_grad_() for each in before]
-            self.products = [_CutProduct(*each) for each in _products(cell)]
+            self.products = [_CutProduct(*each) for each in cell.state_products()]
             output, states = cell.step(self.projected, tuple(self.before), tuple(self.products))
         _, self.results = _results(output, states)
 
@@ -303,7 +293,7 @@ def _linear_frames(
     `frames` are the slopes that are `present`, what comes from outside for each result (F, B, 1, H), and products before
     their norm; `carried` (B, 1, H) is what comes from the frame after.
     """
-    products = [_StepProduct(*each) for each in _products(cell)]
+    products = [_StepProduct(*each) for each in cell.state_products()]
     num_states, num_results = len(carried), len(present) - len(products)
     rows: list[list[Tensor]] = []
     for row in reversed(list(zip(*(each.unbind() for each in frames), strict=True))):

@@ -135,7 +135,7 @@ class RecurrentCell(nn.Module):
 
     def loop(self, projected: Tensor, states: States) -> tuple[Tensor, States]:
         """What `recur` gives, by one call of `step` after the other."""
-        products = tuple(self._products(*projected.shape[:2]))
+        products = tuple(_StateProduct(*each, *projected.shape[:2]) for each in self.state_products())
         outputs = []
         for x in projected.unbind():
             output, states = self.step(x, states, products)
@@ -197,15 +197,14 @@ class RecurrentCell(nn.Module):
             return (projected.new_zeros(projected.shape[1], self.hidden_size, dtype=dtype),) * self.num_states
         return tuple(value[0].to(dtype) for value in (state if isinstance(state, tuple) else (state,)))
 
-    def _products(self, num_steps: int, batch: int) -> Iterator[_StateProduct]:
-        """For each product that a frame needs, a function that is to be called once per frame."""
+    def state_products(self) -> list[tuple[Tensor, Tensor | None, nn.Module]]:
+        """U, c and the normalisation of each product with the state that a frame needs."""
         if not self.products:
-            return
+            return []
         rows = [blocks * self.hidden_size for blocks in self.products]
         weights = torch.split(self.weight_hh_l0, rows)
         biases = [None] * len(rows) if self.bias_hh_l0 is None else torch.split(self.bias_hh_l0, rows)
-        for weight, bias, norm in zip(weights, biases, self.norms_hh, strict=True):
-            yield _StateProduct(weight, bias, norm, num_steps, batch)
+        return list(zip(weights, biases, self.norms_hh, strict=True))
 
 
 class _StateProduct:
