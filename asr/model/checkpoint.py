@@ -64,13 +64,13 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(f"{path}: cannot write the checkpoint: {reason}; {kept}") from error
 
 
-def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
-    """The checkpoint in the file at `path`, its tensors on `device`.
+def load_checkpoint(path: Path) -> Checkpoint:
+    """The checkpoint in the file at `path`, its tensors on the CPU.
 
     Raises:
         CheckpointError: missing, damaged, or not a checkpoint of this program.
     """
-    content = _read(path, device)
+    content = _read(path)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise CheckpointError(f"{path}: a PyTorch file, but not a checkpoint of this program")
     if content.get("version") != _VERSION:
@@ -81,7 +81,7 @@ def load_checkpoint(path: Path, device: torch.device | str = "cpu") -> Checkpoin
     return Checkpoint(**{name: content[name] for name in Checkpoint.__dataclass_fields__})
 
 
-def _read(path: Path, device: torch.device | str) -> Any:
+def _read(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             # torch stores checksums but does not compare them: a flipped bit would become a slightly different weight.
@@ -91,7 +91,7 @@ def _read(path: Path, device: torch.device | str) -> Any:
                     info.external_attr & _FOLDER_BIT for info in archive.infolist()
                 )
             file.seek(0)
-            content = None if damaged else torch.load(file, map_location=device, weights_only=True)
+            content = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except OSError as error:
