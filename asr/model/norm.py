@@ -54,11 +54,13 @@ def _normalized(
         return normed
     if mask is None:
         mask = torch.ones(hidden.shape[:2], dtype=torch.bool, device=hidden.device)
+    every, is_valid = hidden.flatten(0, 1), mask.flatten()
     if not (norm.training and norm.weight.requires_grad):
         # Frame by frame, so that no shape depends on the lengths: exporting needs that.
-        normed = _with_running_statistics(norm, hidden.flatten(0, 1)).view_as(hidden)
-        return normed.masked_fill(~mask[..., None], padding)
-    every, is_valid = hidden.flatten(0, 1), mask.flatten()
+        normed = nn.functional.batch_norm(
+            every, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps
+        )
+        return normed.view_as(hidden).masked_fill(~mask[..., None], padding)
     if _is_compiled_for(norm, every) and int(is_valid.sum()) > 1:
         normed, mean, variance = _CompiledBatchNorm.apply(
             every, is_valid, norm.weight, norm.bias, norm.eps, dtype, padding
@@ -70,10 +72,6 @@ def _normalized(
     if remember:
         _remember(norm, mean, variance, is_valid.sum())
     return normed.view_as(hidden)
-
-
-def _with_running_statistics(norm: nn.BatchNorm1d, frames: Tensor) -> Tensor:
-    return nn.functional.batch_norm(frames, norm.running_mean, norm.running_var, norm.weight, norm.bias, eps=norm.eps)
 
 
 def _is_compiled_for(norm: nn.BatchNorm1d, frames: Tensor) -> bool:
