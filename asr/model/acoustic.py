@@ -85,21 +85,17 @@ class AcousticModel(nn.Module):
         """Encoder frames (B,) that utterances of `num_samples` samples (B,) give; or those of a lower recurrent layer."""
         return self.encoder.num_output_frames(self.features.num_frames(num_samples), layer)
 
-    def forward(
-        self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """Log-probabilities (B, S, V) in float32, and the encoder frames of each utterance (B,).
 
         `num_samples` (B,) should stay on the CPU: then nothing here waits for the device.
         """
-        hidden, num_frames = self.encode(waveforms, num_samples, augmentation)
+        hidden, num_frames = self.encode(waveforms, num_samples)
         return self.log_probs(hidden), num_frames
 
-    def encode(
-        self, waveforms: Tensor, num_samples: Tensor, augmentation: Augmentation | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def encode(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
         """The encoder's frames (B, S, D), zero behind the frames of each utterance (B,), of which decoders make texts."""
-        (last,), _ = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),), augmentation)
+        (last,), _ = self.after_layers(waveforms, num_samples, (len(self.encoder.layers),))
         return last.hidden, last.num_frames
 
     def log_probs(self, hidden: Tensor) -> Tensor:
@@ -131,27 +127,22 @@ class AcousticModel(nn.Module):
         """One row per part of the model, from the waveform to the tokens."""
         features, encoder = self.config.features, self.config.encoder
         frame_rate = features.sample_rate / features.hop_length
+        rate = frame_rate / encoder.subsampling.factor
         shape = f"(B, S, {encoder.output_size})"
         arrows = "both directions" if encoder.bidirectional else "forward"
+        cell = f"{encoder.norm} norm, {encoder.cell} {encoder.hidden_size}, {arrows}"
+
+        def row(name: str, kind: str, part: nn.Module) -> LayerInfo:
+            return LayerInfo(name, kind, shape, num_parameters(part), rate)
+
         rows = [
             LayerInfo("features", features.kind, f"(B, T, {self.features.num_features})", 0, frame_rate),
-            LayerInfo(
-                "subsampling",
-                self.encoder.subsampling.extra_repr(),
-                shape,
-                num_parameters(self.encoder.subsampling),
-                frame_rate / encoder.subsampling.factor,
-            ),
+            row("subsampling", self.encoder.subsampling.extra_repr(), self.encoder.subsampling),
         ]
-        cell = f"{encoder.norm} norm, {encoder.cell} {encoder.hidden_size}, {arrows}"
-        rate = frame_rate / encoder.subsampling.factor
         for number, (layer, blocks) in enumerate(zip(self.encoder.layers, self.encoder.blocks, strict=True), start=1):
-            rows.append(LayerInfo(f"layer {number}", cell, shape, num_parameters(layer), rate))
+            rows.append(row(f"layer {number}", cell, layer))
             rate = frame_rate / encoder.factor_of(number + 1)
-            rows += [
-                LayerInfo(f"{name} {number}", block.extra_repr(), shape, num_parameters(block), rate)
-                for name, block in blocks.named_children()
-            ]
+            rows += [row(f"{name} {number}", block.extra_repr(), block) for name, block in blocks.named_children()]
         head = num_parameters(self.head) + num_parameters(self.encoder.norm)
         rows.append(LayerInfo("head", "norm, linear, log-softmax", f"(B, S, {self.head.out_features})", head, rate))
         if self.attention is not None:

@@ -124,11 +124,11 @@ class Recorder:
 def test_augmentation_stands_before_and_behind_the_features() -> None:
     model, augmentation = small_model(), Recorder()
     waveforms, num_samples = ragged_batch(LENGTHS)
-    log_probs, num_frames = model(waveforms, num_samples, augmentation)
+    (frames,), _ = model.after_layers(waveforms, num_samples, (len(model.encoder.layers),), augmentation)
     assert augmentation.seen == ["waveforms", "features"]
-    assert torch.equal(num_frames, model.num_encoder_frames((num_samples + 1) // 2))
+    assert torch.equal(frames.num_frames, model.num_encoder_frames((num_samples + 1) // 2))
     silent, _ = model.encoder(torch.zeros(4, 11, 8), model.features.num_frames((num_samples + 1) // 2))
-    torch.testing.assert_close(log_probs, torch.log_softmax(model.head(silent), -1))
+    torch.testing.assert_close(frames.hidden, silent)
 
 
 def test_saved_state_is_weights_and_statistics() -> None:
@@ -177,7 +177,7 @@ def test_lengths_on_the_cpu_let_nothing_wait_for_the_device(monkeypatch: pytest.
     augmenter = Augmenter(AugmentConfig.model_validate({"gain": {}, "spec_augment": {"frequency_width": 2}}), 1)
     with Waiting() as waiting:
         waveforms, num_samples = torch.zeros(2, 8000, device="meta"), torch.tensor([8000, 4000])
-        hidden, num_frames = model.encode(waveforms, num_samples, augmenter)
+        ((hidden, num_frames),), _ = model.after_layers(waveforms, num_samples, (2,), augmenter)
         log_probs = model.log_probs(hidden)
         divergence_from_even(log_probs, num_frames)
         scores = model.attention(hidden, num_frames, torch.ones(2, 3, dtype=torch.int64, device="meta"))
