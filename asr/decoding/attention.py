@@ -9,6 +9,7 @@ Source: Watanabe et al. 2017, "Hybrid CTC/Attention Architecture for End-to-End 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,7 +23,7 @@ from asr.compiled import Floats
 from asr.config import Section
 from asr.decoding.hypothesis import Hypothesis
 from asr.decoding.log_probs import refuse_nan
-from asr.model.attention import END, AttentionDecoder, AttentionState
+from asr.model.attention import END, AttentionDecoder
 from asr.text.tokenizer import Tokenizer
 
 # Together with CTC, of how many tokens per text in the beam CTC is asked: so many times the width, the best for attention.
@@ -143,7 +144,7 @@ class AttentionSearch:
             ended += [(self._normalized(text.score, len(text.tokens)), text) for _, token, text in best if token == END]
             going_on = [(row, text) for row, token, text in best if token != END]
             beam = [text for _, text in going_on]
-            state = _rows(after, [row for row, _ in going_on], frames.device)
+            state = after.rows(torch.tensor([row for row, _ in going_on], dtype=torch.int64, device=frames.device))
         return ended
 
     def _normalized(self, score: float, num_tokens: int) -> float:
@@ -169,25 +170,18 @@ class AttentionSearch:
         num_tried = self.config.width * (_TRIED_PER_WIDTH if self.ctc_weight else 1)
         tried = np.argsort(-attention[1:], kind="stable")[:num_tried] + 1
         tried = np.concatenate([[END], tried[attention[tried] > -np.inf]])
-        if text.alignments is None:
-            return [
-                (token, _Text(_more(text.tokens, token), score, score, None, int(needed[token])))
-                for token, score in zip(tried.tolist(), attention[tried].tolist(), strict=True)
-            ]
-        whole = np.logaddexp(text.alignments[-1, 0], text.alignments[-1, 1])
-        longer, begins = self._prefix_scores.extended(log_probs, text.alignments, text.last, tried[1:])
-        scores = (1 - self.ctc_weight) * attention[tried] + self.ctc_weight * np.concatenate([[whole], begins])
+        scores = attention[tried]
+        longer: Sequence[Floats | None] = [None] * len(tried)
+        if text.alignments is not None:
+            whole = np.logaddexp(text.alignments[-1, 0], text.alignments[-1, 1])
+            extended, begins = self._prefix_scores.extended(log_probs, text.alignments, text.last, tried[1:])
+            scores = (1 - self.ctc_weight) * scores + self.ctc_weight * np.concatenate([[whole], begins])
+            longer = (text.alignments, *extended)
         return [
             (token, _Text(_more(text.tokens, token), float(attention[token]), score, alignments, int(needed[token])))
-            for token, score, alignments in zip(
-                tried.tolist(), scores.tolist(), (text.alignments, *longer), strict=True
-            )
+            for token, score, alignments in zip(tried.tolist(), scores.tolist(), longer, strict=True)
         ]
 
 
 def _more(tokens: tuple[int, ...], token: int) -> tuple[int, ...]:
     return tokens if token == END else (*tokens, token)
-
-
-def _rows(state: AttentionState, rows: list[int], device: torch.device) -> AttentionState:
-    return state.rows(torch.tensor(rows, dtype=torch.int64, device=device))
