@@ -73,20 +73,6 @@ class SplitsConfig(Section):
             )
         return parts
 
-    def train_parts(self, recipe: Recipe) -> list[Part]:
-        """The parts to learn from."""
-        if self.train is None:
-            return [find_part(name, recipe) for name in recipe.splits.train]
-        return [find_part(part.data, recipe, part.weight) for part in self.train]
-
-    def dev_part(self, recipe: Recipe) -> Part:
-        """The part to choose epochs by."""
-        return find_part(self.dev or recipe.splits.dev, recipe)
-
-    def test_parts(self, recipe: Recipe) -> list[Part]:
-        """The parts to measure on."""
-        return [find_part(name, recipe) for name in (recipe.splits.test if self.test is None else self.test)]
-
 
 class Experiment(Section):
     """One run: configuration file plus overrides, resolved."""
@@ -244,11 +230,6 @@ def load_experiment(config: str | None, overrides: Iterable[str] = (), begun: Pa
         raise
 
 
-def folder_name(part: Part) -> str:
-    """Name of the folder with the shards of `part`."""
-    return as_file_name(part.name)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One recipe with one configuration in one folder.
@@ -281,17 +262,21 @@ class Run:
     @property
     def train_parts(self) -> list[Part]:
         """The parts to learn from."""
-        return self.experiment.splits.train_parts(self.recipe)
+        parts = self.experiment.splits.train
+        if parts is None:
+            return [find_part(name, self.recipe) for name in self.recipe.splits.train]
+        return [find_part(part.data, self.recipe, part.weight) for part in parts]
 
     @property
     def dev_part(self) -> Part:
         """The part to choose epochs by."""
-        return self.experiment.splits.dev_part(self.recipe)
+        return find_part(self.experiment.splits.dev or self.recipe.splits.dev, self.recipe)
 
     @property
     def test_parts(self) -> list[Part]:
         """The parts to measure on."""
-        return self.experiment.splits.test_parts(self.recipe)
+        names = self.experiment.splits.test
+        return [find_part(name, self.recipe) for name in (self.recipe.splits.test if names is None else names)]
 
     @property
     def batches_per_update(self) -> int:
@@ -314,7 +299,7 @@ class Run:
 
     def own_shards(self, part: Part) -> Path:
         """Folder that the shards of `part` are written to when they are not ready."""
-        return self.prepared_in / "shards" / folder_name(part)
+        return self.prepared_in / "shards" / as_file_name(part.name)
 
     @property
     def tokenizer_file(self) -> Path:

@@ -18,7 +18,7 @@ from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, source_of, write_shards
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
-from asr.experiment import Run, folder_name
+from asr.experiment import Run
 from asr.recipe import Part, find_corpus
 from asr.resources import resource
 from asr.terminal import counted, progress_bar
@@ -190,7 +190,7 @@ def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
             )
     roles = (*run.train_parts, run.dev_part, *run.test_parts)
     parts = list({(run.shards(part), part.name): part for part in roles}.values())
-    if len({folder_name(part) for part in parts}) < len(parts):
+    if len(set(map(run.own_shards, parts))) < len(parts):
         names = ", ".join(part.name for part in parts)
         raise CorpusError(f"parts need different names, found {names}: rename a folder of shards")
     return parts
