@@ -171,19 +171,18 @@ class Trainer:
                     "put back the file loss.phones.lexicon and the speakers that it began with, or start over with --fresh"
                 ) from error
         self.progress = TrainingProgress(**state["progress"])
-        self.progress.best = [(rate, loss, epoch) for rate, loss, epoch in self.progress.best]
         if not self.progress.batches:
             return
-        if state.get("data", self.data.contents) != self.data.contents:
+        if state["data"] != self.data.contents:
             raise TrainingError(
                 f"{self.folder}: this training was cut off within an epoch, and the shards it goes on with are others now: "
                 "put back those that it began with, or start over with --fresh"
             )
-        num_before, num_now = state.get("processes", self.workers.size), self.workers.size
-        if num_before != num_now:
+        if state["processes"] != self.workers.size:
             raise TrainingError(
-                f"{self.folder}: this training was cut off within an epoch that {num_before} processes shared, and goes on "
-                f"with as many, found {num_now}: `torchrun --nproc-per-node` says how many; at an epoch's end any may"
+                f"{self.folder}: this training was cut off within an epoch that {state['processes']} processes shared, and "
+                f"goes on with as many, found {self.workers.size}: `torchrun --nproc-per-node` says how many; at an epoch's "
+                "end any may"
             )
 
     def run(self, log: RunLog | SilentLog) -> TrainingProgress:
