@@ -8,7 +8,6 @@ from dataclasses import replace
 import torch
 
 from asr.atomic import write_text
-from asr.config import Tree
 from asr.corpus.batch_order import BatchesConfig, EpochSize, epoch_size, most_samples
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.shard_reader import read_shard
@@ -27,7 +26,7 @@ from asr.report.of_model import write_model_report
 from asr.scoring import read_results, results_table, write_results
 from asr.terminal import counted, get_console
 from asr.training.init import origin
-from asr.training.loop import Trainer, TrainingData
+from asr.training.loop import Trainer, TrainingData, epoch_file
 from asr.training.moving_average import average_weights
 from asr.training.plots import plot_training
 from asr.training.run_log import RunLog, SilentLog, read_metrics
@@ -51,7 +50,6 @@ def train(run: Run) -> None:
     experiment, workers = run.experiment, run.workers
     workers.check_device(experiment.device)
     device = select_device(experiment.device)
-    tree = experiment.tree()
     if workers.is_first:
         write_text(run.folder / CONFIG_FILE, experiment.yaml())
     index = run.train_index
@@ -63,7 +61,7 @@ def train(run: Run) -> None:
     else:
         model, tokenizer = restore_model(checkpoint, where=str(last))
     recognizer = Recognizer(model, tokenizer, build_decoder(GreedyDecoderConfig(), tokenizer), device)
-    trainer = _make_trainer(run, recognizer, index, tree)
+    trainer = _make_trainer(run, recognizer, index, round(size.utterances))
     is_new = checkpoint is None
     if checkpoint is not None and checkpoint.training is not None:
         trainer.resume(checkpoint.training)
@@ -182,7 +180,7 @@ def _longest_text(index: ShardIndex, most_samples: float) -> str:
     return max((stored.utterance.text for stored in found if stored.num_samples <= most_samples), key=len)
 
 
-def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tree) -> Trainer:
+def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, num_utterances: int) -> Trainer:
     experiment, workers = run.experiment, run.workers
     dev_index = run.index(run.dev_part)
 
@@ -205,7 +203,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         recognizer,
         updater,
         TrainingData(
-            num_utterances=round(epoch_size(index, experiment.batches).utterances),
+            num_utterances=num_utterances,
             epoch=epoch,
             dev=lambda: sequential_batches(dev_index, experiment.batches, rank=workers.rank, world_size=workers.size),
             contents=index.contents,
@@ -214,7 +212,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, tree: Tre
         optimizer=experiment.optimizer,
         schedule=experiment.schedule,
         template=Checkpoint(
-            experiment=tree,
+            experiment=experiment.tree(),
             tokenizer=recognizer.tokenizer.state(),
             model={},
             longest_seconds=_longest_seconds(index, experiment.batches),
@@ -232,11 +230,10 @@ def average(run: Run) -> None:
     higher by far. The loss decides, not the error rate: in a small set one word more or less is chance.
     """
     folder = run.folder / CHECKPOINT_FOLDER
-    last = load_checkpoint(folder / "last.pt")
-    progress = (last.training or {"progress": {"best": []}})["progress"]
-    checkpoints = [load_checkpoint(folder / f"epoch-{epoch:04d}.pt") for _, _, epoch in progress["best"]]
-    best = load_checkpoint(folder / "best.pt")
-    epochs = ", ".join(str(epoch) for _, _, epoch in sorted(progress["best"], key=lambda entry: entry[2]))
+    last, best = load_checkpoint(folder / "last.pt"), load_checkpoint(folder / "best.pt")
+    kept = [epoch for _, _, epoch in (last.training or {"progress": {"best": []}})["progress"]["best"]]
+    checkpoints = [load_checkpoint(folder / epoch_file(epoch)) for epoch in kept]
+    epochs = ", ".join(map(str, sorted(kept)))
     averaged = replace(best, model=average_weights(checkpoints), note=f"average of epochs {epochs}")
     of_average, of_best = _validation(run, averaged), _validation(run, best)
     is_good = of_average.loss <= _TOLERATED_LOSS * of_best.loss

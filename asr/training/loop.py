@@ -309,8 +309,8 @@ class Trainer:
                 validation = self._validate(log)
         progress.loss_sum, progress.loss_updates = 0.0, 0
         self._save_last(log)
-        kept = {_epoch_file(epoch) for _, _, epoch in progress.best}
-        for path in self.folder.glob(_epoch_file("*")):
+        kept = {epoch_file(epoch) for _, _, epoch in progress.best}
+        for path in self.folder.glob("epoch-*.pt"):
             if self.workers.is_first and path.name not in kept:
                 path.unlink()
         if validation is not None and self.watch is not None:
@@ -330,7 +330,7 @@ class Trainer:
         progress.best = sorted([*progress.best, entry])[: self.config.keep_best]
         note = f"epoch {progress.epoch}, dev WER {result.words.rate:.4f}"
         if entry in progress.best:
-            self._save(_epoch_file(progress.epoch), None, note)
+            self._save(epoch_file(progress.epoch), None, note)
         if improved:
             self._save("best.pt", None, note)
         progress.wall_seconds += time.perf_counter() - start
@@ -393,5 +393,6 @@ class Trainer:
         save_checkpoint(self.folder / name, replace(self.template, model=weights, training=training, note=note))
 
 
-def _epoch_file(epoch: int | str) -> str:
-    return f"epoch-{epoch:04d}.pt" if isinstance(epoch, int) else f"epoch-{epoch}.pt"
+def epoch_file(epoch: int) -> str:
+    """Name of the checkpoint of epoch number `epoch`, counted from 1."""
+    return f"epoch-{epoch:04d}.pt"
