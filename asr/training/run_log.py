@@ -108,14 +108,10 @@ def _parsed(line: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def _without_nan(values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` with non-finite numbers as text, which JSON can hold."""
-    return {name: _as_json_has_it(value) for name, value in values.items()}
-
-
-def _as_json_has_it(value: Any) -> Any:
+def _without_nan(value: Any) -> Any:
+    """`value` with non-finite numbers as text, which JSON can hold."""
     if isinstance(value, Mapping):
-        return _without_nan(value)
+        return {name: _without_nan(each) for name, each in value.items()}
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
