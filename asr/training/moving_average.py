@@ -67,13 +67,9 @@ def average_weights(checkpoints: list[Checkpoint]) -> dict[str, torch.Tensor]:
     """
     if not checkpoints:
         raise TrainingError("there is no epoch to average: train first")
-    average: dict[str, torch.Tensor] = {}
-    for name, first in checkpoints[0].model.items():
-        if first.is_floating_point():
-            total = sum(
-                (checkpoint.model[name].double() for checkpoint in checkpoints), torch.zeros((), dtype=torch.float64)
-            )
-            average[name] = (total / len(checkpoints)).float()
-        else:
-            average[name] = first
-    return average
+    return {
+        name: torch.stack([each.model[name].double() for each in checkpoints]).mean(0).float()
+        if first.is_floating_point()
+        else first
+        for name, first in checkpoints[0].model.items()
+    }
