@@ -141,7 +141,7 @@ class Updater:
         self.statistics.begin()
         while too_long := [each for each in batches if len(each) > 1 and self._seconds(each) > self.most_seconds]:
             batches = _halved(batches, too_long[0])
-        targets = self._targets(batches)
+        targets = [self._targets(batch) for batch in batches]
         own_tokens = sum(
             target.num_counted() for batch, target in zip(batches, targets, strict=True) if not batch.repeated
         )
@@ -168,14 +168,13 @@ class Updater:
             self.statistics.begin_again()
             split += largest.ids
             batches = _halved(batches, largest)
-            targets = self._targets(batches)
+            targets = [self._targets(batch) for batch in batches]
 
     def _seconds(self, batch: Batch) -> float:
         return _padded_length(batch) / self.sample_rate
 
-    def _targets(self, batches: Sequence[Batch]) -> list[CtcTargets]:
-        views = self.objective.views
-        return [CtcTargets(batch.texts * views, self.tokenizer, self.device) for batch in batches]
+    def _targets(self, batch: Batch) -> CtcTargets:
+        return CtcTargets(batch.texts * self.objective.views, self.tokenizer, self.device)
 
     def _accumulate(
         self, batches: Sequence[Batch], targets: Sequence[CtcTargets], number: int, num_tokens: float
@@ -238,14 +237,11 @@ class Updater:
         self.model.train()
         length = max(1, round(longest * self.sample_rate))
         seconds = batches.seconds
-        while True:
+        while seconds:
             count = min(batches.max_utterances, max(1, int(seconds * self.sample_rate) // length))
             if self._fits(count, length, text):
                 break
-            if count == 1:
-                seconds = 0.0
-                break
-            seconds = min(seconds, count * longest) / 2
+            seconds = min(seconds, count * longest) / 2 if count > 1 else 0.0
         self.model.load_state_dict(state)
         del reserved
         return min(self.workers.gather([seconds]))
@@ -265,9 +261,8 @@ class Updater:
         shape = (count, length, num_features) if num_features else (count, length)
         nothing = ("",) * count
         noise = Batch(nothing, (text,) * count, nothing, 0.1 * torch.randn(shape), torch.full((count,), length))
-        target = CtcTargets(noise.texts * self.objective.views, self.tokenizer, self.device)
         try:
-            self._backward(noise, target, 0, self.seed, 1.0)
+            self._backward(noise, self._targets(noise), 0, self.seed, 1.0)
             fits = True
         except torch.OutOfMemoryError:
             fits = False
@@ -306,11 +301,8 @@ def _free_memory(device: torch.device) -> None:
 
 def gradient_norms(model: AcousticModel, clipped_to: float = 1.0) -> dict[str, float]:
     """The gradient's norm in each part of the model, as before it was clipped: how much learning reaches it."""
-    return {name: _gradient_norm(part) / clipped_to for name, part in model_parts(model).items()}
-
-
-def _gradient_norm(module: nn.Module) -> float:
-    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
-    if not gradients:
-        return 0.0
-    return float(torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(grad) for grad in gradients])))
+    gradients = {
+        name: [parameter.grad for parameter in part.parameters() if parameter.grad is not None]
+        for name, part in model_parts(model).items()
+    }
+    return {name: float(nn.utils.get_total_norm(each)) / clipped_to for name, each in gradients.items()}
