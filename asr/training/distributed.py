@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -115,26 +115,17 @@ class Workers:
         if others:
             raise TrainingError(f"{complaint} (process {', '.join(others)}, others than process 0)")
 
-    def shared(self, module: nn.Module) -> SharedGradients:
-        """The gradients of `module`, which all processes have alike."""
-        return SharedGradients(module, together=self.size > 1)
+    def averaging(self, module: nn.Module) -> Callable[[], None]:
+        """What sets the gradients of `module`, which all processes have alike, to their mean, when all have called it.
 
-
-class SharedGradients:
-    """The gradients of the weights of `module`, which each process adds up by itself, before all take their mean.
-
-    DistributedDataParallel would send them while the last backward pass is under way. But then no process could try again
-    what does not fit into its memory, as half of its gradients would be on their way. What it would save is their
-    journey: of 20 million weights 80 MB, once per update.
-    """
-
-    def __init__(self, module: nn.Module, *, together: bool) -> None:
-        self._nothing = DistributedDataParallel(_Nothing(module)) if together else None
-
-    def average(self) -> None:
-        """Set the gradients to their mean over all processes, each of which has to call this."""
-        if self._nothing is not None:
-            self._nothing().backward()
+        DistributedDataParallel would send them while the last backward pass is under way. But then no process could try
+        again what does not fit into its memory, as half of its gradients would be on their way. What it would save is their
+        journey: of 20 million weights 80 MB, once per update.
+        """
+        if self.size == 1:
+            return lambda: None
+        nothing = DistributedDataParallel(_Nothing(module))
+        return lambda: nothing().backward()
 
 
 class _Nothing(nn.Module):

@@ -97,7 +97,7 @@ class Updater:
         self.optimizer = optimizer
         self.augment = augment
         self.workers = workers or Workers()
-        self.gradients = self.workers.shared(objective)
+        self.average_gradients = self.workers.averaging(objective)
         self.max_gradient_norm = max_gradient_norm
         self.l1 = l1
         self.dtype = dtype
@@ -160,7 +160,7 @@ class Updater:
                         "these weights), or make the model smaller"
                     ) from error
             else:
-                self.gradients.average()
+                self.average_gradients()
                 own.split = split
                 return self._of_all_processes(own, num_tokens)
             # Not in the handler, where the error still holds on to all that the failed attempt had made.
