@@ -56,15 +56,15 @@ class _SpectralConfig(FrameConfig):
         return 1 << (self.window_length - 1).bit_length()
 
     @property
-    def nyquist_hz(self) -> float:
+    def highest_hz(self) -> float:
         """Upper edge of the highest mel band, in hertz."""
         return self.sample_rate / 2 if self.high_hz is None else self.high_hz
 
     @model_validator(mode="after")
     def _check_band(self) -> _SpectralConfig:
-        if not self.low_hz < self.nyquist_hz <= self.sample_rate / 2:
+        if not self.low_hz < self.highest_hz <= self.sample_rate / 2:
             raise ValueError(
-                f"mel bands from {self.low_hz:g} to {self.nyquist_hz:g} Hz do not fit below half the sample rate, "
+                f"mel bands from {self.low_hz:g} to {self.highest_hz:g} Hz do not fit below half the sample rate, "
                 f"{self.sample_rate / 2:g} Hz"
             )
         if self.hop_length < 1 or self.window_length < self.hop_length:
@@ -114,7 +114,7 @@ class SpectralFrontEnd(nn.Module):
         # None of these is learnt or drawn, so the configuration alone rebuilds them, and they are not saved.
         self.register_buffer("window", torch.hann_window(config.window_length), persistent=False)
         bands = audio_functional.melscale_fbanks(
-            config.n_fft // 2 + 1, config.low_hz, config.nyquist_hz, config.n_mels, config.sample_rate
+            config.n_fft // 2 + 1, config.low_hz, config.highest_hz, config.n_mels, config.sample_rate
         )
         self.register_buffer("bands", bands, persistent=False)
         dct = audio_functional.create_dct(config.n_mfcc, config.n_mels, "ortho") if config.kind == "mfcc" else None

@@ -90,7 +90,7 @@ class Subject:
         if not isinstance(config, LogMelConfig) or config.deltas:
             return None
         # As torchaudio's filters: even on the mel scale of HTK.
-        low, high = (2595 * math.log10(1 + hz / 700) for hz in (config.low_hz, config.nyquist_hz))
+        low, high = (2595 * math.log10(1 + hz / 700) for hz in (config.low_hz, config.highest_hz))
         mel = np.linspace(low, high, config.n_mels + 2)[1:-1]
         return np.asarray(700 * (10 ** (mel / 2595) - 1))
 

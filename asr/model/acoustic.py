@@ -33,7 +33,7 @@ class AcousticConfig(Section):
     @property
     def highest_hz(self) -> float:
         """Up to where it listens, in hertz; 0 where the input is stored frames."""
-        return 0.0 if isinstance(self.features, StoredConfig) else self.features.nyquist_hz
+        return 0.0 if isinstance(self.features, StoredConfig) else self.features.highest_hz
 
     def computes_as(self, other: AcousticConfig) -> bool:
         """Whether both make the same of the same weights: dropout and where weights begin matter to training alone."""
