@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from asr.atomic import replaced
 from asr.training.run_log import read_metrics
 
 PLOT_FILE = "training.png"
@@ -40,10 +41,9 @@ def plot_training(folder: Path) -> Path | None:
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize="small")
-    path = folder / PLOT_FILE
-    temporary = folder / f".{PLOT_FILE}"
-    figure.savefig(temporary, dpi=110, format="png")
-    return temporary.replace(path)
+    with replaced(folder / PLOT_FILE) as file:
+        figure.savefig(file, dpi=110, format="png")
+    return folder / PLOT_FILE
 
 
 def _draw(axis: Any, records: list[dict[str, Any]], key: str, label: str, alpha: float = 1.0) -> None:
