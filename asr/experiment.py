@@ -279,6 +279,11 @@ class Run:
         return [find_part(name, self.recipe) for name in (self.recipe.splits.test if names is None else names)]
 
     @property
+    def parts(self) -> list[Part]:
+        """All of these, one perhaps in several uses."""
+        return [*self.train_parts, self.dev_part, *self.test_parts]
+
+    @property
     def batches_per_update(self) -> int:
         """Batches of all processes together that make one update of the weights."""
         return self.workers.size * self.experiment.training.accumulate

@@ -194,7 +194,7 @@ def _is_kept(run: Run, name: str, mark: dict[str, Any]) -> bool:
 def _code(run: Run, name: str) -> dict[str, str]:
     """The source files that the stage `name` of `run` is done by: this package's, and to prepare, the recipes'."""
     rooms = {room for stage in STAGES[: STAGES.index(name) + 1] for room in _stages()[stage].rooms}
-    parts = (*run.train_parts, run.dev_part, *run.test_parts) if name == "prepare" else ()
+    parts = run.parts if name == "prepare" else []
     recipes = {part.recipe.source_file for part in parts if part.shards is None}
     return source_files(rooms, [path for path in recipes if path is not None])
 
@@ -248,7 +248,7 @@ def _begin_stage(run: Run, name: str) -> bool:
 def _delete_parts_of_before(run: Run) -> None:
     """Delete the shards of parts that are none of `run` any more."""
     _check_before_deleting(run)
-    kept = [run.own_shards(part) for part in (*run.train_parts, run.dev_part, *run.test_parts)]
+    kept = [run.own_shards(part) for part in run.parts]
     for shards in (run.prepared_in / "shards").glob("*"):
         if shards not in kept:
             delete(shards)
@@ -391,10 +391,9 @@ def _check_before_deleting(run: Run) -> None:
                 f"--out {folder}: --fresh would delete '{found[0]}' there, which may not be a run's: there is no "
                 f"{STAGES_FILE}; use another --out"
             )
-    for part in (*run.train_parts, run.dev_part, *run.test_parts):
-        if isinstance(part.shards, Path) and part.shards.resolve().is_relative_to(
-            (run.prepared_in / "shards").resolve()
-        ):
+    own = (run.prepared_in / "shards").resolve()
+    for part in run.parts:
+        if isinstance(part.shards, Path) and part.shards.resolve().is_relative_to(own):
             raise ConfigError(
                 f"{part.name}: --fresh would delete these shards, which lie in the run folder; move them first"
             )

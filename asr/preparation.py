@@ -188,8 +188,7 @@ def _all_parts(run: Run, train_places: Set[Place]) -> list[Part]:
                 f"'{part.name}' is to be learnt from and to be measured on: a model must not be measured on what it learnt "
                 "from; name other parts in splits"
             )
-    roles = (*run.train_parts, run.dev_part, *run.test_parts)
-    parts = list({(run.shards(part), part.name): part for part in roles}.values())
+    parts = list({(run.shards(part), part.name): part for part in run.parts}.values())
     if len(set(map(run.own_shards, parts))) < len(parts):
         names = ", ".join(part.name for part in parts)
         raise CorpusError(f"parts need different names, found {names}: rename a folder of shards")
