@@ -187,7 +187,17 @@ class RecurrentLayer(nn.Module):
         super().__init__()
         self.norm = make_norm(config.norm, config.output_size)
         num_directions = 2 if config.bidirectional else 1
-        self.directions = nn.ModuleList(_cell_of(config) for _ in range(num_directions))
+        self.directions = nn.ModuleList(
+            make_cell(
+                config.cell,
+                config.output_size,
+                config.hidden_size,
+                layer_norm=config.cell_norm,
+                orthogonal=config.recurrent_init == "orthogonal",
+                gate_bias=config.gate_bias,
+            )
+            for _ in range(num_directions)
+        )
         dropout = UtteranceDropout if config.dropout_over == "utterance" else nn.Dropout
         self.dropout = dropout(config.dropout)
         self.residual = config.residual
@@ -229,17 +239,6 @@ class RecurrentLayer(nn.Module):
             for vector in self.initial
         ]
         return [parts if self.num_states > 1 else parts[0] for parts in learnt]
-
-
-def _cell_of(config: EncoderConfig) -> nn.Module:
-    return make_cell(
-        config.cell,
-        config.output_size,
-        config.hidden_size,
-        layer_norm=config.cell_norm,
-        orthogonal=config.recurrent_init == "orthogonal",
-        gate_bias=config.gate_bias,
-    )
 
 
 def _make_block(block: AnyBlockConfig, config: EncoderConfig) -> nn.Module:
