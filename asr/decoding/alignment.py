@@ -12,8 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
-
-BLANK, SPOKEN = range(2)
+from asr.decoding.prefix_scores import BLANK, SPOKEN
 
 
 @compiled("Tuple((float64[:, ::1], int64[::1]))(float32[:, ::1], int64[:, ::1])")

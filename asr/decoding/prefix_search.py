@@ -1,4 +1,4 @@
-"""The compiled heart of the beam decoder: prefix search, and the frames of what it found.
+"""The compiled heart of the beam decoder: prefix search.
 
 Prefixes are nodes of a tree kept in arrays, a row of `tree` for each: parent, token, first child, next sibling, first and
 last frame in the beam, place in the beam, place in the tree of words that may be written. A prefix keeps two
@@ -19,11 +19,11 @@ import math
 import numpy as np
 
 from asr.compiled import Floats, Integers, compiled
-from asr.decoding.prefix_scores import log_add
+from asr.decoding.prefix_scores import BLANK, SPOKEN, log_add
 from asr.decoding.word_tree import ANYTHING, NONE, WORDS_TYPE, Words, WordTree, walk
 
 PARENT, TOKEN, CHILD, SIBLING, FIRST, LAST, PLACE, WORDS = range(8)
-BLANK, SPOKEN, TOTAL = range(3)
+TOTAL = 2  # beside BLANK and SPOKEN
 # Wider than what rounding can do to a sum of log-probabilities, narrower than any difference that matters.
 _ROUNDING = 1e-6
 
