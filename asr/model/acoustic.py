@@ -6,13 +6,13 @@ So one checkpoint holds all that was trained and is used.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from asr.config import Section
-from asr.features import FeatureConfig, FeatureExtractor, LogMelConfig, StoredConfig
+from asr.features import Augmenter, FeatureConfig, FeatureExtractor, LogMelConfig, StoredConfig
 from asr.model.attention import AttentionConfig, AttentionDecoder
 from asr.model.blocks import Encoded
 from asr.model.encoder import Encoder, EncoderConfig
@@ -39,16 +39,6 @@ class AcousticConfig(Section):
         """Whether both make the same of the same weights: dropout and where weights begin matter to training alone."""
         of_training = {"encoder": {"dropout", "dropout_over", "recurrent_init", "gate_bias"}, "attention": {"dropout"}}
         return self.model_dump(exclude=of_training) == other.model_dump(exclude=of_training)
-
-
-class Augmentation(Protocol):
-    """What training may do to a batch on its way through the model."""
-
-    def waveforms(self, waveforms: Tensor, num_samples: Tensor) -> tuple[Tensor, Tensor]:
-        """Changed waveforms (B, N') and lengths (B,)."""
-
-    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
-        """Changed features (B, T, F)."""
 
 
 class LayerInfo(NamedTuple):
@@ -108,19 +98,19 @@ class AcousticModel(nn.Module):
         waveforms: Tensor,
         num_samples: Tensor,
         numbers: Sequence[int],
-        augmentation: Augmentation | None = None,
+        augmenter: Augmenter | None = None,
         views: int = 1,
     ) -> Encoded:
         """What `encode` gives if the encoder ended after recurrent layer 1, 2, ...: for each of `numbers`, in rising order.
 
         With several `views`, each utterance is masked so many times anew: (views * B, S, D), a whole batch after the other.
         """
-        if augmentation is not None:
-            waveforms, num_samples = augmentation.waveforms(waveforms, num_samples)
+        if augmenter is not None:
+            waveforms, num_samples = augmenter.waveforms(waveforms, num_samples)
         features, num_frames = self.features(waveforms, num_samples)
         features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
-        if augmentation is not None:
-            features = augmentation.features(features, num_frames)
+        if augmenter is not None:
+            features = augmenter.features(features, num_frames)
         return self.encoder.after_layers(features, num_frames, numbers)
 
     def describe(self) -> list[LayerInfo]:
