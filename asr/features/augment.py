@@ -27,10 +27,11 @@ class _RangeConfig(Section):
 
     @model_validator(mode="after")
     def _check_order(self) -> Self:
-        for low in (name for name in type(self).model_fields if name.startswith("low")):
+        values = dict(self)
+        for low in (name for name in values if name.startswith("low")):
             high = low.replace("low", "high", 1)
-            if getattr(self, low) > getattr(self, high):
-                raise ValueError(f"{low} is {getattr(self, low):g}: expected at most {high}, {getattr(self, high):g}")
+            if values[low] > values[high]:
+                raise ValueError(f"{low} is {values[low]:g}: expected at most {high}, {values[high]:g}")
         return self
 
 
@@ -251,7 +252,7 @@ class Augmenter:
         filled = nn.functional.pad(dry, (0, -(dry.shape[1] + length) % _FAST_MULTIPLE))
         wet = audio_functional.fftconvolve(filled, response)[:, : dry.shape[1]]
         # As loud as before, and nothing behind the end, where padding has to stay zero.
-        wet = wet * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[at_device], wet.shape[1])
+        wet = wet * valid_mask(num_samples[rows], wet.shape[1], waveforms.device)
         before, after = (torch.linalg.vector_norm(each, dim=1, keepdim=True) for each in (dry, wet))
         return waveforms.index_copy(0, at_device, wet * before / after.clamp(min=1e-6))
 
@@ -264,7 +265,7 @@ class Augmenter:
         if len(rows) == 0:
             return waveforms
         noise = _noise(noise_seed, slope.to(waveforms.device, non_blocking=True)[rows], waveforms.shape[1])
-        noise = noise * valid_mask(num_samples.to(waveforms.device, non_blocking=True)[rows], waveforms.shape[1])
+        noise = noise * valid_mask(num_samples, waveforms.shape[1], waveforms.device)[rows]
         loudness = torch.linalg.vector_norm(waveforms[rows], dim=1)
         noise_loudness = torch.linalg.vector_norm(noise, dim=1).clamp(min=1e-6)
         level = loudness / noise_loudness * 10 ** (-snr_db.to(waveforms.device, non_blocking=True)[rows] / 20)
