@@ -14,11 +14,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from asr.config import Section
 from asr.lengths import valid_mask
+from asr.model.subsampling import OddNumber
 
 # What the text begins after and what it ends with has the number of CTC's blank, which is never in a text.
 END = 0
@@ -31,15 +32,8 @@ class AttentionConfig(Section):
     embedding_size: int = Field(default=64, ge=1, description="values that stand for the token before")
     attention_size: int = Field(default=128, ge=1, description="width in which frames and state are compared")
     num_filters: int = Field(default=10, ge=1, description="filters over where it looked before")
-    filter_frames: int = Field(default=31, ge=1, description="encoder frames that a filter sees, an odd number")
+    filter_frames: OddNumber = Field(default=31, ge=1, description="encoder frames that a filter sees, an odd number")
     dropout: float = Field(default=0.1, ge=0, lt=1, description="of embedding and output, in training")
-
-    @field_validator("filter_frames")
-    @classmethod
-    def _check_odd(cls, filter_frames: int) -> int:
-        if filter_frames % 2 == 0:
-            raise ValueError(f"expected an odd number of frames, found {filter_frames}")
-        return filter_frames
 
 
 class Memory(NamedTuple):

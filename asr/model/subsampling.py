@@ -9,11 +9,21 @@ from itertools import pairwise
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from asr.config import Section
 from asr.lengths import frames_after_subsampling, valid_mask
+
+
+def _odd(number: int) -> int:
+    if number % 2 == 0:
+        raise ValueError(f"expected an odd number of frames, found {number}")
+    return number
+
+
+OddNumber = Annotated[int, AfterValidator(_odd)]
+"""Frames that a filter sees, as many before the one in its middle as behind it."""
 
 
 class SubsamplingConfig(Section):
@@ -33,14 +43,7 @@ class TimeSubsamplingConfig(Section):
     kind: Literal["conv1d"] = "conv1d"
     factor: Literal[2, 4, 8] = Field(default=4, description="feature frames per encoder frame")
     channels: int = Field(default=256, ge=1, description="channels of each convolution")
-    kernel: int = Field(default=5, ge=3, description="frames that each convolution sees, an odd number")
-
-    @field_validator("kernel")
-    @classmethod
-    def _check_odd(cls, kernel: int) -> int:
-        if kernel % 2 == 0:
-            raise ValueError(f"expected an odd number of frames, found {kernel}")
-        return kernel
+    kernel: OddNumber = Field(default=5, ge=3, description="frames that each convolution sees, an odd number")
 
 
 AnySubsamplingConfig = Annotated[SubsamplingConfig | TimeSubsamplingConfig, Field(discriminator="kind")]
