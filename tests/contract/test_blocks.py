@@ -58,16 +58,6 @@ def test_batch_equals_each_utterance_alone(choice: dict[str, object], norm: str,
     assert_batch_equals_alone(model, *ragged_batch(LENGTHS, extra=333))
 
 
-def test_order_of_a_batch_does_not_matter(choice: dict[str, object]) -> None:
-    encoder = shaken(Encoder(encoder_config(**choice), num_features=8)).eval()
-    features, num_frames = ragged_features([9, 20, 1, 5], 8)
-    order = torch.tensor([3, 0, 2, 1])
-    hidden, frames = encoder(features, num_frames)
-    permuted, permuted_frames = encoder(features[order], num_frames[order])
-    assert torch.equal(permuted_frames, frames[order])
-    torch.testing.assert_close(permuted, hidden[order], atol=1e-5, rtol=0)
-
-
 def _trained_step(encoder: Encoder, features: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
     """All that one training step sees: valid output, divergence, running statistics and gradients."""
     encoder = without_noise(copy.deepcopy(encoder))

@@ -55,19 +55,6 @@ def test_batch_equals_each_utterance_alone(cell: str, norm: str, bidirectional: 
     assert_batch_equals_alone(model, *ragged_batch(LENGTHS, extra=333))
 
 
-@with_norms
-def test_order_of_a_batch_does_not_matter(cell: str, norm: str, bidirectional: bool) -> None:
-    model = small_model(encoder_config(cell=cell, norm=norm, bidirectional=bidirectional))
-    waveforms, num_samples = ragged_batch(LENGTHS)
-    order = torch.tensor([3, 0, 4, 2, 1])
-    with torch.no_grad():
-        log_probs, num_frames = model(waveforms, num_samples)
-        permuted, permuted_frames = model(waveforms[order], num_samples[order])
-    assert torch.equal(permuted_frames, num_frames[order])
-    valid = valid_mask(permuted_frames, permuted.shape[1])
-    torch.testing.assert_close(permuted[valid], log_probs[order][valid], atol=1e-5, rtol=0)
-
-
 def _trained_step(encoder: Encoder, features: Tensor, num_frames: Tensor) -> dict[str, Tensor]:
     """All that one training step sees: valid output, running statistics and gradients."""
     encoder = copy.deepcopy(encoder).train()

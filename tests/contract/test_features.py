@@ -103,15 +103,6 @@ def test_odd_sound_gives_finite_features(
         assert features.abs().max() < 1e3
 
 
-def test_order_of_a_batch_does_not_matter(config: LogMelConfig) -> None:
-    extractor = make_extractor(config)
-    waveforms, num_samples = ragged_signals(config, LENGTHS)
-    order = torch.tensor([4, 2, 0, 1, 3])
-    features, _ = extractor(waveforms, num_samples)
-    permuted, _ = extractor(waveforms[order], num_samples[order])
-    torch.testing.assert_close(permuted, features[order], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize("kind", [LogMelConfig, MfccConfig])
 def test_dither_is_noise_of_training_alone(kind: type[LogMelConfig]) -> None:
     config = feature_config(kind, dither=0.01)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from functools import cache
-from random import Random
 
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ragged import assert_batch_equals_alone, encoder_config, ragged_batch, small_model
 
-from asr.lengths import valid_mask
 from asr.model import CELLS, AcousticModel
 
 unhurried = settings(max_examples=40)
@@ -36,19 +34,6 @@ MODELS = st.builds(
 @given(MODELS, LENGTHS, st.integers(0, 1500), SEEDS)
 def test_batch_equals_each_utterance_alone(model: AcousticModel, lengths: list[int], extra: int, seed: int) -> None:
     assert_batch_equals_alone(model, *ragged_batch(lengths, seed=seed, extra=extra))
-
-
-@unhurried
-@given(MODELS, LENGTHS, SEEDS, st.randoms())
-def test_order_of_a_batch_does_not_matter(model: AcousticModel, lengths: list[int], seed: int, random: Random) -> None:
-    waveforms, num_samples = ragged_batch(lengths, seed=seed)
-    order = random.sample(range(len(lengths)), len(lengths))
-    with torch.no_grad():
-        log_probs, num_frames = model(waveforms, num_samples)
-        permuted, permuted_frames = model(waveforms[order], num_samples[order])
-    assert torch.equal(permuted_frames, num_frames[order])
-    valid = valid_mask(permuted_frames, permuted.shape[1])
-    torch.testing.assert_close(permuted[valid], log_probs[order][valid], atol=1e-4, rtol=0)
 
 
 @unhurried
