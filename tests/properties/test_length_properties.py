@@ -6,7 +6,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ragged import small_model
 from torch import nn
 
 from asr.features import FeatureExtractor, LogMelConfig
@@ -54,16 +53,6 @@ def test_halving_again_and_again_equals_one_division(num_frames: int, halvings: 
     for _ in range(halvings):
         left = frames_after_subsampling(left, 2)
     assert left == frames_after_subsampling(num_frames, 2**halvings)
-
-
-@unhurried
-@given(st.lists(st.integers(1, 3000), min_size=1, max_size=4))
-def test_model_announces_the_frames_that_it_gives(lengths: list[int]) -> None:
-    model, num_samples = small_model(), torch.tensor(lengths)
-    with torch.no_grad():
-        log_probs, num_frames = model(torch.zeros(len(lengths), max(lengths)), num_samples)
-    assert torch.equal(model.num_encoder_frames(num_samples), num_frames)
-    assert num_frames.max() == log_probs.shape[1]
 
 
 @unhurried

@@ -24,11 +24,6 @@ def test_reversal_turns_each_utterance_by_its_own_length() -> None:
         assert column == [*reversed(range(length)), *range(length, 6)]
 
 
-def test_reversal_twice_is_nothing() -> None:
-    index = reversed_frames(torch.tensor([5, 1, 6, 0]), 6)
-    assert torch.equal(index.gather(0, index), torch.arange(6)[:, None].expand(6, 4))
-
-
 def test_batch_statistics_are_those_of_the_valid_frames() -> None:
     norm = shaken(make_norm("batch", 4)).train()
     mean_before, variance_before = norm.running_mean.clone(), norm.running_var.clone()

@@ -10,7 +10,7 @@ from torch import nn
 from asr.config import validated
 from asr.errors import ConfigError
 from asr.lengths import valid_mask
-from asr.model.subsampling import Subsampling, SubsamplingConfig, TimeSubsamplingConfig
+from asr.model.subsampling import Subsampling, SubsamplingConfig
 
 
 def make(factor: int, num_features: int = 10) -> Subsampling:
@@ -79,16 +79,6 @@ def test_equals_plain_convolutions_on_a_full_batch() -> None:
         )
     expected = torch.stack([expected[:, channel] for channel in range(3)], dim=2).flatten(2)
     torch.testing.assert_close(module(features, num_frames)[0], module.projection(expected))
-
-
-def test_convolutions_over_time_equal_plain_ones_on_a_full_batch() -> None:
-    module = shaken(Subsampling(TimeSubsamplingConfig(factor=4, channels=3, kernel=5), 10, 6))
-    features, num_frames = ragged_features([16, 16], 10)
-    expected = features.transpose(1, 2)
-    for convolution in module.convolutions:
-        padded = nn.functional.pad(expected, (2, 2))
-        expected = torch.relu(nn.functional.conv1d(padded, convolution.weight, convolution.bias, stride=2))
-    torch.testing.assert_close(module(features, num_frames)[0], module.projection(expected.transpose(1, 2)))
 
 
 @pytest.mark.parametrize(
