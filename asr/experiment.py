@@ -124,11 +124,16 @@ class Experiment(Section):
                 f"loss.intermediate_ctc.layers={list(intermediate.layers)} must lie below the last of "
                 f"{self.encoder.num_layers} layers, which has its own loss"
             )
-        of_sound = {name: getattr(self.augment, name) for name in ("silence", "gain", "reverberation", "noise")}
-        if isinstance(self.features, StoredConfig) and any(of_sound.values()):
-            given = ", ".join(f"augment.{name}" for name, value in of_sound.items() if value)
-            raise ValueError(f"{given} would change sound, but features.kind=stored has none: set to null")
-        has_bands = self.features.kind == "log_mel" or getattr(self.features, "mel_bands", None) is not None
+        return self
+
+    @model_validator(mode="after")
+    def _check_augment(self) -> Experiment:
+        has_bands = isinstance(self.features, LogMelConfig)
+        if isinstance(self.features, StoredConfig):
+            has_bands = self.features.mel_bands is not None
+            of_sound = {"silence", "gain", "reverberation", "noise"}
+            if given := ", ".join(f"augment.{name}" for name, value in self.augment if value and name in of_sound):
+                raise ValueError(f"{given} would change sound, but features.kind=stored has none: set to null")
         if self.augment.warp is not None and (self.features.deltas or not has_bands):
             raise ValueError("augment.warp moves mel bands: it needs features that are such bands, without deltas")
         mask = self.augment.spec_augment
