@@ -159,21 +159,15 @@ class EncoderConfig(Section):
         return {name: block for name, block in blocks.items() if block is not None and layer in block.after}
 
 
-class UtteranceDropout(nn.Module):
+class UtteranceDropout(nn.Dropout):
     """Dropout of frames (S, B, D) that leaves out the same units in all frames of an utterance, in training.
 
     Source: Gal & Ghahramani 2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks".
     """
 
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        self.share = share
-
     def forward(self, frames: Tensor) -> Tensor:
         """`frames` with some units zero, the others scaled so that the mean stays."""
-        if not self.training or self.share == 0:
-            return frames
-        return frames * nn.functional.dropout(torch.ones_like(frames[:1]), self.share)
+        return frames * super().forward(torch.ones_like(frames[:1])) if self.training and self.p else frames
 
 
 class RecurrentLayer(nn.Module):
