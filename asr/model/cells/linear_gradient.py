@@ -162,8 +162,7 @@ class _Recurrence(torch.autograd.Function):
             torch.cat([start[None], after[:-1]])
             for start, after in zip(tensors[: ctx.num_states], results, strict=False)
         ]
-        frames = _AllFrames(ctx.cell, projected, before)
-        d_states, d_projected, d_weights = frames.gradients(d_results)
+        d_states, d_projected, d_weights = _gradients(ctx.cell, projected, before, d_results)
         gradients = iter(d_weights)
         weights = [next(gradients) if each.requires_grad else None for each in ctx.cell.parameters()]
         return None, d_projected, None, *d_states, *weights
@@ -227,56 +226,43 @@ class _CutProduct(_StepProduct):
         return self.cut
 
 
-class _AllFrames:
-    """The step of all frames at once, as one batch of S * B utterances, from the states (S, B, H) `before` each frame."""
+def _gradients(
+    cell: RecurrentCell, projected: Tensor, before: Sequence[Tensor], d_results: Sequence[Tensor]
+) -> tuple[list[Tensor], Tensor, list[Tensor]]:
+    """Those of the first states, of the input products and of all weights that learn, from those of the results.
 
-    def __init__(self, cell: RecurrentCell, projected: Tensor, before: Sequence[Tensor]) -> None:
-        self.cell = cell
-        self.shape = projected.shape[:2]
-        with torch.enable_grad():
-            self.projected = projected.detach().flatten(0, 1).requires_grad_()
-            self.before = [each.detach().flatten(0, 1).requires_grad_() for each in before]
-            self.products = [_CutProduct(*each) for each in cell.state_products()]
-            output, states = cell.step(self.projected, tuple(self.before), tuple(self.products))
-        _, self.results = _results(output, states)
+    The step of all frames is taken at once, as of one batch of S * B utterances, from the states (S, B, H) `before` each.
+    """
 
-    def gradients(self, d_results: Sequence[Tensor]) -> tuple[list[Tensor], Tensor, list[Tensor]]:
-        """Those of the first states, of the input products and of all weights that learn, from those of the results."""
-        slopes, raw = self._slopes(), [self._unflat(each.raw) for each in self.products if _is_normed(each)]
-        d_rows = [each.unsqueeze(2) for each in d_results]
-        frames = [*(each for row in slopes for each in row if each is not None), *d_rows, *raw]
-        present = tuple(tuple(each is not None for each in row) for row in slopes)
-        nothing = [torch.zeros_like(d_rows[0][0]) for _ in self.before]
-        run = partial(_linear_frames, self.cell, present)
-        found = _graph(self.cell, run, frames, nothing, present)(frames, nothing)
-        d_before, d_products = found[: len(nothing)], found[len(nothing) :]
-        whole = [
-            each if before is None else each + torch.cat([before[1:], torch.zeros_like(before[:1])])
-            for each, before in zip(d_rows, [*d_before, *[None] * (len(d_rows) - len(d_before))], strict=True)
-        ]
-        targets = [*self.results, *(each.result for each in self.products)]
-        d_targets = [each.reshape(target.shape) for each, target in zip([*whole, *d_products], targets, strict=True)]
-        wanted = [self.projected, *(each for each in self.cell.parameters() if each.requires_grad)]
-        d_projected, *d_weights = torch.autograd.grad(
-            targets, wanted, d_targets, allow_unused=True, materialize_grads=True
-        )
-        return [each[0, :, 0] for each in d_before], self._unflat(d_projected), d_weights
+    def unflat(rows: Tensor, *size: int) -> Tensor:
+        return rows.detach().reshape(*projected.shape[:2], -1, *size)
 
-    def _slopes(self) -> Slopes:
-        columns = [*self.before, *(each.cut for each in self.products)]
-        rows = [*self.results, *(each.factor for each in reversed(self.products))]
-        return [
-            [
-                None if slope is None else slope.reshape(*self.shape, -1, self.cell.hidden_size)
-                for slope in torch.autograd.grad(
-                    row, columns, torch.ones_like(row), retain_graph=True, allow_unused=True
-                )
-            ]
-            for row in rows
-        ]
-
-    def _unflat(self, rows: Tensor) -> Tensor:
-        return rows.detach().reshape(*self.shape, -1)
+    with torch.enable_grad():
+        inputs, *states = (each.detach().flatten(0, 1).requires_grad_() for each in (projected, *before))
+        products = [_CutProduct(*each) for each in cell.state_products()]
+        _, results = _results(*cell.step(inputs, tuple(states), tuple(products)))
+    columns = [*states, *(each.cut for each in products)]
+    slopes: Slopes = []
+    for row in (*results, *(each.factor for each in reversed(products))):
+        found = torch.autograd.grad(row, columns, torch.ones_like(row), retain_graph=True, allow_unused=True)
+        slopes.append([None if slope is None else unflat(slope, cell.hidden_size) for slope in found])
+    d_rows = [each.unsqueeze(2) for each in d_results]
+    raw = [unflat(each.raw) for each in products if _is_normed(each)]
+    frames = [*(each for row in slopes for each in row if each is not None), *d_rows, *raw]
+    present = tuple(tuple(each is not None for each in row) for row in slopes)
+    nothing = [torch.zeros_like(d_rows[0][0]) for _ in before]
+    run = partial(_linear_frames, cell, present)
+    both = _graph(cell, run, frames, nothing, present)(frames, nothing)
+    d_before, d_products = both[: len(nothing)], both[len(nothing) :]
+    whole = [
+        each if later is None else each + torch.cat([later[1:], torch.zeros_like(later[:1])])
+        for each, later in zip(d_rows, [*d_before, *[None] * (len(d_rows) - len(d_before))], strict=True)
+    ]
+    targets = [*results, *(each.result for each in products)]
+    d_targets = [each.reshape(target.shape) for each, target in zip([*whole, *d_products], targets, strict=True)]
+    wanted = [inputs, *(each for each in cell.parameters() if each.requires_grad)]
+    d_inputs, *d_weights = torch.autograd.grad(targets, wanted, d_targets, allow_unused=True, materialize_grads=True)
+    return [each[0, :, 0] for each in d_before], unflat(d_inputs), d_weights
 
 
 def _is_normed(product: _StepProduct) -> bool:
