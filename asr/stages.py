@@ -83,7 +83,7 @@ def train(run: Run) -> None:
         flush=True,
     )
     _note_warm_up(experiment, num_updates)
-    if device.type == "cuda" and (is_new or workers.size > 1):
+    if device.type == "cuda":
         _try_largest_batch(run, trainer.updater, index)
     start = _errors_at_start(trainer) if is_new and experiment.init.keeps_tokens else None
     if not workers.is_first:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -10,7 +11,12 @@ import torch
 from asr.errors import ConfigError
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
-_NO_MEMORY = "can't allocate memory"
+# As torch, CUDA's driver and libraries, Metal and oneDNN put it, none of which is a torch.OutOfMemoryError. A primitive that
+# oneDNN does not have is told in longer words.
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|bad_alloc|CU\w+_STATUS_ALLOC_FAILED|could not create a primitive$",
+    re.IGNORECASE,
+)
 
 
 def select_device(name: str) -> torch.device:
@@ -37,8 +43,8 @@ def select_device(name: str) -> torch.device:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` says that something did not fit into a device's memory; on a CPU torch raises as for anything."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY in str(error)
+    """Whether `error` says that something did not fit into a device's memory: often it is a RuntimeError as any other."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or _NO_MEMORY.search(str(error)) is not None
 
 
 def wait_for(device: torch.device) -> None:

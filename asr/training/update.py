@@ -264,7 +264,9 @@ class Updater:
         try:
             self._backward(noise, self._targets(noise), 0, self.seed, 1.0)
             fits = True
-        except torch.OutOfMemoryError:
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
             fits = False
         self.optimizer.zero_grad(set_to_none=True)
         _free_memory(self.device)

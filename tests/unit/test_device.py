@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from asr.errors import ConfigError
-from asr.model.device import select_device, select_dtype
+from asr.model.device import is_out_of_memory, select_device, select_dtype
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -67,3 +67,23 @@ def test_auto_prefers_bfloat16_where_the_gpu_has_it(
 def test_float16_on_a_cpu_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"training\.precision=fp16 needs a CUDA GPU; use fp32"):
         select_dtype("fp16", CPU)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True),
+        (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.0 GB)"), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8000 bytes"), True),
+        (RuntimeError("could not create a primitive"), True),
+        (RuntimeError("could not create a primitive descriptor for a matmul primitive"), False),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"), False),
+    ],
+)
+def test_a_lack_of_memory_is_known_in_all_its_forms(error: Exception, expected: bool) -> None:
+    assert is_out_of_memory(error) == expected

@@ -467,11 +467,12 @@ def test_memory_is_freed_when_nothing_holds_on_to_it_any_more(monkeypatch: pytes
     assert handled == [None] * 3
 
 
-def test_the_largest_batch_is_found_and_nothing_learnt(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ON_GPU, RuntimeError("CUDA error: out of memory")])
+def test_the_largest_batch_is_found_and_nothing_learnt(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     updater = make_updater()
     before = {name: value.clone() for name, value in updater.model.state_dict().items()}
     assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0), 1.0, "ab") == 40.0
-    limit_memory(updater, monkeypatch, 12)
+    limit_memory(updater, monkeypatch, 12, error)
     assert updater.largest_batch_seconds(BatchesConfig(seconds=40.0), 1.0, "ab") == 10.0
     assert all(torch.equal(value, before[name]) for name, value in updater.model.state_dict().items())
     assert all(parameter.grad is None for parameter in updater.model.parameters())
