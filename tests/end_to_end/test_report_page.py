@@ -252,6 +252,34 @@ def test_a_phone_never_scrolls_sideways(page: Chromium, width: int) -> None:
     assert not page.run("document.querySelector('.browse').checkVisibility()")
 
 
+@pytest.mark.parametrize("width", [830, 1000, 1190, 1280])
+def test_results_fit_into_any_window(browser: Chromium, tmp_path: Path, width: int) -> None:
+    scores = [score_utterance(id=f"u{number}", reference="a b", hypothesis="a", seconds=1.0) for number in range(20)]
+    subset = "spoken_commands:test-unseen-synthesiser"
+    result = summarize(scores, subset=subset, decoder="greedy", processing_seconds=0.3, whole=12_000)
+    write_report(tmp_path / "r.html", title="t", systems=[System(name="greedy", result=result, scores=scores)])
+    browser.emulate(width=width)
+    browser.open(tmp_path / "r.html")
+    card = "document.querySelector('.card').getBoundingClientRect().right"
+    cells = "[...document.querySelectorAll('.results td')].filter((cell) => cell.checkVisibility())"
+    assert browser.run(f"{cells}.every((cell) => cell.getBoundingClientRect().right < {card})")
+    assert not browser.run("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+    # A name in the middle of which a line ends.
+    assert browser.run("document.querySelector('.results .link').offsetHeight") < 40
+    browser.emulate()
+
+
+def test_every_number_of_the_results_has_a_name_of_its_own(page: Chromium) -> None:
+    heads = page.run("[...document.querySelectorAll('.results th')].map((head) => head.textContent)")
+    labels = page.run(
+        "[...document.querySelector('.results tbody tr').querySelectorAll('[data-label]')]"
+        ".map((cell) => cell.dataset.label)"
+    )
+    assert heads == ["Subset", "System", *labels]
+    assert {"WER 95 %", "CER 95 %"} < set(labels)
+    assert len(set(labels)) == len(labels)
+
+
 def test_errors_are_called_the_same_everywhere(page: Chromium) -> None:
     titles = page.run("[...document.querySelectorAll('.confusions h3')].map((each) => each.firstChild.textContent)")
     open_by_keyboard(page, "a-1")

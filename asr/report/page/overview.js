@@ -29,36 +29,44 @@ function sentencesCard(title, sentences) {
   return element;
 }
 
-const RESULT_COLUMNS = ["Subset", "System", "WER %", "", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utterances"];
 const isTimed = systems.some((system) => system.result.rtf !== null);
+const ends = (low, high) => `${percent(low)} – ${percent(high)}`;
+const isPart = (r) => r.utterances < r.whole;
+// Of each number its name, which stands above the column or, on a narrow screen, above the number itself.
+const RESULT_NUMBERS = [
+  ["WER %", (r) => percent(r.wer)],
+  ["WER 95 %", (r) => ends(r.wer_low, r.wer_high)],
+  ["CER %", (r) => percent(r.cer)],
+  ["CER 95 %", (r) => ends(r.cer_low, r.cer_high)],
+  ["sub", (r) => whole(r.substitutions)],
+  ["del", (r) => whole(r.deletions)],
+  ["ins", (r) => whole(r.insertions)],
+  ["words", (r) => whole(r.words)],
+  ["utterances", (r) => whole(r.utterances) + (isPart(r) ? ` of ${whole(r.whole)}` : "")],
+  ...(isTimed ? [["RTF", (r) => (r.rtf === null ? "–" : r.rtf.toFixed(3))]] : []),
+];
 
 function resultsCard() {
   const limit = Math.max(...systems.map((system) => system.result.wer_high), 1e-6);
   const note = `${content.intervals}${isTimed ? " RTF: seconds of computing per second of audio." : ""}`;
-  const head = h("tr", {}, [...RESULT_COLUMNS, ...(isTimed ? ["RTF"] : [])].map((name) => h("th", { scope: "col", class: name === "Subset" || name === "System" ? "" : "number" }, name)));
+  const [first, ...others] = RESULT_NUMBERS.map(([name]) => h("th", { scope: "col", class: "number" }, name));
+  const head = h("tr", {}, h("th", { scope: "col" }, "Subset"), h("th", { scope: "col" }, "System"), first, h("td"), others);
   const table = h("table", { class: "results" }, h("thead", {}, head), h("tbody", {}, systems.map((system, number) => resultRow(system, number, limit))));
-  const element = card("Word error rate", note, table);
+  const element = card("Word error rate", note, h("div", { class: "scroll" }, table));
   element.classList.add("wide");
   return element;
 }
 
 function resultRow(system, number, limit) {
   const r = system.result;
-  const cell = (label, text, kind = "number") => h("td", { class: kind, "data-label": label }, text);
-  const partial = r.utterances < r.whole ? ` of ${whole(r.whole)}` : "";
+  const [first, ...others] = RESULT_NUMBERS.map(([name, shown]) => h("td", { class: "number", "data-label": name }, shown(r)));
+  first.classList.add("big");
   return h("tr", { class: number === state.system ? "chosen" : "" },
-    cell("Subset", r.subset + (partial ? " (part)" : ""), "name"),
+    h("td", { class: "name" }, r.subset + (isPart(r) ? " (part)" : "")),
     h("td", { class: "name" }, h("button", {
       type: "button", class: "link", "aria-pressed": String(number === state.system), onclick: () => chooseSystem(number),
     }, system.name)),
-    cell("WER %", percent(r.wer), "number big"),
-    h("td", { class: "plot-cell" }, intervalPlot(r.wer, r.wer_low, r.wer_high, limit)),
-    cell("95 %", `${percent(r.wer_low)} – ${percent(r.wer_high)}`),
-    cell("CER %", percent(r.cer)),
-    cell("CER 95 %", `${percent(r.cer_low)} – ${percent(r.cer_high)}`),
-    cell("sub", whole(r.substitutions)), cell("del", whole(r.deletions)), cell("ins", whole(r.insertions)),
-    cell("words", whole(r.words)), cell("utterances", whole(r.utterances) + partial),
-    isTimed && cell("RTF", r.rtf === null ? "–" : r.rtf.toFixed(3)));
+    first, h("td", { class: "plot-cell" }, intervalPlot(r.wer, r.wer_low, r.wer_high, limit)), others);
 }
 
 function errorCards(system) {
@@ -90,7 +98,7 @@ function speakersCard(system) {
   const show = (most) => list.replaceChildren(...results.slice(0, most).map((each) => speakerRow(group, each, limit)));
   show(MOST_SPEAKERS);
   const more = h("button", { type: "button", onclick: () => { show(Infinity); more.remove(); } }, `All ${results.length} speakers`);
-  return card("WER by speaker", `${system.label}. The worst first; choose one to see the utterances.`, list,
+  return card("WER by speaker", `${system.label}. The worst first, with the number of words (w); pale: fewer than ${FEW_WORDS}. Choose one to see the utterances.`, list,
     results.length > MOST_SPEAKERS ? more : null);
 }
 

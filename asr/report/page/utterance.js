@@ -74,7 +74,7 @@ function heading(group, index) {
 }
 
 function keyOfMarks() {
-  return h("p", { class: "key muted" }, "Above: said. Below: heard. ",
+  return h("p", { class: "key muted" }, "Above: said. Below: heard; the longer the line, the surer. ",
     h("span", { class: "word sub" }, "substituted"), " ", h("span", { class: "word del" }, "deleted"), " ", h("span", { class: "word ins" }, "inserted"));
 }
 
