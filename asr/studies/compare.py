@@ -87,8 +87,8 @@ class Plan:
 
     def run(self, variant: Variant, seed: int) -> Run:
         """The run of `variant` with `seed`."""
-        run = self.request.run(self.folder / "runs" / f"{variant.slug}-seed{seed}", self._changes(variant, seed))
-        return replace(run, preparation=preparation_folder(self.folder, run))
+        folder = self.folder / "runs" / f"{variant.slug}-seed{seed}"
+        return in_study(self.folder, self.request.run(folder, self._changes(variant, seed)))
 
     def runs(self) -> Iterator[tuple[Variant, int]]:
         """Every variant with every seed; all variants with the first seed come first, so that there is soon a result."""
@@ -193,13 +193,14 @@ def slug(name: str) -> str:
     return f"{plain[: _LONGEST_NAME - 9].rstrip('=,.')}-{zlib.crc32(name.encode()):08x}"
 
 
-def preparation_folder(folder: Path, run: Run) -> Path:
-    """Folder in the study's `folder` with the shards and tokenizer of `run`, which all that prepare alike have in common."""
+def in_study(folder: Path, run: Run) -> Run:
+    """`run` with shards and tokenizer in the study's `folder`, where all that prepare alike have them in common."""
     inputs = json.dumps(stage_inputs(run, "prepare"), sort_keys=True)
     named = folder / "prepared" / f"{zlib.crc32(inputs.encode()):08x}"
     # One that was made before there were as many settings has another name.
     others = () if named.exists() else sorted(named.parent.glob("*"))
-    return next((each for each in others if is_done(replace(run, preparation=each), "prepare")), named)
+    found = next((each for each in others if is_done(replace(run, preparation=each), "prepare")), named)
+    return replace(run, preparation=found)
 
 
 def prepare_run(run: Run) -> None:
@@ -219,28 +220,18 @@ def forget_all(plan: Plan) -> None:
 
 def prepared(plan: Plan) -> Plan:
     """`plan` once all that its runs share is prepared, with the sizes of the vocabularies."""
-    begun: set[Path] = set()
-    variants = []
     for variant in plan.variants:
-        run = plan.run(variant, plan.seeds[0])
-        if run.prepared_in not in begun:
-            prepare_run(run)
-            begun.add(run.prepared_in)
-        variants.append(replace(variant, vocabulary_size=load_tokenizer(run).size))
-    return replace(plan, variants=tuple(variants))
+        prepare_run(plan.run(variant, plan.seeds[0]))
+    return looked_up(plan)[0]
 
 
 def looked_up(plan: Plan) -> tuple[Plan, bool]:
     """`plan` with the sizes of the vocabularies as far as an earlier preparation tells them, and whether it tells all."""
-    variants, knows_all = [], True
-    for variant in plan.variants:
-        run = plan.run(variant, plan.seeds[0])
-        if is_done(run, "prepare"):
-            variants.append(replace(variant, vocabulary_size=load_tokenizer(run).size))
-        else:
-            variants.append(variant)
-            knows_all = False
-    return replace(plan, variants=tuple(variants)), knows_all
+    runs = [plan.run(variant, plan.seeds[0]) for variant in plan.variants]
+    sizes = [load_tokenizer(run).size if is_done(run, "prepare") else None for run in runs]
+    pairs = zip(plan.variants, sizes, strict=True)
+    variants = (variant if size is None else replace(variant, vocabulary_size=size) for variant, size in pairs)
+    return replace(plan, variants=tuple(variants)), None not in sizes
 
 
 def matched(plan: Plan, say: Callable[[str], None], *, dry: bool = False) -> Plan:
@@ -251,28 +242,24 @@ def matched(plan: Plan, say: Callable[[str], None], *, dry: bool = False) -> Pla
     keeps what it has.
 
     Raises:
-        TrainingError: a variant's updates could not be timed.
+        ConfigError: a variant's updates could not be timed.
     """
+    if plan.match is None or (plan.match == "time" and dry):
+        return plan
+    first, *others = plan.variants
+    experiments = [plan.run(variant, plan.seeds[0]).experiment for variant in plan.variants]
     if plan.match == "parameters":
-        wanted = plan.size(plan.variants[0]).parameters
-        adjusted = [plan.variants[0], *(_of_size(plan, variant, wanted) for variant in plan.variants[1:])]
-        return replace(plan, variants=tuple(adjusted))
-    if plan.match == "time" and not dry:
+        wanted, pairs = plan.size(first).parameters, zip(experiments[1:], others, strict=True)
+        values = [hidden_size_for(experiment, wanted, variant.vocabulary_size) for experiment, variant in pairs]
+    else:
         speeds = _speeds(plan, say)
-        first = plan.run(plan.variants[0], plan.seeds[0]).experiment.training.epochs
-        epochs = [max(1, round(first * speeds[0] / speed)) for speed in speeds]
+        epochs = [max(1, round(experiments[0].training.epochs * speeds[0] / speed)) for speed in speeds]
         for variant, speed, number in zip(plan.variants, speeds, epochs, strict=True):
             say(f"{variant.name}: {1000 * speed:.2f} ms of training for an utterance, so training.epochs={number}")
-        pairs = zip(plan.variants[1:], epochs[1:], strict=True)
-        adjusted = [replace(variant, adjusted=(f"training.epochs={number}",)) for variant, number in pairs]
-        return replace(plan, variants=(plan.variants[0], *adjusted))
-    return plan
-
-
-def _of_size(plan: Plan, variant: Variant, num_wanted: int) -> Variant:
-    experiment = plan.run(variant, plan.seeds[0]).experiment
-    size = hidden_size_for(experiment, num_wanted, variant.vocabulary_size)
-    return replace(variant, adjusted=(f"encoder.hidden_size={size}",))
+        values = epochs[1:]
+    settings = [f"{MATCHES[plan.match]}={value}" for value in values]
+    adjusted = [replace(variant, adjusted=(each,)) for variant, each in zip(others, settings, strict=True)]
+    return replace(plan, variants=(first, *adjusted))
 
 
 def _speeds(plan: Plan, say: Callable[[str], None]) -> list[float]:
@@ -300,8 +287,7 @@ def _is_timed(file: Path, run: Run) -> bool:
 
 def time_updates(request: RunRequest, study: Path, overrides: tuple[str, ...], file: Path, place: Place) -> None:
     """Write to `file` how long training takes per utterance of a prepared run."""
-    run = place.of(replace(request, overrides=overrides).run(study))
-    run = replace(run, preparation=preparation_folder(study, run))
+    run = in_study(study, place.of(replace(request, overrides=overrides).run(study)))
     found = {"seconds_per_utterance": seconds_per_utterance(run), "inputs": stage_inputs(run, "train")}
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(found))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from asr.errors import ConfigError
 from asr.experiment import Run, RunRequest
-from asr.studies.compare import preparation_folder
+from asr.studies.compare import in_study
 from asr.studies.grammar import Space, split_spaces
 
 METRICS = ("wer", "loss")
@@ -42,11 +42,7 @@ class Search:
 
     def run(self, folder: Path, overrides: tuple[str, ...]) -> Run:
         """The run in `folder` with what a trial chose."""
-        return self.prepared(self.request.run(folder, overrides))
-
-    def prepared(self, run: Run) -> Run:
-        """`run` with the preparation that trials share; the user's own files are read to tell which that is."""
-        return replace(run, preparation=preparation_folder(self.folder, run))
+        return in_study(self.folder, self.request.run(folder, overrides))
 
     def ends(self) -> list[Run]:
         """A run at every end of every space, each with the first value of every other space; nothing is said of preparing.

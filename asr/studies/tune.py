@@ -29,7 +29,7 @@ from asr.experiment import Run
 from asr.inputs import first_difference, in_todays_words
 from asr.model.checkpoint import CHECKPOINT_FOLDER
 from asr.pipeline import check_before_work, delete, other_code, run_stages, stage_inputs
-from asr.studies.compare import OUTPUT_FILE, prepare_run
+from asr.studies.compare import OUTPUT_FILE, in_study, prepare_run
 from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
@@ -56,13 +56,13 @@ def search_all(search: Search, num_at_once: int) -> dict[str, str]:
     """
     search.folder.mkdir(parents=True, exist_ok=True)
     with _lock(search):
-        study = _open(search)
-        if len(_ended(study)) < search.num_trials:
+        study = open_study(search)
+        if len(ended_trials(study)) < search.num_trials:
             _check_before_trials(search)
         _check_inputs(search, study)
     for text in _of_other_code(search, study):
         print(text, flush=True)
-    runs = [search.prepared(run) for run in search.ends()]
+    runs = [in_study(search.folder, run) for run in search.ends()]
     if len({run.prepared_in for run in runs}) == 1:
         # What all trials share: here, where one sees it, before the workers, who would wait for each other.
         prepare_run(runs[0])
@@ -104,7 +104,7 @@ def search_on(search: Search, place: Place) -> None:
     while True:
         with contextlib.ExitStack() as stack:
             with _lock(search):
-                study = _open(search)
+                study = open_study(search)
                 _check_inputs(search, study)
                 _enqueue_orphans(search, study)
                 if _num_begun(study) >= search.num_trials:
@@ -114,16 +114,6 @@ def search_on(search: Search, place: Place) -> None:
                 folder.mkdir(parents=True, exist_ok=True)
                 stack.enter_context(FileLock(folder / ".lock"))
             _do_trial(search, study, trial, folder, place)
-
-
-def ended_trials(search: Search) -> list[FrozenTrial]:
-    """The trials that have ended, in the order of their numbers: with a result, stopped early or failed."""
-    return _ended(_open(search))
-
-
-def best_trial(search: Search) -> FrozenTrial | None:
-    """The trial with the lowest metric, None where none was finished."""
-    return _best(_open(search))
 
 
 def _check_before_trials(search: Search) -> None:
@@ -136,7 +126,7 @@ def _lock(search: Search) -> FileLock:
     return FileLock(search.folder / ".lock")
 
 
-def _open(search: Search) -> optuna.Study:
+def open_study(search: Search) -> optuna.Study:
     """The study in the folder of `search`, new where there is none; its proposals depend on the trials so far alone.
 
     Raises:
@@ -163,7 +153,7 @@ def _open(search: Search) -> optuna.Study:
 
 def _check_inputs(search: Search, study: optuna.Study) -> None:
     """Complains if the configuration file or the data are not those that the trials so far were made from."""
-    run = search.prepared(search.ends()[0])
+    run = in_study(search.folder, search.ends()[0])
     inputs = {name: stage_inputs(run, name) for name in _OF_TRIALS}
     known = study.user_attrs.get("inputs")
     if known is None:
@@ -208,7 +198,8 @@ def _has_ended(trial: FrozenTrial) -> bool:
     return failed or trial.state in (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-def _ended(study: optuna.Study) -> list[FrozenTrial]:
+def ended_trials(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that have ended, in the order of their numbers: with a result, stopped early or failed."""
     return sorted(filter(_has_ended, study.trials), key=trial_number)
 
 
@@ -339,9 +330,9 @@ def _tidy(folder: Path, *, keep_best: bool) -> None:
 
 def write_findings(search: Search) -> None:
     """Write what the trials so far have found: the best configuration, a list and a page."""
-    study = _open(search)
-    best = _best(study)
-    trials = _ended(study)
+    study = open_study(search)
+    best = best_trial(study)
+    trials = ended_trials(study)
     records = [
         {
             "trial": trial.user_attrs["folder"],
@@ -364,7 +355,8 @@ def write_findings(search: Search) -> None:
     write_search_page(search.folder / _PAGE, search.spaces, trials, _importances(study), search.metric)
 
 
-def _best(study: optuna.Study) -> FrozenTrial | None:
+def best_trial(study: optuna.Study) -> FrozenTrial | None:
+    """The trial with the lowest metric, None where none was finished."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     # On a small development set many trials have the same number of errors.
     return min(complete, key=lambda trial: (trial.value or 0.0, trial.user_attrs["loss"]), default=None)

@@ -25,7 +25,7 @@ from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
 from asr.studies.search import Search, changes_of, make_search
 from asr.studies.svg import Series
-from asr.studies.tune import best_trial, ended_trials, forget_search, search_all
+from asr.studies.tune import best_trial, ended_trials, forget_search, open_study, search_all
 from asr.training.run_log import read_metrics
 
 COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
@@ -136,7 +136,9 @@ def test_a_device_that_is_not_there_is_told_once_before_anything_is_done_or_thro
         with pytest.raises(ConfigError, match="device 'cuda:99' is not available"):
             work()
     assert not (lacking.folder / "prepared").exists()
-    assert ended_trials(search()) == [], "a search that could not begin is in the way of one with another device"
+    assert ended_trials(open_study(search())) == [], (
+        "a search that could not begin is in the way of one with another device"
+    )
 
 
 def test_fresh_deletes_nothing_that_may_not_be_its_own(search: Callable[..., Search]) -> None:
@@ -284,7 +286,7 @@ def test_settings_that_suit_only_what_is_searched_for_are_taken(tmp_path: Path) 
     words = ("encoder.num_layers=int(4,6)", "loss.intermediate_ctc.layers=choice([2],[3])", "loss.speaker.layer=4")
     found = make_search(RunRequest(recipe="fsdd", overrides=words), tmp_path, num_trials=1)
     assert [run.experiment.encoder.num_layers for run in found.ends()] == [4, 6, 4, 4]
-    assert best_trial(found) is None
+    assert best_trial(open_study(found)) is None
 
 
 @pytest.mark.parametrize(
