@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _WIDTH_OF_FILES = 120
 # Between two lines on one file: of a small one, that it begins is all there is to tell.
@@ -146,3 +147,15 @@ def get_console() -> Console:
 
     width = None if sys.stdout.isatty() else _WIDTH_OF_FILES
     return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)
+
+
+def table_of(head: Sequence[str], rows: Iterable[Sequence[str]], *, num_names: int = 1) -> Table:
+    """A table without lines for the console: `num_names` columns of names, and behind them numbers, to the right."""
+    from rich.table import Table
+
+    table = Table(*head, box=None, pad_edge=False)
+    for column in table.columns[num_names:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return table

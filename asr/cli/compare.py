@@ -146,25 +146,21 @@ def _say(text: str) -> None:
 
 
 def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
-    from rich.table import Table
-
     from asr.studies.compare import matched
     from asr.studies.earlier import check_settings
-    from asr.terminal import counted, get_console
+    from asr.terminal import counted, get_console, table_of
 
-    table = Table("run", "settings", box=None, pad_edge=False)
-    for name in ("parameters", "M mult-adds/s"):
-        table.add_column(name, justify="right")
     plan = matched(plan, _say, dry=True)
     if plan.match == "parameters" and knows_vocabulary:
         check_settings(plan, is_matched=True)
+    rows = []
     for variant, seed in plan.runs():
         size = plan.size(variant)
-        settings = " ".join(variant.overrides)
-        table.add_row(f"{variant.slug}-seed{seed}", settings, f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}")
-    get_console().print(table)
+        figures = f"{size.parameters:,}", f"{size.multiply_adds / 1e6:.1f}"
+        rows.append((f"{variant.slug}-seed{seed}", " ".join(variant.overrides), *figures))
+    get_console().print(table_of(("run", "settings", "parameters", "M mult-adds/s"), rows, num_names=2))
     variants, seeds = counted(len(plan.variants), "variant"), counted(len(plan.seeds), "seed")
-    print(f"{variants}, {seeds}: {len(list(plan.runs()))} runs in {plan.folder}")
+    print(f"{variants}, {seeds}: {len(rows)} runs in {plan.folder}")
     if not knows_vocabulary:
         sizes = sorted({variant.vocabulary_size for variant in plan.variants})
         print(f"nothing is prepared yet: {', '.join(map(str, sizes))} tokens are assumed")
@@ -173,41 +169,16 @@ def _print_plan(plan: Plan, knows_vocabulary: bool) -> None:
 
 
 def _print_outcome(outcome: Outcome) -> None:
-    from rich.table import Table
-
-    from asr.studies.page import (
-        COST_HEADS,
-        cost_figures,
-        error_figures,
-        error_heads,
-        note_on_errors,
-        notes_on_code,
-        notes_on_costs,
-    )
-    from asr.terminal import get_console
+    from asr.studies.page import notes_on_code, tables
+    from asr.terminal import get_console, table_of
 
     console = get_console()
-    costs = Table("variant", box=None, pad_edge=False)
-    for name in COST_HEADS:
-        costs.add_column(name, justify="right")
-    for variant in outcome.variants:
-        costs.add_row(variant.name, *cost_figures(variant, outcome))
-    console.print(costs)
-    for text in notes_on_costs(outcome):
-        console.print(text, style="dim")
     for text in notes_on_code(outcome):
         console.print(text)
-    for subset, decoder in outcome.parts():
-        pooled = outcome.pooled_of(subset, decoder)
-        table = Table(f"{subset}, {decoder}", box=None, pad_edge=False)
-        for name in error_heads(outcome):
-            table.add_column(name, justify="right")
-        for each in pooled:
-            table.add_row(each.variant, *error_figures(each, outcome))
+    for table in tables(outcome):
+        console.print(table_of(table.head, table.rows))
+        for text in table.notes:
+            console.print(text, style="dim")
+        for sentences in table.pairs:
+            print(*sentences, sep="\n")
         print()
-        console.print(table)
-        console.print(note_on_errors(pooled, outcome), style="dim")
-        for pair in outcome.pairs_of(subset, decoder):
-            for sentence in pair.sentences():
-                print(sentence)
-    print()

@@ -147,21 +147,14 @@ def _numbers(option: str, text: str | None, most: int, what: str) -> list[int]:
 
 
 def _write(subject: Subject, file: Path, folder: Path, finding: Finding) -> None:
-    from rich.table import Table
-
     from asr.inspection.output import write_finding
-    from asr.terminal import get_console
+    from asr.terminal import get_console, table_of
 
     page = write_finding(folder, subject, file, finding)
-    table = Table(*finding.columns, box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in finding.rows:
-        table.add_row(*row)
     console = get_console()
     looked_at = "" if subject.text == subject.heard else f"; looked at: {subject.text}"
     console.print(f"{subject.name}: {subject.heard}{looked_at}")
-    console.print(table)
+    console.print(table_of(finding.columns, finding.rows))
     console.print(finding.table_note)
     if finding.warning:
         print(f"warning: {finding.warning}", file=sys.stderr)

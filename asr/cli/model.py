@@ -39,12 +39,10 @@ def info(
     - `asr model info english_small`
     - `asr model info spoken_commands encoder.num_layers=5`
     """
-    from rich.table import Table
-
     from asr.experiment import config_path, load_experiment
     from asr.model.acoustic import AcousticModel, num_parameters
     from asr.model.checkpoint import find_checkpoint, load_checkpoint, restore_model
-    from asr.terminal import get_console
+    from asr.terminal import get_console, table_of
 
     console, tokens, learnt_from = get_console(), "", ""
     path = Path(name)
@@ -67,12 +65,8 @@ def info(
         except ConfigError as error:
             raise ConfigError(f"{name}: no run folder or checkpoint, and {error}") from error
         model = AcousticModel(load_experiment(name, overrides or ()).acoustic, vocabulary_size)
-    table = Table("part", "kind", "output", box=None, pad_edge=False)
-    for heading in ("frames/s", "parameters"):
-        table.add_column(heading, justify="right")
-    for row in model.describe():
-        table.add_row(row.name, row.kind, row.output, f"{row.frames:g}", f"{row.parameters:,}")
-    console.print(table)
+    parts = ((row.name, row.kind, row.output, f"{row.frames:g}", f"{row.parameters:,}") for row in model.describe())
+    console.print(table_of(("part", "kind", "output", "frames/s", "parameters"), parts, num_names=3))
     features, num_stored = model.config.features, model.config.num_stored_features
     takes = f"{num_stored} stored features a frame" if num_stored else f"sound of {features.sample_rate} Hz"
     print(f"B utterances, T frames of features, S of the encoder; takes {takes}{tokens}{learnt_from}")

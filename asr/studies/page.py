@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import NamedTuple
 
 from asr.atomic import write_text
 from asr.report import static_page
@@ -66,7 +67,7 @@ def write_comparison(path: Path, plan: Plan, outcome: Outcome) -> None:
         _failures(outcome),
         card("Runs that other code has made", sentences(notes_on_code(outcome)), wide=True),
         *(_errors(outcome, part, names) for part in outcome.parts()),
-        card("What it costs", _costs(outcome), _notes_on_costs(outcome), wide=True),
+        card("What it costs", _costs(outcome), sentences(notes_on_costs(outcome)), wide=True),
         *_curves(outcome),
         _errors_by_cost(outcome),
         card("The runs", _runs(plan, outcome), _how(outcome), wide=True),
@@ -153,23 +154,40 @@ def note_on_errors(pooled: Sequence[Pooled], outcome: Outcome) -> str:
     )
 
 
+class Table(NamedTuple):
+    """Figures behind a first column of names, what they mean, and the sentences on each pair of variants."""
+
+    head: tuple[str, ...]
+    rows: list[tuple[str, ...]]
+    notes: list[str]
+    pairs: list[list[str]]
+
+
+def tables(outcome: Outcome) -> Iterator[Table]:
+    """What the page shows, for where there are no pictures: the costs, and the errors of each part."""
+    costs = [(variant.name, *cost_figures(variant, outcome)) for variant in outcome.variants]
+    yield Table(("variant", *COST_HEADS), costs, list(notes_on_costs(outcome)), [])
+    for subset, decoder in outcome.parts():
+        pooled = outcome.pooled_of(subset, decoder)
+        errors = [(each.variant, *error_figures(each, outcome)) for each in pooled]
+        pairs = [pair.sentences() for pair in outcome.pairs_of(subset, decoder)]
+        yield Table((f"{subset}, {decoder}", *error_heads(outcome)), errors, [note_on_errors(pooled, outcome)], pairs)
+
+
 def _seeds(outcome: Outcome) -> str:
     return f"{'seed' if len(outcome.seeds) == 1 else 'seeds'} {', '.join(map(str, outcome.seeds))}"
 
 
 def _costs(outcome: Outcome) -> str:
-    head = (
-        "variant", "parameters", "M mult-adds / s of audio", "s / epoch", "s of training", "peak memory, MB", "RTF",
-    )  # fmt: skip
     rows = (
         (f"{swatch(number)}{escape(variant.name)}", *cost_figures(variant, outcome))
         for number, variant in enumerate(outcome.variants)
     )
-    return table(head, rows, numbers=range(1, 7))
+    return table(("variant", *COST_HEADS), rows, numbers=range(1, 7))
 
 
 COST_HEADS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF")
-"""What `cost_figures` are, in short."""
+"""What `cost_figures` are."""
 
 
 def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
@@ -188,10 +206,6 @@ def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
     )
 
 
-def _notes_on_costs(outcome: Outcome) -> str:
-    return sentences(notes_on_costs(outcome))
-
-
 def notes_on_costs(outcome: Outcome) -> Iterator[str]:
     """What the figures of costs mean."""
     if outcome.match == "parameters":
@@ -207,7 +221,7 @@ def notes_on_costs(outcome: Outcome) -> Iterator[str]:
     yield (
         f"Seconds: updates and validations, mean over seeds. Memory: {what}, most of any seed. "
         f"RTF: computing time / audio time{f', {parts[0][1]} decoder' if parts else ''}. "
-        "Mult-adds: matrices and convolutions of the network, without features."
+        "Mult-adds: matrices and convolutions of the network, without features, per second of audio."
     )
     at_once = outcome.circumstances["runs at a time"]
     if at_once != 1:
