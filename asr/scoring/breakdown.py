@@ -48,9 +48,7 @@ class GroupResult:
     interval: Interval | None
 
 
-def summarize_groups(
-    scores: Sequence[UtteranceScore], column: str, *, subset: str, decoder: str, seed: int = 0
-) -> list[GroupResult]:
+def summarize_groups(scores: Sequence[UtteranceScore], column: str, *, subset: str, decoder: str) -> list[GroupResult]:
     """The results of the groups that `scores` fall into by "speaker", "duration" or the name of a column.
 
     Durations come from short to long, other groups with the highest error rate first. Where a group holds at least ten
@@ -60,12 +58,10 @@ def summarize_groups(
     groups = Names()
     for score in scores:
         groups.add(group_of(score, column))
-    return groups_of_tally(Tally.of(scores), groups, column, subset=subset, decoder=decoder, seed=seed)
+    return groups_of_tally(Tally.of(scores), groups, column, subset=subset, decoder=decoder)
 
 
-def groups_of_tally(
-    tally: Tally, groups: Names, column: str, *, subset: str, decoder: str, seed: int = 0
-) -> list[GroupResult]:
+def groups_of_tally(tally: Tally, groups: Names, column: str, *, subset: str, decoder: str) -> list[GroupResult]:
     """The results of the utterances of `tally`, whose groups by `column` are `groups`; see `summarize_groups`."""
     by_group = np.argsort(groups.numbers, kind="stable")
     ends = np.cumsum(np.bincount(groups.numbers, minlength=len(groups.distinct)))
@@ -77,7 +73,7 @@ def groups_of_tally(
             group=group,
             utterances=len(members),
             words=total(tally.words[members]),
-            interval=_interval(tally, members, seed),
+            interval=_interval(tally, members),
         )
         for group, members in zip(groups.distinct, np.split(by_group, ends[:-1]), strict=True)
     ]
@@ -101,7 +97,8 @@ def check_columns(references: Iterable[UtteranceScore | Transcript], by: Sequenc
     }
     for column in by:
         if column not in known:
-            raise ScoringError(f"--by {column}: {how.get(column) or f'no such column{_hint(column, known)}'}")
+            hint = did_you_mean(column, known) if known else "; nothing is known here but texts"
+            raise ScoringError(f"--by {column}: {how.get(column) or f'no such column{hint}'}")
 
 
 def _known_columns(utterances: Iterable[UtteranceScore | Transcript]) -> set[str]:
@@ -111,10 +108,6 @@ def _known_columns(utterances: Iterable[UtteranceScore | Transcript]) -> set[str
         known.update(name for name, value in each.columns.items() if value)
         known.update(name for name, value in ((SPEAKER, each.speaker), (DURATION, each.seconds)) if value)
     return known
-
-
-def _hint(column: str, known: set[str]) -> str:
-    return did_you_mean(column, known) if known else "; nothing is known here but texts"
 
 
 def group_of(score: UtteranceScore, column: str) -> str:
@@ -141,14 +134,14 @@ def _name_of_bin(low: int, high: int | None) -> str:
     return f"{low} s and more" if high is None else f"{low}-{high} s"
 
 
-def _interval(tally: Tally, members: npt.NDArray[np.int64], seed: int) -> Interval | None:
+def _interval(tally: Tally, members: npt.NDArray[np.int64]) -> Interval | None:
     counts = errors_and_lengths(tally.words[members])
     if not counts[:, 1].any():
         return None
     blocks, _ = sums_of_blocks(counts, tally.speakers.numbers[members], tally.speakers.distinct)
     if len(blocks) < FEWEST_BLOCKS:
         return None
-    return rate_interval(blocks, np.random.default_rng(seed))
+    return rate_interval(blocks, np.random.default_rng(0))
 
 
 def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -> list[Table]:

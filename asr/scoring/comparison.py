@@ -178,7 +178,6 @@ def compare(
     second: Sequence[UtteranceScore],
     *,
     names: tuple[str, str],
-    seed: int = 0,
 ) -> Comparison:
     """The comparison of two systems' scores of the same utterances, in the same order.
 
@@ -192,12 +191,10 @@ def compare(
     stretches = array("i")
     for pair in zip(first, second, strict=True):
         stretches.extend(one - other for one, other in matched_segments(*pair))
-    return compare_tallies(Tally.of(first), Tally.of(second), stretches, names=names, seed=seed)
+    return compare_tallies(Tally.of(first), Tally.of(second), stretches, names=names)
 
 
-def compare_tallies(
-    first: Tally, second: Tally, stretches: array[int], *, names: tuple[str, str], seed: int = 0
-) -> Comparison:
+def compare_tallies(first: Tally, second: Tally, stretches: array[int], *, names: tuple[str, str]) -> Comparison:
     """The comparison of two systems whose scores of the same utterances were added to two tallies.
 
     Args:
@@ -205,7 +202,6 @@ def compare_tallies(
         second: of the other one.
         stretches: errors of the first less those of the second in each of the utterances' `matched_segments`.
         names: of the systems.
-        seed: of the resampling.
     """
     errors = errors_and_lengths(first.words), errors_and_lengths(second.words)
     counts = np.stack([errors[0][:, 0], errors[1][:, 0], errors[0][:, 1]], axis=1)
@@ -228,7 +224,7 @@ def compare_tallies(
     if len(blocks) < FEWEST_BLOCKS:
         # Resamples of so few vary too little: of two utterances that differ alike, none shows that this may be chance.
         return found
-    resampled = _differences(resampled_sums(blocks, np.random.default_rng(seed)))
+    resampled = _differences(resampled_sums(blocks, np.random.default_rng(0)))
     # The resamples vary around the difference that was found as those of equal systems would around none, but for what
     # so few blocks cannot show.
     wider = expansion(len(blocks))
@@ -269,12 +265,12 @@ def matched_segments(first: UtteranceScore, second: UtteranceScore) -> Iterator[
     """
     errors_of_stretch: tuple[int, int] | None = None
     num_good = 0
-    for is_word, errors in _slots(first, second):
+    for slot, errors in enumerate(zip(_errors_by_slot(first), _errors_by_slot(second), strict=True)):
         if errors != (0, 0):
             before = errors_of_stretch or (0, 0)
             errors_of_stretch = (before[0] + errors[0], before[1] + errors[1])
             num_good = 0
-        elif is_word:
+        elif slot % 2:
             num_good += 1
             if num_good == _GOOD_WORDS_BETWEEN and errors_of_stretch is not None:
                 yield errors_of_stretch
@@ -283,15 +279,8 @@ def matched_segments(first: UtteranceScore, second: UtteranceScore) -> Iterator[
         yield errors_of_stretch
 
 
-def _slots(first: UtteranceScore, second: UtteranceScore) -> Iterator[tuple[bool, tuple[int, int]]]:
-    """For each gap before a word, each word and the gap at the end: whether it is a word, and both systems' errors there."""
-    pair = zip(_errors_by_slot(first), _errors_by_slot(second), strict=True)
-    for position, errors in enumerate(pair):
-        yield position % 2 == 1, errors
-
-
 def _errors_by_slot(score: UtteranceScore) -> list[int]:
-    """Errors at each slot: made-up words at 2 i, before word i, and at 2 i + 1 whether word i itself was missed."""
+    """Errors at each slot: made-up words at 2 i, before word i or at the end, and at 2 i + 1 whether word i was missed."""
     errors = [0] * (2 * score.words.reference_length + 1)
     word = 0
     for part in score.differences:

@@ -17,6 +17,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,14 +159,6 @@ def _read_folder(path: Path, columns: Columns) -> Iterator[_Entry]:
     for utterance in read_folder(path, may_be_silent=True):
         transcript = Transcript(text=utterance.text, speaker=utterance.speaker)
         yield _Entry(utterance.id, transcript, f"{path / utterance.id}.txt:1")
-
-
-def _read_csv(path: Path, columns: Columns) -> Iterator[_Entry]:
-    return _read_table(path, columns, ",")
-
-
-def _read_tsv(path: Path, columns: Columns) -> Iterator[_Entry]:
-    return _read_table(path, columns, "\t")
 
 
 def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry]:
@@ -333,8 +326,8 @@ FORMATS: dict[str, Callable[[Path, Columns], Iterator[_Entry]]] = {
     "lines": _read_lines,
     "trn": _read_trn,
     "jsonl": _read_jsonl,
-    "csv": _read_csv,
-    "tsv": _read_tsv,
+    "csv": partial(_read_table, delimiter=","),
+    "tsv": partial(_read_table, delimiter="\t"),
     "stm": _read_stm,
     "folder": _read_folder,
 }

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from asr.errors import ScoringError, did_you_mean
 from asr.text.normalize import (
@@ -35,14 +34,6 @@ _IDEOGRAPH = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Normalizer:
-    """One named step, and what it does in a few words."""
-
-    step: Step
-    description: str
-
-
 def normalizer(names: Sequence[str]) -> Step:
     """One function that does the steps called `names` in that order, and leaves single spaces between words.
 
@@ -56,7 +47,7 @@ def normalizer(names: Sequence[str]) -> Step:
     for name in names:
         if name not in NORMALIZERS:
             raise ScoringError(f"--normalize {name}: no such step{did_you_mean(name, NORMALIZERS)}")
-    steps = [NORMALIZERS[name].step for name in names]
+    steps = [NORMALIZERS[name] for name in names]
 
     def apply(text: str) -> str:
         for step in steps:
@@ -66,28 +57,13 @@ def normalizer(names: Sequence[str]) -> Step:
     return apply
 
 
-def _unicode(text: str) -> str:
-    return nfkc(drop_invisible(text))
-
-
-def _punctuation(text: str) -> str:
-    return collapse_spaces(strip_punctuation(unify_apostrophes(text)))
-
-
-def _without_brackets(text: str) -> str:
-    return _BRACKETS.sub(" ", text)
-
-
 def _without_fillers(text: str) -> str:
+    """No uh, um, hm and the like."""
     return " ".join(word for word in text.split() if strip_punctuation(word).strip().lower() not in _FILLERS)
 
 
-def _numbers_in_words(text: str) -> str:
-    """Digits as English words: 1,200 as one thousand two hundred, 3.5 as three point five, 2nd as second."""
-    return _NUMBER.sub(_number_in_words, text)
-
-
 def _number_in_words(match: re.Match[str]) -> str:
+    """Digits as English words: 1,200 as one thousand two hundred, 3.5 as three point five, 2nd as second."""
     from num2words import num2words  # a tenth of a second, for those who need it
 
     whole, fraction, ordinal = match.groups()
@@ -104,6 +80,7 @@ def _number_in_words(match: re.Match[str]) -> str:
 
 
 def _american_spelling(text: str) -> str:
+    """Colour as color, in small letters where it differs."""
     from breame.spelling import british_spelling_exists, get_american_spelling
 
     def american(word: str) -> str:
@@ -113,21 +90,20 @@ def _american_spelling(text: str) -> str:
     return " ".join(american(word) for word in text.split())
 
 
-def _by_character(text: str) -> str:
-    return _IDEOGRAPH.sub(r" \1 ", text)
-
-
-NORMALIZERS = {
-    "unicode": Normalizer(_unicode, "one form for each letter (NFKC), nothing invisible"),
-    "case-tr": Normalizer(lowercase_turkic, "small letters in Turkish and Azeri: ı for I, i for İ"),
-    "case": Normalizer(lowercase, "small letters"),
-    "brackets": Normalizer(_without_brackets, "no [noise], <unk>, (laughs) and {such}"),
-    "fillers-en": Normalizer(_without_fillers, "no uh, um, hm and the like"),
-    "numbers-en": Normalizer(_numbers_in_words, "digits in English words, without and"),
-    "punctuation": Normalizer(_punctuation, "none, except apostrophes inside words and % & @ #"),
-    "spelling-en": Normalizer(
-        _american_spelling, "colour as color: American spelling, in small letters where it differs"
-    ),
-    "characters": Normalizer(_by_character, "Chinese and Japanese characters each a word, so that WER is by character"),
+NORMALIZERS: dict[str, Step] = {
+    # One form for each letter, nothing invisible.
+    "unicode": lambda text: nfkc(drop_invisible(text)),
+    # Small letters, in Turkish and Azeri ı for I, i for İ.
+    "case-tr": lowercase_turkic,
+    "case": lowercase,
+    # No [noise], <unk>, (laughs) and {such}.
+    "brackets": lambda text: _BRACKETS.sub(" ", text),
+    "fillers-en": _without_fillers,
+    "numbers-en": lambda text: _NUMBER.sub(_number_in_words, text),
+    # None, except apostrophes inside words and % & @ #.
+    "punctuation": lambda text: collapse_spaces(strip_punctuation(unify_apostrophes(text))),
+    "spelling-en": _american_spelling,
+    # Chinese and Japanese ones each a word, so that the word error rate is by character.
+    "characters": lambda text: _IDEOGRAPH.sub(r" \1 ", text),
 }
 """The steps by name, in an order that works: punctuation takes away brackets, and the commas and points of numbers."""

@@ -140,7 +140,6 @@ def summarize(
     processing_seconds: float | None = None,
     whole: int = 0,
     models: int = 1,
-    seed: int = 0,
 ) -> Result:
     """The result of `scores`, in whatever order they come.
 
@@ -151,19 +150,16 @@ def summarize(
         processing_seconds: what recognising all of it took.
         whole: utterances of the whole published subset, 0 when that is not known.
         models: number of models whose probabilities were averaged.
-        seed: of the resampling behind the intervals.
 
     Raises:
         ScoringError: no utterance, or references without a single word: nothing to be wrong about.
     """
     rtf = _real_time_factor(scores, processing_seconds)
-    result = result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole, seed=seed)
+    result = result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole)
     return replace(result, models=models)
 
 
-def result_of_tally(
-    tally: Tally, *, subset: str, decoder: str, rtf: float | None = None, whole: int = 0, seed: int = 0
-) -> Result:
+def result_of_tally(tally: Tally, *, subset: str, decoder: str, rtf: float | None = None, whole: int = 0) -> Result:
     """The result of the utterances that were added to `tally`; see `summarize`.
 
     Raises:
@@ -178,7 +174,7 @@ def result_of_tally(
 
     def interval(counts: npt.NDArray[np.int32]) -> tuple[Interval, Unit]:
         blocks, unit = tally.sums_of_blocks(errors_and_lengths(counts))
-        found = rate_interval(blocks, np.random.default_rng(seed), tally.repetitions)
+        found = rate_interval(blocks, np.random.default_rng(0), tally.repetitions)
         return found, unit if found.is_bootstrap else "words"
 
     word_interval, unit = interval(tally.words)
@@ -292,18 +288,8 @@ def results_table(results: Sequence[Result], *, systems: str = "decoder") -> Tab
     table.add_column("subset", overflow="fold", min_width=4)
     table.add_column(systems, overflow="fold", min_width=4)
     is_timed = _is_timed(results)
-    for name in (
-        "WER %",
-        "95 %",
-        "CER %",
-        "95 %",
-        "sub",
-        "del",
-        "ins",
-        "words",
-        "utts",
-        *(["RTF"] if is_timed else []),
-    ):
+    numbers = ["WER %", "95 %", "CER %", "95 %", "sub", "del", "ins", "words", "utts"]
+    for name in numbers + ["RTF"] * is_timed:
         table.add_column(name, justify="right", no_wrap=True)
     for result in results:
         speed = "-" if result.rtf is None else f"{result.rtf:.3f}"

@@ -88,16 +88,16 @@ class _Gathered:
         if self._keep_scores:
             self._scores.append(score)
 
-    def scores_of(self, name: str, groups: Iterable[tuple[str, Names]], *, subset: str, seed: int) -> SystemScores:
+    def scores_of(self, name: str, groups: Mapping[str, Names], *, subset: str) -> SystemScores:
         """All that there is to say of the system, with groups of utterances by the names of columns."""
         return SystemScores(
             name=name,
-            result=result_of_tally(self.tally, subset=subset, decoder=name, seed=seed),
+            result=result_of_tally(self.tally, subset=subset, decoder=name),
             scores=tuple(self._scores),
             groups=tuple(
                 group
-                for column, of_each in groups
-                for group in groups_of_tally(self.tally, of_each, column, subset=subset, decoder=name, seed=seed)
+                for column, of_each in groups.items()
+                for group in groups_of_tally(self.tally, of_each, column, subset=subset, decoder=name)
             ),
             confusions=self._confusions.confusions(),
             errors_of_spelling=self._errors_of_spelling,
@@ -113,7 +113,6 @@ def score_systems(
     normalize: Callable[[str], str] = str,
     notes: Sequence[str] = (),
     by: Sequence[str] = (),
-    seed: int = 0,
     keep_scores: bool = True,
 ) -> Scorecard:
     """The scorecard of systems; it takes some 100 bytes of memory for each utterance, unless scores are kept.
@@ -126,7 +125,6 @@ def score_systems(
         normalize: what both sides go through.
         notes: what was left out beforehand, to be told with the result.
         by: columns by which each system's utterances are grouped.
-        seed: of the resampling.
         keep_scores: whether the scores of all utterances are wanted too, with their texts.
 
     Raises:
@@ -141,26 +139,13 @@ def score_systems(
             system.add(score, scores[0])
         for column, of_column in groups.items():
             of_column.add(group_of(scores[0], column))
-    first, *others = systems
+    (name, first), *others = systems.items()
+    comparisons = [
+        compare_tallies(first.tally, other.tally, other.stretches, names=(name, its_name)) for its_name, other in others
+    ]
     return Scorecard(
-        systems=tuple(
-            system.scores_of(name, [(column, groups[column]) for column in by], subset=subset, seed=seed)
-            for name, system in systems.items()
-        ),
-        comparisons=tuple(
-            beside_each_other(
-                [
-                    compare_tallies(
-                        systems[first].tally,
-                        systems[name].tally,
-                        systems[name].stretches,
-                        names=(first, name),
-                        seed=seed,
-                    )
-                    for name in others
-                ]
-            )
-        ),
+        systems=tuple(system.scores_of(name, groups, subset=subset) for name, system in systems.items()),
+        comparisons=tuple(beside_each_other(comparisons)),
         normalizers=tuple(normalizers),
         notes=tuple(notes),
     )

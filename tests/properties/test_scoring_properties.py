@@ -130,17 +130,15 @@ def test_exchanging_the_texts_exchanges_deletions_and_insertions(reference: str,
 
 
 @settings(max_examples=30)
-@given(PAIRS, st.integers(0, 2**32 - 1), st.randoms(use_true_random=False))
-def test_result_holds_its_rate_and_ignores_the_order(
-    pairs: list[tuple[str, str]], seed: int, shuffler: random.Random
-) -> None:
+@given(PAIRS, st.randoms(use_true_random=False))
+def test_result_holds_its_rate_and_ignores_the_order(pairs: list[tuple[str, str]], shuffler: random.Random) -> None:
     scores = [
         score_utterance(id=str(index), speaker=str(index % 11), reference=f"x {said}", hypothesis=heard)
         for index, (said, heard) in enumerate(pairs)
     ]
-    result = summarize(scores, subset="s", decoder="d", seed=seed)
+    result = summarize(scores, subset="s", decoder="d")
     shuffler.shuffle(scores)
-    assert summarize(scores, subset="s", decoder="d", seed=seed) == result
+    assert summarize(scores, subset="s", decoder="d") == result
     assert 0 <= result.wer_low <= result.wer <= result.wer_high < np.inf
     assert 0 <= result.cer_low <= result.cer <= result.cer_high < np.inf
 
