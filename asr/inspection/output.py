@@ -7,7 +7,6 @@ import html
 import json
 import os
 import zlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from asr import __version__
 from asr.atomic import write_bytes, write_text
 from asr.inspection.drawing import Picture
 from asr.inspection.subject import Subject
-from asr.report import static_page
+from asr.report.static import card, note, static_page, table
 
 _STYLE = Path(__file__).parent / "inspect.css"
 
@@ -99,31 +98,29 @@ def write_finding(folder: Path, subject: Subject, model: Path, finding: Finding)
 def _page(subject: Subject, model: Path, finding: Finding) -> str:
     encoder = subject.model.config.encoder
     directions = "both directions" if encoder.bidirectional else "forward only"
-    facts = html.escape(
+    facts = (
         f"Model {model}: {encoder.num_layers} x {encoder.cell} {encoder.hidden_size}, {directions}; "
         f"{subject.seconds:.2f} s of sound, {1000 * subject.frame_seconds:g} ms per frame"
     )
     text = f"Recognised: <b>{html.escape(subject.heard) or '(nothing)'}</b>"
     if subject.text != subject.heard:
         text += f"<br>Looked at: <b>{html.escape(subject.text)}</b>"
-    explanation = "".join(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation)
-    note = html.escape(finding.table_note + (f" Warning: {finding.warning}." if finding.warning else ""))
-    return static_page(
-        title=f"{finding.kind.capitalize()} of {subject.name}",
-        body=f'<section class="card wide"><p class="muted">{facts}</p><p>{text}</p></section>\n'
-        f'<section class="card wide"><h2>{html.escape(finding.question)}</h2>{explanation}</section>\n'
-        f'<section class="card wide"><h2>In numbers</h2>{_table(finding.columns, finding.rows)}'
-        f'<p class="muted">{note}</p></section>\n'
-        f"{''.join(map(_figure, finding.pictures))}"
+    rows = (map(html.escape, row) for row in finding.rows)
+    warning = f" Warning: {finding.warning}." if finding.warning else ""
+    cards = (
+        card(subject.name, note(facts), f"<p>{text}</p>", wide=True),
+        card(finding.question, *(f"<p>{html.escape(paragraph)}</p>" for paragraph in finding.explanation), wide=True),
+        card(
+            "In numbers",
+            table(finding.columns, rows, numbers=range(1, len(finding.columns))),
+            note(finding.table_note + warning),
+            wide=True,
+        ),
+        *map(_figure, finding.pictures),
         f'<p class="footer">Written by bigru-asr {__version__}. Everything is in this file; nothing is loaded.</p>',
-        style=_STYLE.read_text(encoding="utf-8"),
     )
-
-
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    heads = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    lines = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in rows)
-    return f'<div class="scroll"><table>{"".join(f"<tr>{line}</tr>" for line in (heads, *lines))}</table></div>'
+    title = f"{finding.kind.capitalize()} of {subject.name}"
+    return static_page(title=title, body="\n".join(cards), style=_STYLE.read_text(encoding="utf-8"))
 
 
 def _figure(picture: Picture) -> str:
@@ -135,5 +132,5 @@ def _figure(picture: Picture) -> str:
         f'<figure class="card {"small" if picture.small else "wide"}"><h2>{html.escape(picture.title)}</h2>{caption}'
         f'<div class="scroll"><picture><source media="(prefers-color-scheme: dark)" srcset="{night}">'
         f'<img src="{day}" width="{picture.width}" height="{picture.height}" alt="{html.escape(picture.title)}">'
-        "</picture></div></figure>\n"
+        "</picture></div></figure>"
     )

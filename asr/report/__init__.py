@@ -5,7 +5,6 @@ Decided here: what is shown, and that no text of a corpus is ever taken for code
 """
 
 from asr.report.details import Recording, System, UtteranceDetails
-from asr.report.static import static_page
 from asr.report.write import write_report, write_scorecard_report
 
-__all__ = ["Recording", "System", "UtteranceDetails", "static_page", "write_report", "write_scorecard_report"]
+__all__ = ["Recording", "System", "UtteranceDetails", "write_report", "write_scorecard_report"]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from asr.atomic import write_text
-from asr.report import static_page
+from asr.report.static import card, note, sentences, static_page, table
 from asr.scoring import interval_note, part_note
 from asr.studies.compare import Plan, slug
 from asr.studies.outcome import Epoch, Outcome, Pooled, VariantOutcome
@@ -23,41 +23,6 @@ _AGAIN = "again"
 def write_study_page(path: Path, title: str, cards: Iterable[str]) -> None:
     """Write the page with `cards`, each of them HTML, to `path`."""
     write_text(path, static_page(title=title, body="\n".join(cards), style=_STYLE.read_text(encoding="utf-8")))
-
-
-def card(title: str, *content: str, wide: bool = False) -> str:
-    """A card of a page; "" where there is no content."""
-    whole = "\n".join(part for part in content if part)
-    return (
-        f'<section class="card{" wide" if wide else ""}"><h2>{escape(title)}</h2>\n{whole}\n</section>' if whole else ""
-    )
-
-
-def note(text: str) -> str:
-    """A remark in small letters."""
-    return f'<p class="muted">{escape(text)}</p>'
-
-
-def sentences(texts: Iterable[str]) -> str:
-    """A list of sentences; "" without any."""
-    lines = "".join(f"<li>{escape(text)}</li>" for text in texts)
-    return f'<ul class="sentences">{lines}</ul>' if lines else ""
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
-    """A table of HTML cells; those in the columns `numbers` stand at the right."""
-
-    def cell(kind: str, at: int, content: str) -> str:
-        # On a telephone there is no room for the head, and the label stands above the number.
-        marks = f' class="number" data-label="{escape(head[at])}"' if at in numbers else ""
-        return f"<{kind}{marks}>{content}</{kind}>"
-
-    top = "".join(cell("th", at, escape(name)) for at, name in enumerate(head))
-    lines = ("".join(cell("td", at, content) for at, content in enumerate(row)) for row in rows)
-    body = "".join(f"<tr>{line}</tr>" for line in lines)
-    return (
-        f'<div class="scroll"><table class="results"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
-    )
 
 
 def write_comparison(path: Path, plan: Plan, outcome: Outcome) -> None:

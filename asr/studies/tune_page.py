@@ -8,8 +8,9 @@ from pathlib import Path
 
 from optuna.trial import FrozenTrial, TrialState
 
+from asr.report.static import card, note, table
 from asr.studies.grammar import Space
-from asr.studies.page import card, note, table, write_study_page
+from asr.studies.page import write_study_page
 from asr.studies.svg import Series, bar, chart
 
 _SHOWN_TRIALS = 50

@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from asr.report import static_page
-from asr.studies.page import card, table
+from asr.report.static import card, static_page, table
 from asr.studies.svg import Series, bar, chart, interval
 
 
