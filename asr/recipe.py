@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from asr.corpus.apart import contents_of
 from asr.corpus.download import Download, obtain
@@ -25,6 +26,9 @@ from asr.corpus.utterance import Utterance, read_folder, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
 from asr.terminal import file_progress
+
+if TYPE_CHECKING:
+    from asr.audio import Codec
 
 ReadSplit = Callable[[Path, str], Iterator[Utterance]]
 
@@ -114,16 +118,26 @@ def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
     return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
 
 
-def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1) -> Iterator[Utterance]:
+def train_or_dev(published: Iterable[Utterance], split: str) -> Iterator[Utterance]:
     """Of a publisher's training part, what is left to learn from ("train") or held out to choose by ("dev").
 
-    Whole speakers are held out, at least one: the `share` of them with the lowest CRC of their name, so that the choice is
-    the same in every run.
+    Whole speakers are held out, at least one: a tenth of them, those with the lowest CRC of their name, so that the choice
+    is the same in every run.
     """
     utterances = list(published)
     speakers = sorted({each.speaker for each in utterances}, key=lambda name: (zlib.crc32(name.encode()), name))
-    held_out = set(speakers[: max(1, round(share * len(speakers)))])
+    held_out = set(speakers[: max(1, round(0.1 * len(speakers)))])
     yield from (each for each in utterances if (each.speaker in held_out) == (split == "dev"))
+
+
+def tone(hertz: float, seconds: float, sample_rate: int = 16000, codec: Codec = "flac") -> bytes:
+    """The sound file of a tone, which stands for speech where a recipe imitates its corpus."""
+    import numpy as np
+
+    from asr.audio import encode_audio
+
+    times = np.arange(round(seconds * sample_rate)) / sample_rate
+    return encode_audio((0.3 * np.sin(2 * np.pi * hertz * times)).astype(np.float32), sample_rate, codec)
 
 
 def find_corpus(

@@ -20,7 +20,7 @@ from pathlib import Path
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
-from asr.recipe import Recipe, train_or_dev
+from asr.recipe import Recipe, tone, train_or_dev
 
 SPLITS = ("train", "dev", "test", "train-all")
 RECORDINGS = (("wav", (".sph", ".wav", ".flac")), ("feat", (".mfc",)))
@@ -67,12 +67,7 @@ def recording(folder: Path, name: str) -> Path:
 
 def imitate(root: Path) -> None:
     """Two training speakers and one test speaker with three utterances each: tones instead of voices."""
-    import numpy as np
-
-    from asr.audio import encode_audio
-
     (root / "etc").mkdir(parents=True)
-    seconds = np.arange(6400) / 16000
     for split, speakers in (("train", ("fash", "mblb")), ("test", ("fcaw",))):
         names, lines = [], []
         for number, speaker in enumerate(speakers):
@@ -82,8 +77,7 @@ def imitate(root: Path) -> None:
                 path = root / "wav" / f"{names[-1]}.wav"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 pitch = 200 + 100 * number + 30 * count + len(names[-1])
-                tone = (0.3 * np.sin(2 * np.pi * pitch * seconds)).astype(np.float32)
-                path.write_bytes(encode_audio(tone, 16000, "wav"))
+                path.write_bytes(tone(pitch, 0.4, codec="wav"))
         (root / "etc" / f"an4_{split}.fileids").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         (root / "etc" / f"an4_{split}.transcription").write_text("".join(lines), encoding="utf-8")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
-from asr.recipe import Recipe
+from asr.recipe import Recipe, tone
 
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SPEAKERS = ("george", "jackson", "lucas", "nicolas", "theo", "yweweler")
@@ -73,17 +73,11 @@ def recordings(root: Path) -> list[tuple[int, int, str, Path]]:
 
 def imitate(root: Path) -> None:
     """Three recordings for each split: tones instead of voices."""
-    import numpy as np
-
-    from asr.audio import encode_audio
-
     (root / "recordings").mkdir(parents=True)
-    seconds = np.arange(2400) / 8000
     for index in (0, 5, 8):
         for digit, speaker in enumerate(("george", "jackson", "theo")):
-            tone = (0.3 * np.sin(2 * np.pi * (200 + 100 * digit + index) * seconds)).astype(np.float32)
             path = root / "recordings" / f"{digit}_{speaker}_{index}.wav"
-            path.write_bytes(encode_audio(tone, 8000, "wav"))
+            path.write_bytes(tone(200 + 100 * digit + index, 0.3, 8000, "wav"))
 
 
 RECIPE = Recipe(

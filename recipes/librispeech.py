@@ -28,8 +28,8 @@ from typing import NamedTuple
 
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
-from asr.errors import CorpusError, did_you_mean
-from asr.recipe import Recipe, Splits
+from asr.errors import CorpusError, did_you_mean, first_of
+from asr.recipe import Recipe, Splits, tone
 
 # Subset: utterances, OpenSLR's number of the resource, MD5 sum of the archive as OpenSLR states it.
 SUBSETS = {
@@ -44,7 +44,6 @@ SUBSETS = {
     "test-other": (2939, 12, "fb5a50374b501bb3bac4815ee91d3135"),
 }
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
-NUM_NAMED = 5
 
 
 def read(root: Path, split: str) -> Iterator[Utterance]:
@@ -122,32 +121,21 @@ def report_missing(folder: Path, num_found: int, without_file: list[str], absent
     log = logging.getLogger(__name__)
     whole = SUBSETS[folder.name][0]
     if without_file:
-        log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), first_few(without_file))
+        log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), first_of(without_file))
     if num_found != whole:
-        readers = f"; {len(absent)} of its readers are not there: {first_few(absent)}" if absent else ""
+        readers = f"; {len(absent)} of its readers are not there: {first_of(absent)}" if absent else ""
         log.warning("%s: %d utterances, the whole subset has %d%s", folder, num_found, whole, readers)
-
-
-def first_few(names: list[str]) -> str:
-    """The first of `names`."""
-    return ", ".join(names[:NUM_NAMED]) + (", ..." if len(names) > NUM_NAMED else "")
 
 
 def imitate(root: Path) -> None:
     """Three utterances by one reader for each subset: tones instead of voices."""
-    import numpy as np
-
-    from asr.audio import encode_audio
-
-    seconds = np.arange(6400) / 16000
     for speaker, split in enumerate(SUBSETS, start=1000):
         folder = root / "LibriSpeech" / split / str(speaker) / "7"
         folder.mkdir(parents=True)
         lines = []
         for number, text in enumerate(("ONE TONE", "A SECOND TONE", "THE THIRD")):
             utterance_id = f"{speaker}-7-{number:04d}"
-            tone = (0.3 * np.sin(2 * np.pi * (200 + 100 * number) * seconds)).astype(np.float32)
-            (folder / f"{utterance_id}.flac").write_bytes(encode_audio(tone, 16000, "flac"))
+            (folder / f"{utterance_id}.flac").write_bytes(tone(200 + 100 * number, 0.4))
             lines.append(f"{utterance_id} {text}\n")
         (folder / f"{speaker}-7.trans.txt").write_text("".join(lines), encoding="utf-8")
     rows = "".join(f"{1000 + number} | F | {split} | 25.0 | Tone\n" for number, split in enumerate(SUBSETS))

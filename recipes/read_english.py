@@ -19,7 +19,7 @@ from pathlib import Path
 from asr.audio import audio_info
 from asr.corpus.utterance import Utterance, records_of_manifest, utterance_of_record, write_manifest
 from asr.errors import CorpusError
-from asr.recipe import Recipe
+from asr.recipe import Recipe, tone
 
 SPLITS = {"all": range(100), "train": range(10, 100), "dev": range(5), "test": range(5, 10)}
 
@@ -57,17 +57,11 @@ def difference_of_durations(utterance: Utterance) -> float:
 
 def imitate(root: Path) -> None:
     """Sixty utterances of one reader, enough for every part: tones instead of voices."""
-    import numpy as np
-
-    from asr.audio import encode_audio
-
     (root / "audio").mkdir(parents=True)
-    seconds = np.arange(3200) / 16000
     utterances = []
     for number in range(60):
         path = root / "audio" / f"tone-{number}.flac"
-        tone = (0.3 * np.sin(2 * np.pi * (200 + 10 * number) * seconds)).astype(np.float32)
-        path.write_bytes(encode_audio(tone, 16000, "flac"))
+        path.write_bytes(tone(200 + 10 * number, 0.2))
         utterances.append(Utterance(id=path.stem, audio=path, text="A TONE", speaker="reader", seconds=0.2))
     write_manifest(root / "manifest.jsonl", utterances)
 

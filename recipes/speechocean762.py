@@ -18,7 +18,7 @@ from pathlib import Path
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance, read_manifest, write_manifest
 from asr.errors import CorpusError
-from asr.recipe import Recipe, train_or_dev
+from asr.recipe import Recipe, tone, train_or_dev
 
 SPLITS = ("train", "dev", "test", "train-all")
 CHILD_AGE = 16
@@ -82,18 +82,12 @@ def table(path: Path) -> dict[str, str]:
 
 def imitate(root: Path) -> None:
     """Two training speakers and one test speaker with three utterances each: tones instead of voices."""
-    import numpy as np
-
-    from asr.audio import encode_audio
-
-    seconds = np.arange(6400) / 16000
     utterances = []
     for number, (speaker, split) in enumerate((("0001", "train"), ("0002", "train"), ("0003", "test"))):
         for count, text in enumerate(("WE CALL IT BEAR", "MARK IS GOING", "A TONE")):
             path = root / "audio" / f"{speaker}{count}.flac"
             path.parent.mkdir(parents=True, exist_ok=True)
-            tone = (0.3 * np.sin(2 * np.pi * (200 + 100 * number + 30 * count) * seconds)).astype(np.float32)
-            path.write_bytes(encode_audio(tone, 16000, "flac"))
+            path.write_bytes(tone(200 + 100 * number + 30 * count, 0.4))
             utterances.append(
                 Utterance(id=path.stem, audio=path, text=text, speaker=speaker, metadata={"split": split})
             )
