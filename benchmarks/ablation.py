@@ -61,11 +61,8 @@ def main() -> None:
         subprocess.run(command, check=True)
         rows = json.loads((out / "results.json").read_text(encoding="utf-8"))
         kept = ("subset", "decoder", "wer", "wer_low", "wer_high", "cer")
-        results[name] = {
-            "change": change,
-            **on_dev(out),
-            "results": [{key: row[key] for key in kept} for row in rows],
-        }
+        found = [{key: row[key] for key in kept} for row in rows]
+        results[name] = {"change": change, **on_dev(out), "results": found}
     record(
         f"ablation_{options.recipe}", {"common": common, "variants": results, "p_against_first": against_first(runs)}
     )

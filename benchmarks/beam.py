@@ -72,10 +72,10 @@ def check_equal(decoder: BeamDecoder, log_probs: npt.NDArray[np.float32]) -> Non
     np.testing.assert_allclose(scores[:, 2], [score for _, score in plain], rtol=1e-9)
 
 
-def measure(vocabulary: int, *, width: int, num_utterances: int, num_runs: int, seed: int) -> dict[str, object]:
+def measure(vocabulary: int, options: argparse.Namespace) -> dict[str, object]:
     """Speed of both searches on the same utterances, one thread each."""
-    generator = np.random.default_rng(seed)
-    lengths = torch.from_numpy(generator.integers(100, 301, num_utterances))
+    width, generator = options.width, np.random.default_rng(options.seed)
+    lengths = torch.from_numpy(generator.integers(100, 301, options.utterances))
     utterances = [simulated_log_probs(length, vocabulary, generator) for length in lengths.tolist()]
     batch = torch.nn.utils.rnn.pad_sequence([torch.from_numpy(utterance) for utterance in utterances], batch_first=True)
     searching = make_decoder(vocabulary, width)
@@ -83,8 +83,8 @@ def measure(vocabulary: int, *, width: int, num_utterances: int, num_runs: int, 
         check_equal(searching, utterance)
     decoder = BeamDecoder(BeamDecoderConfig(width=width), searching.tokenizer)
     rows = [utterance.tolist() for utterance in utterances]
-    compiled = seconds_of(lambda: decoder.decode(batch, lengths), num_runs)
-    plain = seconds_of(lambda: [search_in_python(row, width) for row in rows], max(3, num_runs // 5))
+    compiled = seconds_of(lambda: decoder.decode(batch, lengths), options.runs)
+    plain = seconds_of(lambda: [search_in_python(row, width) for row in rows], max(3, options.runs // 5))
     speech = int(lengths.sum()) / FRAMES_PER_SECOND
     return {
         "vocabulary": vocabulary,
@@ -109,16 +109,7 @@ def main() -> None:
     start = time.perf_counter()
     make_decoder(30, options.width)
     loading = time.perf_counter() - start
-    rows = [
-        measure(
-            vocabulary,
-            width=options.width,
-            num_utterances=options.utterances,
-            num_runs=options.runs,
-            seed=options.seed,
-        )
-        for vocabulary in TOKENS_PER_SECOND
-    ]
+    rows = [measure(vocabulary, options) for vocabulary in TOKENS_PER_SECOND]
     record("beam", {"width": options.width, "seed": options.seed, "seconds_to_load": loading, "results": rows})
 
 

@@ -5,7 +5,6 @@ Source: https://chromedevtools.github.io/devtools-protocol/
 
 from __future__ import annotations
 
-import base64
 import json
 import shutil
 import subprocess
@@ -148,11 +147,6 @@ class Chromium:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-
-    def screenshot(self, path: Path, *, whole_page: bool = False) -> None:
-        """Save what is in sight, or the whole page, as PNG."""
-        picture = self.call("Page.captureScreenshot", captureBeyondViewport=whole_page)["data"]
-        path.write_bytes(base64.b64decode(picture))
 
     def _note(self, message: dict[str, Any]) -> None:
         """Keep errors, refused things and addresses that the page asked for."""

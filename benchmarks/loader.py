@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from record import record, take_no_options
+from record import peak_megabytes, record, spread, take_no_options
 
 from asr.audio import encode_audio
 from asr.corpus.batch_order import BatchesConfig
@@ -44,7 +43,7 @@ REPEATS = (1, 4, 10)
 def main() -> None:
     """Measures both codecs and records the result."""
     if len(sys.argv) == 4:
-        print(json.dumps(peak_megabytes(Path(sys.argv[2]), int(sys.argv[3]))))
+        print(json.dumps(peak_of_epoch(Path(sys.argv[2]), int(sys.argv[3]))))
         return
     take_no_options(__doc__)
     result: dict[str, object] = {
@@ -91,8 +90,8 @@ def speeds(index: ShardIndex, num_workers: int) -> dict[str, dict[str, float]]:
         for _ in epoch_batches(index, config, seed=SEED, epoch=epoch):
             pass
         if epoch:  # the first warms the page cache
-            by_processor.append(index.seconds / (time.process_time() - processor))
-            by_clock.append(index.seconds / (time.perf_counter() - clock))
+            by_processor.append(round(index.seconds / (time.process_time() - processor), 1))
+            by_clock.append(round(index.seconds / (time.perf_counter() - clock), 1))
     return {"times_real_time_per_core": spread(by_processor), "times_real_time_by_clock": spread(by_clock)}
 
 
@@ -110,33 +109,19 @@ def bytes_read() -> int:
     return int(line)
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    """Least, median and greatest."""
-    return {
-        "min": round(min(values), 1),
-        "median": round(statistics.median(values), 1),
-        "max": round(max(values), 1),
-    }
-
-
 def measured_alone(folder: str, repeat: int) -> float:
-    """`peak_megabytes` in a process of its own."""
+    """`peak_of_epoch` in a process of its own."""
     command = [sys.executable, __file__, "peak", folder, str(repeat)]
     return float(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
 
 
-def peak_megabytes(folder: Path, repeat: int) -> float:
-    """Peak resident memory of this process after an epoch over the shards, listed `repeat` times.
-
-    Linux only: `getrusage` would count the peak of the process that started this one.
-    """
+def peak_of_epoch(folder: Path, repeat: int) -> float:
+    """Megabytes that this process has had at most after an epoch over the shards, listed `repeat` times."""
     index = ShardIndex.load(folder)
     longer = index.model_copy(update={"shards": index.shards * repeat})
     for _ in epoch_batches(longer, CONFIG, seed=SEED, epoch=0):
         pass
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return round(int(kilobytes) / 1024, 1)
+    return peak_megabytes()
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from record import record, spread
+from record import peak_megabytes, record, spread
 
 from asr.audio import encode_audio
 from asr.corpus.shards import ShardsConfig, write_shards
@@ -122,13 +122,6 @@ def prepare(folder: Path, corpus: Path, hours: float, num_threads: int, megabyte
         "peak_memory_megabytes": peak_megabytes(),
         "peak_memory_megabytes_of_imports": at_start,
     }
-
-
-def peak_megabytes() -> float:
-    """Peak resident memory of this process. Linux only: `getrusage` would count that of the process that started it."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
-    return round(int(kilobytes) / 1024, 1)
 
 
 def child_command(options: argparse.Namespace, corpus: Path, folder: Path, size: int) -> list[str]:

@@ -60,6 +60,13 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"min": min(values), "median": statistics.median(values), "max": max(values), "runs": len(values)}
 
 
+def peak_megabytes() -> float:
+    """Peak resident memory of this process. Linux only: `getrusage` would count that of the process that started it."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM:"))
+    return round(int(kilobytes) / 1024, 1)
+
+
 def command() -> str:
     """The command line as one would type it at the root of the repository, ROOT for where a corpus lies."""
     script = Path(sys.argv[0]).resolve()

@@ -80,9 +80,9 @@ def record(speech: Waveform, rate: float, scene: Scene, generator: np.random.Gen
     return heard * min(1.0, 0.95 / float(np.abs(heard).max()))
 
 
-def _trimmed(samples: Waveform, threshold_db: float = -45.0) -> Waveform:
-    """`samples` without the silence that the synthesiser put around them."""
-    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (threshold_db / 20))
+def _trimmed(samples: Waveform) -> Waveform:
+    """`samples` without the silence that the synthesiser put around them, 45 dB below the loudest."""
+    loud = np.flatnonzero(np.abs(samples) > np.abs(samples).max() * 10 ** (-45 / 20))
     return np.asarray(samples[max(0, loud[0] - 160) : loud[-1] + 160])
 
 

@@ -159,10 +159,10 @@ def sentence(generator: random.Random) -> str:
     return text
 
 
-def vocabulary(num_draws: int = 40_000) -> frozenset[str]:
+def vocabulary() -> frozenset[str]:
     """All words that the grammar speaks, found by drawing many sentences."""
     generator = random.Random(0)
-    return frozenset(word for _ in range(num_draws) for word in sentence(generator).split())
+    return frozenset(word for _ in range(40_000) for word in sentence(generator).split())
 
 
 def draw(
