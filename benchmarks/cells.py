@@ -42,17 +42,10 @@ _AROUND: dict[str, dict[str, object]] = {
 }
 
 
-def by_loop(cell: RecurrentCell, projected: Tensor, states: States, _: torch.dtype) -> tuple[Tensor, States]:
-    """`cell` frame by frame."""
-    return cell.loop(projected, states)
-
-
-def by_graphs(cell: RecurrentCell, projected: Tensor, states: States, _: torch.dtype) -> tuple[Tensor, States]:
-    """`cell` as a GPU runs it."""
-    return linear_gradient.recur(cell, projected, states)
-
-
-_WAYS = {"loop": by_loop, "graphs": by_graphs}
+_WAYS: dict[str, Callable[[RecurrentCell, Tensor, States, torch.dtype], tuple[Tensor, States]]] = {
+    "loop": lambda cell, projected, states, _: cell.loop(projected, states),
+    "graphs": lambda cell, projected, states, _: linear_gradient.recur(cell, projected, states),
+}
 
 
 class Stack(nn.Module):

@@ -21,10 +21,9 @@ def show(name: Name = None, overrides: Overrides = None) -> None:
     from asr.experiment import load_experiment
 
     changes = overrides or []
-    if name is None or "=" not in name:
-        print(load_experiment(name, changes).yaml(), end="")
-    else:
-        print(load_experiment(None, [name, *changes]).yaml(), end="")
+    if name is not None and "=" in name:
+        changes, name = [name, *changes], None
+    print(load_experiment(name, changes).yaml(), end="")
 
 
 @app.command()

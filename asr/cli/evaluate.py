@@ -111,7 +111,8 @@ def evaluate(
     _write_and_print([each.result for each in found], json_file)
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
-    _say_where(json_file, hypotheses, report)
+    for path in filter(None, (json_file, hypotheses, report)):
+        print(f"wrote {path}")
     # Last of all, since what cannot be used must not cost what was computed.
     if complaints := [*failures, *_print_groups(found, by)]:
         raise _all_of(complaints)
@@ -143,19 +144,11 @@ def _write_and_print(results: list[Result], json_file: Path | None) -> None:
 
 
 def _check_models(models: list[Path], data: list[str]) -> None:
-    """Complains of a model that is not there before anything is downloaded or computed, and says which knows `data`."""
-    from asr.model.checkpoint import find_checkpoint
-
-    _warn_of_training_data([find_checkpoint(path) for path in models], data)
-
-
-def _warn_of_training_data(models: list[Path], data: list[str]) -> None:
-    """Says it if `data` is, by its path, what a run of one of `models` has learnt from: its own files, or its shards."""
+    """Complains of a model that is not there, and says which has learnt from `data`, by its path: own files, or shards."""
     from asr.marks import read_marks
-    from asr.model.checkpoint import folder_of
+    from asr.model.checkpoint import find_checkpoint, folder_of
 
-    for file in models:
-        folder = folder_of(file)
+    for folder in [folder_of(find_checkpoint(path)) for path in models]:
         files = read_marks(folder).get("train", {}).get("inputs", {}).get("files", {})
         learnt_from = {files.get("train", ""), str((folder / "shards" / "train").resolve())}
         for each in data:
@@ -250,9 +243,3 @@ def _file_name(data: list[str]) -> str:
         return name  # of recipes' parts
     whole = [place.partition("?")[0] if isinstance(place, str) else os.path.realpath(place) for place in places]
     return f"{name[:_LONGEST_NAME]}-{zlib.crc32(os.fsencode(' '.join(whole))):08x}"
-
-
-def _say_where(*paths: Path | None) -> None:
-    for path in paths:
-        if path is not None:
-            print(f"wrote {path}")

@@ -268,15 +268,16 @@ def _print(card: Scorecard, num_confusions: int) -> None:
 
 def _print_errors_of_spelling(card: Scorecard) -> None:
     """Say of each system whether a good part of its errors is mere spelling, and how to leave that out."""
-    from asr.scoring import errors_of_spelling
+    from asr.scoring.scorecard import SPELLING
 
-    steps, found = errors_of_spelling(card)
-    for name, (of_spelling, errors) in found.items():
-        if of_spelling > _WORTH_SAYING * errors:
-            whose = f"{name}: " if len(card.systems) > 1 else ""
+    steps = [*card.normalizers, *(step for step in SPELLING if step not in card.normalizers)]
+    for system in card.systems:
+        errors = system.result.substitutions + system.result.deletions + system.result.insertions
+        if system.errors_of_spelling > _WORTH_SAYING * errors:
+            whose = f"{system.name}: " if len(card.systems) > 1 else ""
             print(
-                f"{whose}{of_spelling} of {errors} word errors differ in Unicode form, case or punctuation only: "
-                f"--normalize {','.join(steps)}"
+                f"{whose}{system.errors_of_spelling} of {errors} word errors differ in Unicode form, case or punctuation "
+                f"only: --normalize {','.join(steps)}"
             )
 
 

@@ -305,7 +305,8 @@ def _fetch_once(url: str, part: Path, download: Download, progress: FileProgress
     try:
         _transfer(url, part, download, progress)
     except _NothingLeftError:
-        if _mismatch(part, download, progress) or not _verifiable(download):
+        is_verifiable = bool(download.sha256 or download.md5 or download.size is not None)
+        if _mismatch(part, download, progress) or not is_verifiable:
             part.unlink()
             raise
         return
@@ -344,10 +345,6 @@ def _check_space(path: Path, needed: int, what: str = "the download") -> None:
     free = shutil.disk_usage(path if path.is_dir() else path.parent).free
     if needed > free:
         raise CorpusError(f"{path}: {what} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free on that disk")
-
-
-def _verifiable(download: Download) -> bool:
-    return bool(download.sha256 or download.md5 or download.size is not None)
 
 
 def _mismatch(path: Path, download: Download, progress: FileProgress) -> str:

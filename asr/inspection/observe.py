@@ -101,11 +101,6 @@ class Track:
     gates: dict[str, Tensor]
 
     @property
-    def name(self) -> str:
-        """Such as `2 forward`."""
-        return f"{self.layer} {self.direction}"
-
-    @property
     def keep(self) -> Tensor | None:
         """The share of each unit's state that each frame keeps (S, B, H); None for a cell without such a gate."""
         name = cell_gates(self.rules).keeping

@@ -105,7 +105,7 @@ def _page(subject: Subject, model: Path, finding: Finding) -> str:
     text = f"Recognised: <b>{html.escape(subject.heard) or '(nothing)'}</b>"
     if subject.text != subject.heard:
         text += f"<br>Looked at: <b>{html.escape(subject.text)}</b>"
-    rows = (map(html.escape, row) for row in finding.rows)
+    rows = ([html.escape(cell) for cell in row] for row in finding.rows)
     warning = f" Warning: {finding.warning}." if finding.warning else ""
     cards = (
         card(subject.name, note(facts), f"<p>{text}</p>", wide=True),

@@ -26,6 +26,7 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], other
     checkpoint = load_checkpoint(file)
     folder = folder_of(file)
     other_files = [find_checkpoint(other) for other in others]
+    added = ", ".join(map(str, other_files))
     names = " + ".join(folder_of(each).resolve().name for each in (file, *other_files))
     normalizer = NormalizerConfig.model_validate(checkpoint.tokenizer["config"]["normalizer"])
     # A step that is done twice is told once.
@@ -38,17 +39,12 @@ def write_model_report(path: Path, model: Path, systems: Sequence[System], other
         comparisons=list(_comparisons(systems)),
         notes=(
             f"Model: {file}{f', {checkpoint.note}' if checkpoint.note else ''}.",
-            *_together(other_files),
+            *([f"Its probabilities are averaged with those of {len(others)} more: {added}."] if others else []),
             f"What is done to the references before they are compared: {steps}.",
             "How sure the model is of a text: the geometric mean of its tokens' probabilities, each in its surest frame.",
         ),
         metrics=folder / METRICS_FILE,
     )
-
-
-def _together(others: Sequence[Path]) -> Iterator[str]:
-    if others:
-        yield f"Its probabilities are averaged with those of {len(others)} more: {', '.join(map(str, others))}."
 
 
 def _comparisons(systems: Sequence[System]) -> Iterator[str]:

@@ -40,7 +40,7 @@ from asr.scoring.rover import (
     vote,
     word_transition_network,
 )
-from asr.scoring.scorecard import Scorecard, SystemScores, errors_of_spelling, score_systems, write_scorecard
+from asr.scoring.scorecard import Scorecard, SystemScores, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, count_unpaired, ignored
 from asr.scoring.writers import check_writable, write_transcripts
@@ -68,7 +68,6 @@ __all__ = [
     "count_characters",
     "count_unpaired",
     "count_words",
-    "errors_of_spelling",
     "form_of",
     "groups_tables",
     "has_columns",

@@ -21,7 +21,8 @@ from asr.scoring.report import Result, UtteranceScore, result_of_tally, score_ut
 from asr.scoring.tally import Names, Tally
 from asr.scoring.transcripts import Transcript, ignored
 
-_SPELLING = ("unicode", "case", "punctuation")
+SPELLING = ("unicode", "case", "punctuation")
+"""Steps that leave out what is mere spelling."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,7 @@ def score_systems(
         ScoringError: the references hold no word, or no utterance has one of the columns `by`.
     """
     check_columns((transcript for transcript in said.values() if not ignored(transcript)), by)
-    simplify = None if set(_SPELLING) <= set(normalizers) else normalizer(_SPELLING)
+    simplify = None if set(SPELLING) <= set(normalizers) else normalizer(SPELLING)
     systems = {name: _Gathered(simplify, keep_scores=keep_scores) for name in heard}
     groups = {column: Names() for column in by}
     for scores in _scores(said, heard.values(), normalize):
@@ -171,25 +172,6 @@ def _scores(
             )
             for of_system in heard
         ]
-
-
-def errors_of_spelling(card: Scorecard) -> tuple[tuple[str, ...], dict[str, tuple[int, int]]]:
-    """Steps that leave Unicode forms, case and punctuation out, and how many word errors of each system that takes away.
-
-    Returns:
-        The steps of `card` with those that it lacks behind them, and by system the errors taken away and all errors.
-    """
-    steps = (*card.normalizers, *(step for step in _SPELLING if step not in card.normalizers))
-    if steps == card.normalizers:
-        return steps, {}
-    found = {}
-    for system in card.systems:
-        result = system.result
-        found[system.name] = (
-            system.errors_of_spelling,
-            result.substitutions + result.deletions + result.insertions,
-        )
-    return steps, found
 
 
 def write_scorecard(path: Path, card: Scorecard) -> None:

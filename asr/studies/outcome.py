@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -16,15 +16,7 @@ from asr.atomic import write_text
 from asr.evaluation import hypotheses_file
 from asr.experiment import Run
 from asr.pipeline import STAGES, is_done, other_code
-from asr.scoring import (
-    Columns,
-    Result,
-    UtteranceScore,
-    read_results,
-    read_transcripts,
-    score_utterance,
-    summarize,
-)
+from asr.scoring import Columns, Result, UtteranceScore, read_results, read_transcripts, score_utterance, summarize
 from asr.studies.compare import Measures, Plan, Variant, read_measures
 from asr.studies.pairs import Pair, Scores, tested_pairs
 from asr.training.run_log import read_metrics
@@ -87,9 +79,9 @@ class VariantOutcome:
     multiply_adds: float
     runs: tuple[RunOutcome, ...]
 
-    def mean(self, name: str) -> float | None:
-        """The mean of `train_seconds` or `seconds_per_epoch` over the seeds, None without a run."""
-        return statistics.mean(getattr(run, name) for run in self.runs) if self.runs else None
+    def mean(self, of_run: Callable[[RunOutcome], float]) -> float | None:
+        """The mean over the seeds of what `of_run` gives, None without a run."""
+        return statistics.mean(map(of_run, self.runs)) if self.runs else None
 
     @property
     def peak_memory_bytes(self) -> int | None:

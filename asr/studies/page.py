@@ -157,7 +157,7 @@ COST_HEADS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB
 
 def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
     """Parameters, millions of multiplications with additions, seconds per epoch and in all, megabytes, real-time factor."""
-    per_epoch, in_all = variant.mean("seconds_per_epoch"), variant.mean("train_seconds")
+    per_epoch, in_all = variant.mean(lambda run: run.seconds_per_epoch), variant.mean(lambda run: run.train_seconds)
     memory = variant.peak_memory_bytes
     parts = outcome.parts()
     speed = variant.real_time_factor(parts[0][1]) if parts else None
@@ -237,7 +237,7 @@ def _errors_by_cost(outcome: Outcome) -> str:
     rates = {each.variant: 100 * each.result.wer for each in outcome.pooled_of(subset, decoder)}
     costs: tuple[tuple[str, Callable[[VariantOutcome], float | None]], ...] = (
         ("million mult-adds per second of audio", lambda variant: variant.multiply_adds / 1e6),
-        ("seconds of training", lambda variant: variant.mean("train_seconds")),
+        ("seconds of training", lambda variant: variant.mean(lambda run: run.train_seconds)),
     )
     pictures = []
     for name, cost in costs:
