@@ -67,11 +67,7 @@ def _utterances(shard: bytes) -> Iterator[Utterance]:
             if file is None or audio is None or not name.endswith(".json"):
                 continue
             row = json.load(file)
-            yield Utterance(
-                **{key: row.pop(key) for key in OWN_KEYS},
-                audio=audio.read(),
-                metadata=row,
-            )
+            yield Utterance(**{key: row.pop(key) for key in OWN_KEYS}, audio=audio.read(), metadata=row)
 
 
 def imitate(root: Path) -> None:

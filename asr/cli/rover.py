@@ -70,8 +70,7 @@ def rover(
         Path | None, typer.Option(help="References whose segments the words of a ctm belong to, such as an stm.")
     ] = None,
     format: Annotated[
-        str | None,
-        typer.Option(help="lines, trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix."),
+        str | None, typer.Option(help="lines, trn, jsonl, csv, tsv, stm or ctm. Default: by each file's suffix.")
     ] = None,
     id_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the id.")] = "id",
     text_column: Annotated[str, typer.Option(help="Where jsonl, csv and tsv hold the text.")] = "text",

@@ -109,10 +109,7 @@ def histogram_lines(durations: Durations) -> Iterator[str]:
 
 
 @app.command()
-def verify(
-    folders: Folders,
-    threads: Annotated[int, typer.Option(min=0, help="Threads that decode.")] = 4,
-) -> None:
+def verify(folders: Folders, threads: Annotated[int, typer.Option(min=0, help="Threads that decode.")] = 4) -> None:
     """Read and decode every utterance, compare all with the index, and name what is damaged: then the exit code is 2.
 
     Examples:

@@ -133,11 +133,7 @@ def inspect_gradients(subject: Subject, layers: Sequence[int], token: int) -> Fi
         "lies within that distance of the token. Compare it with horizons and holds in asr inspect gates.",
         pictures=_drawn(gradient_pictures(subject, gradients, token - 1)),
         warning=deviation_warning(max(deviations(subject.model, observed(subject.model), subject.features[None]))),
-        record={
-            "ctc_loss": round(loss, 6),
-            "token": token,
-            "layers": [each.record(token - 1) for each in gradients],
-        },
+        record={"ctc_loss": round(loss, 6), "token": token, "layers": [each.record(token - 1) for each in gradients]},
     )
 
 

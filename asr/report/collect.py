@@ -64,10 +64,7 @@ class Collector:
         recordings = self._recordings_of(batch, encoded) if self._recordings else [None] * len(batch)
         for each, recording in zip(recognized, recordings, strict=True):
             self.details[each.id] = UtteranceDetails(
-                tokens=each.best.tokens,
-                frames=each.best.frames,
-                probabilities=each.probabilities,
-                recording=recording,
+                tokens=each.best.tokens, frames=each.best.frames, probabilities=each.probabilities, recording=recording
             )
 
     def system(self, name: str, result: Result, scores: Sequence[UtteranceScore]) -> System:

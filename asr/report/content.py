@@ -50,11 +50,7 @@ def grouped(systems: Sequence[System]) -> list[Group]:
         texts = frozenset((score.id, score.reference) for score in system.scores)
         found.setdefault((system.result.subset, texts), []).append(system)
     return [
-        Group(
-            members[0].result.subset,
-            tuple(sorted(members[0].scores, key=lambda score: score.id)),
-            tuple(members),
-        )
+        Group(members[0].result.subset, tuple(sorted(members[0].scores, key=lambda score: score.id)), tuple(members))
         for members in found.values()
     ]
 

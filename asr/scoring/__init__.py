@@ -12,13 +12,7 @@ from asr.scoring.comparison import SIGNIFICANT, Comparison, beside_each_other, c
 from asr.scoring.confusion import Confusions, confusions_table
 from asr.scoring.error_counts import ErrorCounts, count_characters, count_words
 from asr.scoring.filed import FiledTranscripts
-from asr.scoring.formats import (
-    Columns,
-    form_of,
-    has_columns,
-    hint_about_ids,
-    read_transcripts,
-)
+from asr.scoring.formats import Columns, form_of, has_columns, hint_about_ids, read_transcripts
 from asr.scoring.normalizers import NORMALIZERS, normalizer
 from asr.scoring.report import (
     Result,
@@ -32,14 +26,7 @@ from asr.scoring.report import (
     write_hypotheses,
     write_results,
 )
-from asr.scoring.rover import (
-    confident_readings,
-    normalised,
-    readings,
-    spellings,
-    vote,
-    word_transition_network,
-)
+from asr.scoring.rover import confident_readings, normalised, readings, spellings, vote, word_transition_network
 from asr.scoring.scorecard import Scorecard, SystemScores, score_systems, write_scorecard
 from asr.scoring.significance import Interval, rate_interval
 from asr.scoring.transcripts import Transcript, count_unpaired, ignored

@@ -173,12 +173,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compare(
-    first: Sequence[UtteranceScore],
-    second: Sequence[UtteranceScore],
-    *,
-    names: tuple[str, str],
-) -> Comparison:
+def compare(first: Sequence[UtteranceScore], second: Sequence[UtteranceScore], *, names: tuple[str, str]) -> Comparison:
     """The comparison of two systems' scores of the same utterances, in the same order.
 
     Raises:
