@@ -55,7 +55,8 @@ class EncoderConfig(Section):
     )
     cell_norm: bool = Field(
         default=False,
-        description="layer normalisation of the products inside the cell; kernels and compiled ligru give way to equations",
+        description="layer normalisation of the products inside the cell, gates and candidate apart (an LSTM's four blocks "
+        'together); kernels and compiled ligru give way to equations. Source: Ba et al. 2016, "Layer Normalization"',
     )
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
         default="uniform", description="how the weights between a cell's units are drawn, gate by gate"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -20,6 +21,19 @@ def make_norm(kind: Norm, size: int) -> nn.Module:
     if kind == "layer":
         return nn.LayerNorm(size)
     return nn.BatchNorm1d(size) if kind == "batch" else nn.Identity()
+
+
+class SeparateNorms(nn.ModuleList):
+    """Layer normalisation of the parts of a vector, `widths` wide, each part by itself."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__(nn.LayerNorm(width) for width in widths)
+        self.widths = list(widths)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`hidden` (..., sum of the widths), normalised."""
+        parts = zip(self, torch.split(hidden, self.widths, -1), strict=True)
+        return torch.cat([norm(part) for norm, part in parts], -1)
 
 
 def normalize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
 
@@ -246,27 +247,85 @@ def test_layer_norm_inside_normalises_both_products() -> None:
     torch.testing.assert_close(found[0, 0], torch.tanh(of_input + of_state))
 
 
+def normalised(values: Tensor, norm: nn.LayerNorm) -> Tensor:
+    deviations = values - values.mean()
+    return deviations / torch.sqrt(deviations.square().mean() + 1e-5) * norm.weight + norm.bias
+
+
+def test_the_layer_normalised_gru_is_the_published_one() -> None:
+    """Ba et al. 2016, equations 26 to 28: two norms of both gates together, two of the candidate; no biases in the products.
+
+    There z near 1 forgets, so that it is negated here, as in the authors' program (`lngru_layer`).
+    """
+    cell = shaken(make_cell("gru", 3, SIZE, layer_norm=True)).double()
+    nn.init.zeros_(cell.bias_ih_l0)
+    nn.init.zeros_(cell.bias_hh_l0)
+    (w_gates, w), (u_gates, u) = (
+        (each[: 2 * SIZE], each[2 * SIZE :]) for each in (cell.weight_ih_l0, cell.weight_hh_l0)
+    )
+    of_x_gates, of_x = cell.norm_ih
+    of_h_gates, of_h = cell.norms_hh[0]
+    frames, h = torch.randn(5, 3, dtype=torch.float64), torch.randn(SIZE, dtype=torch.float64)
+    found, _ = cell(frames[:, None], h[None, None])
+    expected = []
+    for x in frames:
+        r, keep = (normalised(u_gates @ h, of_h_gates) + normalised(w_gates @ x, of_x_gates)).chunk(2)
+        candidate = torch.tanh(normalised(w @ x, of_x) + sigma(r) * normalised(u @ h, of_h))
+        z = sigma(-keep)
+        h = (1 - z) * h + z * candidate
+        expected.append(h)
+    torch.testing.assert_close(found[:, 0], torch.stack(expected))
+
+
+# Blocks that have a norm together, in the order of the weights: in an LSTM all of them (Ba et al. 2016, equation 20).
+NORMED_TOGETHER = {
+    **dict.fromkeys(("gru", "gru_reset_before", "gru_peephole", "gru_peephole_candidate", "gru_adaptive"), (2, 1)),
+    **dict.fromkeys(("ligru", "mgu", "mingru"), (1, 1)),
+    "sru": (1, 2, 1),
+    **dict.fromkeys(("lstm", "lstm_peephole"), (4,)),
+    "rnn": (1,),
+}
+
+
+@pytest.mark.parametrize(("name", "blocks"), NORMED_TOGETHER.items())
+def test_under_layer_norm_inside_the_scale_of_a_candidate_is_no_matter_of_the_gates(
+    name: str, blocks: tuple[int, ...]
+) -> None:
+    """A norm takes the scale out of what it is given, so that nothing depends on it; one of more would pass it on."""
+    cell = shaken(make_cell(name, 3, SIZE, layer_norm=True)).double()
+    frames = torch.randn(5, 2, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected, _ = cell(frames)
+    products = ("weight_ih_l0", "bias_ih_l0", "weight_hh_l0", "bias_hh_l0")
+    for part in range(len(blocks)):
+        louder = copy.deepcopy(cell)
+        for product_name, rows in louder.named_parameters():
+            if product_name in products:
+                torch.split(rows.detach(), [SIZE * count for count in blocks])[part].mul_(20)
+        torch.testing.assert_close(louder(frames)[0], expected, rtol=0, atol=1e-3)
+
+
 @pytest.mark.parametrize("name", ["ligru", "sligru"])
 def test_layer_norm_inside_takes_the_place_of_batch_normalisation(name: str) -> None:
     cell = shaken(make_cell(name, 3, SIZE, layer_norm=True))
     x, h = torch.randn(3), torch.rand(SIZE)
-    of_input, of_state = (
-        nn.functional.layer_norm(values, (2 * SIZE,), norm.weight, norm.bias)
-        for norm, values in ((cell.norm_ih, cell.weight_ih_l0 @ x), (cell.norms_hh[0], cell.weight_hh_l0 @ h))
-    )
-    a, z = (of_input + of_state).chunk(2)
+    of_input, of_state = cell.weight_ih_l0 @ x, cell.weight_hh_l0 @ h
+    normed = [normalised(*each) for each in zip(of_input.chunk(2), cell.norm_ih, strict=True)]
+    if name == "sligru":  # what keeps its state bounded has no scale to learn
+        assert not [*cell.norms_hh.parameters()]
+        normed_state = nn.functional.layer_norm(of_state, (2 * SIZE,)).chunk(2)
+    else:
+        normed_state = [normalised(*each) for each in zip(of_state.chunk(2), cell.norms_hh[0], strict=True)]
+    a, z = (one + other for one, other in zip(normed, normed_state, strict=True))
     found, _ = cell(x[None, None], h[None, None])
     torch.testing.assert_close(found[0, 0], sigma(z) * h + (1 - sigma(z)) * a.clamp(min=0))
-    # What keeps the state of the stabilised one bounded has no scale to learn.
-    assert (cell.norms_hh[0].weight is None) == (name == "sligru")
 
 
 @pytest.mark.parametrize("name", ["mingru", "sru"])
 def test_layer_norm_inside_normalises_the_only_product(name: str) -> None:
     cell = shaken(make_cell(name, 3, SIZE, layer_norm=True))
-    x, state, norm = torch.randn(3), torch.rand(SIZE), cell.norm_ih
-    projected = cell.weight_ih_l0 @ x + cell.bias_ih_l0
-    normed = nn.functional.layer_norm(projected, projected.shape, norm.weight, norm.bias)
+    x, state = torch.randn(3), torch.rand(SIZE)
+    parts = torch.split(cell.weight_ih_l0 @ x + cell.bias_ih_l0, [SIZE * count for count in NORMED_TOGETHER[name]])
+    normed = torch.cat([normalised(*each) for each in zip(parts, cell.norm_ih, strict=True)])
     found, _ = cell(x[None, None], state[None, None])
     torch.testing.assert_close(found[0, 0], EQUATIONS[name](cell, list(normed.split(SIZE)), state, state)[0])
 

@@ -34,6 +34,7 @@ class MinGRU(RecurrentCell):
     """
 
     gates = 2
+    normed = (1, 1)
     products = ()
     keep_gate = (0, -1)
 
@@ -132,6 +133,7 @@ class SimpleRecurrentUnit(RecurrentCell):
     """
 
     gates = 4
+    normed = (1, 2, 1)
     products = ()
     keep_gate = (1, 1)
 

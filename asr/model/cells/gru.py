@@ -34,6 +34,7 @@ class GRUReference(RecurrentCell):
     """
 
     gates = 3
+    normed = (2, 1)
     products = (3,)
     keep_gate = (1, 1)
 
@@ -66,6 +67,7 @@ class GRUResetBefore(RecurrentCell):
     """
 
     gates = 3
+    normed = (2, 1)
     products = (2, 1)
     keep_gate = (1, 1)
 
@@ -99,6 +101,7 @@ class GRUPeephole(RecurrentCell):
     """
 
     gates = 3
+    normed = (2, 1)
     products = (3,)
     keep_gate = (1, 1)
     candidate_sees_state = False
@@ -152,6 +155,7 @@ class GRUAdaptive(RecurrentCell):
     """
 
     gates = 3
+    normed = (2, 1)
     products = (3,)
     keep_gate = (1, 1)
 
@@ -196,6 +200,7 @@ class MinimalGatedUnit(RecurrentCell):
     """
 
     gates = 2
+    normed = (1, 1)
     products = (1, 1)
     keep_gate = (0, -1)
 

@@ -20,7 +20,7 @@ class LightGRU(RecurrentCell):
 
     BN is batch normalisation over all valid frames of a batch; its offset is the only bias. A rectifier has no upper end:
     where the largest singular value of U_a is above 1, the state may grow without bound, see `StabilisedLightGRU`. With
-    `layer_norm`, layer normalisation that learns stands in the place of BN, and around U h_{t-1}.
+    `layer_norm`, layer normalisations that learn stand in the place of BN, and around U_a h_{t-1} and U_z h_{t-1}.
 
     Source: Ravanelli et al. 2018, "Light Gated Recurrent Units for Speech Recognition", equations 8 to 10.
 
@@ -35,6 +35,7 @@ class LightGRU(RecurrentCell):
     """
 
     gates = 2
+    normed = (1, 1)
     products = (2,)
     has_bias = False
     keep_gate = (1, 1)
@@ -74,7 +75,7 @@ class StabilisedLightGRU(LightGRU):
         z_t = sigma(BN(W_z x_t) + LN(U h_{t-1})_z)
         h_t as in `LightGRU`
 
-    LN acts on both blocks of U h together and learns nothing, also with `layer_norm`, where one that learns stands in the
+    LN acts on both blocks of U h together and learns nothing, also with `layer_norm`, where two that learn stand in the
     place of BN: a learnt scale would lift the bound.
 
     Source: Moumen & Parcollet 2023, "Stabilising and Accelerating Light Gated Recurrent Units for Automatic Speech

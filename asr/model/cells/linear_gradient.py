@@ -31,6 +31,7 @@ from torch.autograd.function import once_differentiable
 
 from asr.model.device import is_out_of_memory
 from asr.model.frame_graph import NUM_FRAMES, FrameGraph, padded_batch
+from asr.model.norm import SeparateNorms
 
 if TYPE_CHECKING:
     from asr.model.cells.recurrent import RecurrentCell, States
@@ -206,12 +207,19 @@ class _StepProduct:
 
     def back(self, gradient: Tensor, raw: Tensor | None) -> Tensor:
         """The gradient (B, H) of what was multiplied, from that of the result (B, blocks * H) and `raw` under a norm."""
-        if raw is not None:
-            norm = cast(nn.LayerNorm, self.norm)
-            _, mean, scale = torch.native_layer_norm(raw, norm.normalized_shape, None, None, norm.eps)
-            rest = (norm.normalized_shape, mean, scale, norm.weight, norm.bias, [True, False, False])
-            gradient = torch.ops.aten.native_layer_norm_backward(gradient, raw, *rest)[0]
-        return gradient @ self.weight
+        return (gradient if raw is None else _through_norm(self.norm, gradient, raw)) @ self.weight
+
+
+def _through_norm(norm: nn.Module, gradient: Tensor, raw: Tensor) -> Tensor:
+    """The gradient of what `norm` was given, `raw`, from that of what it gave."""
+    if isinstance(norm, SeparateNorms):
+        parts = (torch.split(each, norm.widths, -1) for each in (gradient, raw))
+        return torch.cat([_through_norm(*each) for each in zip(norm, *parts, strict=True)], -1)
+    norm = cast(nn.LayerNorm, norm)
+    _, mean, scale = torch.native_layer_norm(raw, norm.normalized_shape, None, None, norm.eps)
+    rest = (norm.normalized_shape, mean, scale, norm.weight, norm.bias, [True, False, False])
+    passed: Tensor = torch.ops.aten.native_layer_norm_backward(gradient, raw, *rest)[0]
+    return passed
 
 
 class _CutProduct(_StepProduct):
@@ -266,9 +274,9 @@ def _gradients(
 
 
 def _is_normed(product: _StepProduct) -> bool:
-    if not isinstance(product.norm, nn.Identity | nn.LayerNorm):
+    if not isinstance(product.norm, nn.Identity | nn.LayerNorm | SeparateNorms):
         raise TypeError(f"a product under a {type(product.norm).__name__}")
-    return isinstance(product.norm, nn.LayerNorm)
+    return not isinstance(product.norm, nn.Identity)
 
 
 def _linear_frames(

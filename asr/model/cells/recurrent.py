@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 
 from asr.model.cells import linear_gradient
 from asr.model.device import full_precision, product_type
-from asr.model.norm import normalize
+from asr.model.norm import SeparateNorms, normalize
 
 State = Tensor | tuple[Tensor, ...]
 States = tuple[Tensor, ...]
@@ -39,6 +39,7 @@ class RecurrentCell(nn.Module):
     Attributes:
         gates: blocks of H rows in the input weights.
         products: for each product with the state that a frame needs, the blocks of `weight_hh_l0` that take part.
+        normed: the blocks of each layer normalisation inside, if there are several; a product of other blocks has one.
         num_states: tensors that make up the state.
         has_bias: whether the products have biases of their own.
         keep_gate: the block of the gate that decides how much of the state is kept, and whether a bias above 0 keeps more
@@ -49,6 +50,7 @@ class RecurrentCell(nn.Module):
 
     gates: ClassVar[int]
     products: ClassVar[tuple[int, ...]]
+    normed: ClassVar[tuple[int, ...]] = ()
     num_states: ClassVar[int] = 1
     has_bias: ClassVar[bool] = True
     keep_gate: ClassVar[tuple[int, int] | None] = None
@@ -63,8 +65,10 @@ class RecurrentCell(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, *, layer_norm: bool = False) -> None:
         """Weights drawn as torch draws them, uniformly within 1 / sqrt(H).
 
-        With `layer_norm` each product, of the input and of the state, is normalised over its gates, with learnt scales and
-        offsets; the memory of an LSTM is not. Source: Ba et al. 2016, "Layer Normalization", equations 20 and 21.
+        With `layer_norm` each product, of the input and of the state, biases included, is normalised with learnt scales and
+        offsets: where there is a candidate, it by itself and the gates together, so that its size is none of theirs; in an
+        LSTM all four together, and not the memory. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450,
+        equations 26 and 27, a GRU's, and 20, an LSTM's.
         """
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -75,8 +79,7 @@ class RecurrentCell(nn.Module):
         self.bias_ih_l0 = self.uniform(self.gates) if self.has_bias else None
         self.bias_hh_l0 = self.uniform(recurrent) if self.has_bias and recurrent else None
         self.norm_ih = self.make_input_norm(layer_norm)
-        norms = [nn.LayerNorm(blocks * hidden_size) if layer_norm else nn.Identity() for blocks in self.products]
-        self.norms_hh = nn.ModuleList(norms)
+        self.norms_hh = nn.ModuleList(self.make_norm(blocks, layer_norm) for blocks in self.products)
         self.known = linear_gradient.Known()
         self._is_compiled_right: bool | None = None
 
@@ -87,12 +90,22 @@ class RecurrentCell(nn.Module):
 
     def make_input_norm(self, layer_norm: bool) -> nn.Module:
         """What normalises the input product."""
-        return nn.LayerNorm(self.gates * self.hidden_size) if layer_norm else nn.Identity()
+        return self.make_norm(self.gates, layer_norm)
+
+    def make_norm(self, blocks: int, layer_norm: bool) -> nn.Module:
+        """What normalises a product of so many blocks."""
+        if not layer_norm:
+            return nn.Identity()
+        if sum(self.normed) == blocks:
+            return SeparateNorms([part * self.hidden_size for part in self.normed])
+        return nn.LayerNorm(blocks * self.hidden_size)
 
     @property
-    def offset(self) -> nn.Parameter | None:
-        """What is added to the input product of every frame (gates * H); under a norm, its offset."""
-        return self.bias_ih_l0 if isinstance(self.norm_ih, nn.Identity) else self.norm_ih.bias  # type: ignore[return-value]
+    def offsets(self) -> list[Tensor]:
+        """What is added to each block of the input product of every frame (H); under norms, their offsets."""
+        of_norms = [value for name, value in self.norm_ih.named_parameters() if name.endswith("bias")]
+        values = of_norms or ([] if self.bias_ih_l0 is None else [self.bias_ih_l0])
+        return [block for value in values for block in torch.split(value, self.hidden_size)]
 
     def step(self, x: Tensor, states: States, products: tuple[Product, ...]) -> tuple[Tensor, States]:
         """The output (B, H) and the states (B, H) after one frame: the cell's equations.

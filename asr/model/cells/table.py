@@ -111,9 +111,11 @@ def make_cell(
             nn.init.orthogonal_(block)
     if gate_bias and rules.keep_gate is not None:
         position, sign = rules.keep_gate
-        offset = cell.offset if isinstance(cell, RecurrentCell) else cell.get_parameter("bias_ih_l0")
-        if offset is not None:
-            torch.split(offset.detach(), hidden_size)[position].add_(sign * gate_bias)
+        biases = (
+            cell.offsets if isinstance(cell, RecurrentCell) else cell.get_parameter("bias_ih_l0").chunk(rules.gates)
+        )
+        if biases:
+            biases[position].detach().add_(sign * gate_bias)
     return cell
 
 
