@@ -66,14 +66,15 @@ def descriptions() -> dict[str, str]:
     """What each cell is, by its name: the first line of what the class of its equations says.
 
     Example:
-        >>> descriptions()["gru"]
-        "Gated recurrent unit, reset after the recurrent product; torch's kernel"
+        >>> descriptions()["lstm"]
+        "Long short-term memory with a forget gate; the state is (h, c), the memory c; torch's kernel"
         >>> descriptions()["mgu"]
         'A GRU with one gate in the place of two'
     """
     return {
         name: (inspect.getdoc(equations(name)) or "").partition("\n")[0].removesuffix(".")
         + ("; torch's kernel" if name in _OF_KERNELS else "")
+        + ("; on a CPU in single precision a compiled loop of the same equations" if name == "gru" else "")
         for name in CELLS
     }
 
