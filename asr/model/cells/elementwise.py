@@ -120,7 +120,8 @@ class SimpleRecurrentUnit(RecurrentCell):
 
     v are the rows of `weight_state` (2H); the order of the blocks is W, W_f, W_r, W'.
 
-    Source: Lei et al. 2018, "Simple Recurrent Units for Highly Parallelizable Recurrence", equations 1 to 4.
+    Source: Lei et al. 2018, "Simple Recurrent Units for Highly Parallelizable Recurrence", equations 1 to 4, with biases b
+    and b' besides those of the gates, and without the constant alpha by which the paper then scales the highway's input.
 
     Example:
         Both gates stand at 1/2; W is 2, W' is 4.

@@ -126,8 +126,18 @@ class GRUPeephole(RecurrentCell):
 class GRUPeepholeCandidate(GRUPeephole):
     """GRU with peepholes whose candidate sees the state too, past the reset gate.
 
-    n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n) + p_n * h_{t-1})
-    r_t, z_t, h_t as in `GRUPeephole`
+        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n) + p_n * h_{t-1})
+        r_t, z_t, h_t as in `GRUPeephole`
+
+    Source: as of `GRUPeephole`; that the candidate has one too is this project's, with no paper behind it.
+
+    Example:
+        The state and a weight of 50 set the candidate to 1, the update gate stands at 1/2: half the way to 1 at each frame.
+
+        >>> from asr.model.cells.recurrent import with_weights
+        >>> cell = with_weights(GRUPeepholeCandidate(1, 1), weight_peephole=[0, 0, 50])
+        >>> cell(torch.zeros(3, 1, 1), torch.full((1, 1, 1), 9.0))[0].flatten().tolist()
+        [5.0, 3.0, 2.0]
     """
 
     candidate_sees_state = True
