@@ -59,11 +59,14 @@ class EncoderConfig(Section):
         'together); kernels and compiled ligru give way to equations. Source: Ba et al. 2016, "Layer Normalization"',
     )
     recurrent_init: Literal["uniform", "orthogonal"] = Field(
-        default="uniform", description="how the weights between a cell's units are drawn, gate by gate"
+        default="uniform",
+        description="how the weights between a cell's units are drawn, gate by gate. Source: Saxe et al. 2014, "
+        '"Exact solutions to the nonlinear dynamics of learning in deep linear neural networks"',
     )
     gate_bias: float = Field(
         default=0.0,
-        description="added at the start to the bias of the gate that keeps the state: lstm forget, gru update",
+        description="added at the start to the bias of the gate that keeps the state: lstm forget, gru update. Source: "
+        'Jozefowicz et al. 2015, "An Empirical Exploration of Recurrent Network Architectures"',
     )
     initial_state: Literal["zero", "learnt"] = Field(
         default="zero", description="what each direction of each layer starts from; learnt starts at zero"
@@ -71,14 +74,26 @@ class EncoderConfig(Section):
     hidden_size: int = Field(default=256, ge=1, le=16384, description="units per direction and layer")
     num_layers: int = Field(default=3, ge=1, le=32, description="recurrent layers")
     bidirectional: bool = Field(default=True, description="read each utterance in both directions")
-    norm: Norm = Field(default="layer", description="normalisation before each recurrent layer and before the head")
-    residual: bool = Field(default=True, description="add each recurrent layer's input to its output")
+    norm: Norm = Field(
+        default="layer",
+        description='normalisation before each recurrent layer and before the head. Source: Ba et al. 2016, "Layer '
+        'Normalization"; batch, over all valid frames: Laurent et al. 2016, "Batch Normalized Recurrent Neural Networks"',
+    )
+    residual: bool = Field(
+        default=True,
+        description="add each recurrent layer's input to its output. Source: He et al. 2016, \"Deep Residual Learning for "
+        'Image Recognition"',
+    )
     highway: bool = Field(
-        default=False, description="weigh input against output by a learnt gate, where `residual` would add them"
+        default=False,
+        description="weigh input against output by a learnt gate, where `residual` would add them. Source: Srivastava et "
+        'al. 2015, "Highway Networks"',
     )
     dropout: float = Field(default=0.1, ge=0, lt=1, description="after each recurrent layer, in training")
     dropout_over: Literal["frame", "utterance"] = Field(
-        default="frame", description="draw for each frame anew, or once for all frames of an utterance"
+        default="frame",
+        description="draw for each frame anew, or once for all frames of an utterance. Source: Gal & Ghahramani "
+        '2016, "A Theoretically Grounded Application of Dropout in Recurrent Neural Networks"',
     )
     pyramid: PyramidConfig | None = Field(default=None, description="half the frames for the layers above; null: none")
     self_attention: SelfAttentionConfig | None = Field(

@@ -35,7 +35,10 @@ class CharacterTokenizerConfig(Section):
 
 
 class BpeTokenizerConfig(Section):
-    """Byte-pair encoding: frequent strings of characters inside words are tokens."""
+    """Byte-pair encoding: frequent strings of characters inside words are tokens.
+
+    Source: Sennrich et al. 2016, "Neural Machine Translation of Rare Words with Subword Units", by SentencePiece.
+    """
 
     kind: Literal["bpe"] = "bpe"
     normalizer: NormalizerConfig = NormalizerConfig()

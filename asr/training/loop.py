@@ -44,13 +44,15 @@ class TrainingConfig(Section):
     validate_every_epochs: int = Field(default=1, ge=1, description="epochs between looks at the development set")
     checkpoint_every_updates: int = Field(default=200, ge=1, description="updates between saves within an epoch")
     log_every_updates: int = Field(default=10, ge=1, description="updates between records in metrics.jsonl")
-    keep_best: int = Field(default=5, ge=1, description="best epochs that are kept, and then averaged")
+    keep_best: int = Field(
+        default=5, ge=1, description="best epochs, kept and then averaged. Source: Vaswani et al. 2017, section 6.1"
+    )
     moving_average: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="decay per update of the average of the weights that is validated and kept, such as 0.999; null: the "
-        "weights themselves are",
+        'weights themselves are. Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"',
     )
     patience: int | None = Field(default=None, ge=1, description="stop after so many validations without improvement")
     max_skipped_updates: int = Field(

@@ -56,6 +56,33 @@ def test_every_cell_is_told_in_the_words_of_its_equations() -> None:
     assert told["gru"] != told["gru_reference"]
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "augment.gain",
+        "augment.noise",
+        "augment.silence",
+        "encoder.cell_norm",
+        "encoder.dropout_over",
+        "encoder.gate_bias",
+        "encoder.highway",
+        "encoder.norm",
+        "encoder.recurrent_init",
+        "encoder.residual",
+        "training.keep_best",
+        "training.moving_average",
+    ],
+)
+def test_what_comes_from_a_paper_says_so(key: str) -> None:
+    (explanation,) = explain(Experiment, key)
+    assert "Source: " in explanation.text + explanation.settings[0].description
+
+
+def test_byte_pairs_say_where_they_come_from() -> None:
+    texts = {explanation.key: explanation.text for explanation in explain(Experiment, "tokenizer")}
+    assert "Source: Sennrich" in texts["tokenizer (kind: bpe)"]
+
+
 def test_each_kind_of_a_section_is_told_apart() -> None:
     kinds = {explanation.key: explanation.settings[0].default for explanation in explain(Experiment, "optimizer")}
     assert kinds == {"optimizer (kind: adamw)": "adamw", "optimizer (kind: sgd)": "sgd"}
