@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 
 from asr.atomic import write_text
-from asr.corpus.batch_order import BatchesConfig, EpochSize, epoch_size, most_samples
+from asr.corpus.batch_order import ORDER_VERSION, BatchesConfig, EpochSize, epoch_size, most_samples
 from asr.corpus.batches import Batch, epoch_batches, num_epoch_batches, sequential_batches
 from asr.corpus.shard_reader import read_shard
 from asr.corpus.shards import ShardIndex
@@ -206,7 +206,7 @@ def _make_trainer(run: Run, recognizer: Recognizer, index: ShardIndex, num_utter
             num_utterances=num_utterances,
             epoch=epoch,
             dev=lambda: sequential_batches(dev_index, experiment.batches, rank=workers.rank, world_size=workers.size),
-            contents=index.contents,
+            contents=f"{index.contents}, order {ORDER_VERSION}",
         ),
         config=experiment.training,
         optimizer=experiment.optimizer,

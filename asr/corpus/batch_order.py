@@ -22,6 +22,8 @@ from asr.corpus.tar_writer import Shard
 # An epoch is sorted by length in so many parts at least: where a small corpus is sorted as a whole, the same utterances meet
 # in every epoch.
 _LEAST_WINDOWS = 2
+ORDER_VERSION = 2
+"""Another one draws another order: an epoch that was begun by it cannot be gone on with."""
 
 
 class BatchesConfig(Section):
@@ -102,6 +104,16 @@ class Order:
         copies = (int(shard.weight + drawn.random()) for _ in shard.num_samples)
         return (number * (length <= most_samples) for number, length in zip(copies, shard.num_samples, strict=True))
 
+    def draws(self, index: ShardIndex, config: BatchesConfig) -> Iterator[float]:
+        """How long each of `lengths` stays in the shuffle buffer, 1 on average.
+
+        Drawn by its shard's name and its number in there, so that other shards, and who is in them, do not matter.
+        """
+        for shard in self.shards(index):
+            drawn = random.Random(f"{self.name}, draws of {shard.name}")
+            for copies in self.copies(shard, most_samples(index, config)):
+                yield from (-math.log(1 - drawn.random()) for _ in range(copies))
+
     def lengths(self, index: ShardIndex, config: BatchesConfig) -> Iterator[Length]:
         """What an epoch hears of `index`, each as often as it comes, numbered in the order of the permuted shards."""
         number = 0
@@ -144,7 +156,8 @@ def shuffled_batches(
             yield from window
         return
     left: list[list[AnySample]] = []
-    for window in windows(_shuffled(samples, config.shuffle_buffer, order.random), config, sample_rate):
+    shuffled = _shuffled(samples, order.draws(index, config), config.shuffle_buffer)
+    for window in windows(shuffled, config, sample_rate):
         batches = left + window
         # Drawn: were the longest left over, they would be so again and again, and make up the end of the epoch.
         if len(batches) % per_update:
@@ -163,18 +176,19 @@ def _num_batches(index: ShardIndex, config: BatchesConfig) -> int:
     return int(max(size.utterances / config.max_utterances, size.seconds / config.seconds))
 
 
-def _shuffled(items: Iterable[AnyItem], size: int, generator: random.Random) -> Iterator[AnyItem]:
-    """`items`, each drawn at random from the `size` that are at hand."""
-    buffer: list[AnyItem] = []
-    for item in items:
-        if len(buffer) < size:
-            buffer.append(item)
-            continue
-        drawn = generator.randrange(size)
-        yield buffer[drawn]
-        buffer[drawn] = item
-    generator.shuffle(buffer)
-    yield from buffer
+def _shuffled(items: Iterable[AnyItem], draws: Iterable[float], size: int) -> Iterator[AnyItem]:
+    """`items`, each drawn at random from the `size` that are at hand, as its own one of `draws` says.
+
+    That is how long it stays, of exponential distribution: then, of those at hand, each is equally likely to be the next.
+    """
+    heap: list[tuple[float, int, AnyItem]] = []
+    for number, (item, draw) in enumerate(zip(items, draws, strict=True)):
+        entry = (max(0, number - size + 1) + size * draw, number, item)
+        if len(heap) < size:
+            heapq.heappush(heap, entry)
+        else:
+            yield heapq.heapreplace(heap, entry)[2]
+    yield from (item for _, _, item in sorted(heap, key=lambda entry: entry[:2]))
 
 
 def _shortest_first(samples: Iterable[AnySample], size: int) -> Iterator[AnySample]:

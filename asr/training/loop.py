@@ -108,7 +108,7 @@ class TrainingData:
         num_utterances: in one epoch.
         epoch: batches of epoch number e (from 0) without its first k, this process's share: a pure function of both.
         dev: batches of the development set, this process's share.
-        contents: changes with the utterances that an epoch is made of.
+        contents: changes with the utterances that an epoch is made of, and with how their order is drawn.
     """
 
     num_utterances: int
@@ -156,7 +156,8 @@ class Trainer:
 
         Raises:
             TrainingError: the phones or the speakers have changed, which the heads were made for; or it stands within an
-                epoch of which other processes have heard other shares, or whose shards have been replaced.
+                epoch of which other processes have heard other shares, whose shards have been replaced, or whose order
+                another version of this program drew.
         """
         self.updater.optimizer.load_state_dict(state["optimizer"])
         # Empty where no scaler was in use; then its scale starts anew.
@@ -177,8 +178,8 @@ class Trainer:
             return
         if state["data"] != self.data.contents:
             raise TrainingError(
-                f"{self.folder}: this training was cut off within an epoch, and the shards it goes on with are others now: "
-                "put back those that it began with, or start over with --fresh"
+                f"{self.folder}: this training was cut off within an epoch, and the shards it goes on with are others now, "
+                "or the version of this program: put back those that it began with, or start over with --fresh"
             )
         if state["processes"] != self.workers.size:
             raise TrainingError(

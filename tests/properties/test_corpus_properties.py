@@ -6,6 +6,7 @@ import math
 import tempfile
 import unicodedata
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -259,6 +260,27 @@ def test_each_utterance_can_come_anywhere(many_indices: list[ShardIndex]) -> Non
         names = [int(ids[0]) for ids in order_of_lengths(many_indices[0], config, epoch)]
         places[names] += torch.arange(40) / num_epochs
     assert (places - 19.5).abs().max() < 4.0  # standard error 0.82
+
+
+@given(st.integers(2, 60), st.integers(0, 59), st.integers(1, 10), st.integers(0, 3), st.integers(0, 3))
+@settings(max_examples=60)
+def test_a_speaker_more_or_less_leaves_the_order_of_the_other_shards(
+    number: int, place: int, length: int, seed: int, epoch: int
+) -> None:
+    every = [Utterance(id=str(n), audio=SOUND, text="x", speaker=str(n)) for n in range(number)]
+    some = every[:place] + every[place + length :] or every
+    config = BatchesConfig(max_utterances=1, shuffle_buffer=60, window_batches=1, num_workers=0)
+    kept, orders = [], []
+    for utterances in (every, some):
+        with tempfile.TemporaryDirectory() as folder:
+            index = write_shards(utterances, Path(folder), sample_rate=RATE, config=BY_NUMBER)
+            stored = shard_utterances(index, with_audio=False)
+            kept.append({each.id: s.name for s in index.shards for each in islice(stored, len(s.num_samples))})
+            orders.append([ids[0] for ids in order(index, config, seed=seed, epoch=epoch)])
+            assert sorted(orders[-1]) == sorted(utterance.id for utterance in utterances)
+    common = {name for name, shard in kept[1].items() if kept[0][name] == shard}
+    before, after = ([name for name in names if name in common] for names in orders)
+    assert after == before
 
 
 def order_of_lengths(index: ShardIndex, config: BatchesConfig, epoch: int) -> Iterator[tuple[str, ...]]:

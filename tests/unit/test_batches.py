@@ -9,7 +9,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -116,11 +116,14 @@ def test_other_seeds_and_epochs_give_other_orders(index: ShardIndex) -> None:
 
 @pytest.mark.parametrize(
     ("megabytes", "expected"),
-    [(64, "u5+u2 u4+u9 u0+u7 u10+u1 u8+u6 u3"), (0.004, "u8+u5 u10+u7 u0+u9 u4+u1 u2+u6 u3")],
+    [(64, "u0+u5 u2+u7 u10+u4 u8+u9 u1+u6 u3"), (0.004, "u5+u10 u7+u1 u0+u9 u8+u4 u2+u6 u3")],
     ids=["one shard", "several"],
 )
 def test_the_order_is_that_of_every_machine_and_version(megabytes: float, expected: str, tmp_path: Path) -> None:
-    """A stored order: a run that is resumed after an update must meet the batches that it expects."""
+    """A stored order: a run that is resumed after an update must meet the batches that it expects.
+
+    Where another order is meant to come, `ORDER_VERSION` changes, too.
+    """
     clips = [clip(f"u{n}", 300 + 37 * (n * 7 % 11)) for n in range(11)]
     index = write_shards(clips, tmp_path, sample_rate=RATE, config=ShardsConfig(megabytes=megabytes))
     config = BatchesConfig(seconds=0.2, max_utterances=2, shuffle_buffer=5, window_batches=2, num_workers=0)
@@ -147,6 +150,48 @@ def test_shards_keep_their_order_when_one_goes(index: ShardIndex, monkeypatch: p
     for number, gone in enumerate(index.shards):
         rest = order(index.shards[:number] + index.shards[number + 1 :], 0)
         assert rest == [name for name in whole if name != gone.name]
+
+
+def places(shards: Sequence[Shard], config: BatchesConfig, seed: int) -> dict[tuple[str, int], int]:
+    """When each utterance, known by its shard and its number there, comes in an epoch over `shards`."""
+    index = of_lengths([1]).model_copy(update={"shards": tuple(shards)})
+    order = Order(seed, 1)
+    names = [(shard.name, number) for shard in order.shards(index) for number in range(len(shard.num_samples))]
+    batches = list(shuffled_batches(order.lengths(index, config), config, index, order, 1))
+    return {names[sample.number]: place for place, sample in enumerate(chain.from_iterable(batches))}
+
+
+@pytest.mark.parametrize("buffer", [4096, 300])
+def test_utterances_keep_their_order_when_a_shard_goes(buffer: int) -> None:
+    """Exactly so when the buffer holds all; else, around that shard's place, a few of those that may meet in it change."""
+    (shard,) = of_lengths([100] * 50).shards
+    shards = [shard.model_copy(update={"name": f"{number}.tar"}) for number in range(40)]
+    config = BatchesConfig(max_utterances=1, shuffle_buffer=buffer, window_batches=1)
+    for seed in range(5):
+        whole, part = places(shards, config, seed), places(shards[1:], config, seed)
+        assert whole.keys() == part.keys() | {("0.tar", number) for number in range(50)}
+        assert sorted(part.values()) == list(range(39 * 50))
+        names = sorted(part, key=part.__getitem__)
+        before = [whole[name] for name in names]
+        if buffer > len(whole):
+            assert before == sorted(before)
+        assert np.corrcoef(before, range(len(before)))[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("size", [1, 10, 300])
+def test_what_waits_to_be_drawn_is_no_more_than_the_buffer_holds(size: int) -> None:
+    taken = 0
+
+    def samples() -> Iterator[Length]:
+        nonlocal taken
+        for _ in range(1000):
+            taken += 1
+            yield Length(100)
+
+    config = BatchesConfig(max_utterances=1, shuffle_buffer=size, window_batches=1)
+    batches = shuffled_batches(samples(), config, of_lengths([100] * 1000), Order(0, 1), 1)
+    for given, _ in enumerate(batches):
+        assert taken <= given + size + 2  # one waits in a window
 
 
 def test_evaluation_meets_every_utterance_once(index: ShardIndex) -> None:

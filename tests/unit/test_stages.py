@@ -24,7 +24,7 @@ from asr.corpus.rates import watch_rates
 from asr.corpus.shard_reader import shard_utterances
 from asr.corpus.shards import ShardIndex, ShardsConfig, combined_index, write_shards
 from asr.corpus.utterance import Utterance
-from asr.errors import ConfigError, CorpusError, StoppedByUserError
+from asr.errors import ConfigError, CorpusError, StoppedByUserError, TrainingError
 from asr.evaluation import hypotheses_file
 from asr.experiment import Run, RunRequest, load_experiment
 from asr.learner import load_tokenizer, make_updater
@@ -576,6 +576,24 @@ def test_frozen_parts_stay_so_when_a_training_is_resumed(tones: Callable[..., Ru
     moved = {name.split(".")[1] for name, value in after.items() if not torch.equal(value, before[name])}
     assert "layers" in moved
     assert "subsampling" not in moved
+
+
+def test_an_epoch_whose_order_an_earlier_version_drew_is_not_gone_on_with(tones: Callable[..., Run]) -> None:
+    run = tones("one", "training.epochs=2")
+
+    def stop(epoch: int, validation: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(StoppedByUserError):
+        run_stages(replace(run, watch=stop), ["prepare", "train"])
+    last = run.folder / "checkpoints" / "last.pt"
+    checkpoint = load_checkpoint(last)
+    assert checkpoint.training is not None
+    progress = {**checkpoint.training["progress"], "batches": 1}
+    earlier = {**checkpoint.training, "progress": progress, "data": run.train_index.contents}
+    save_checkpoint(last, replace(checkpoint, training=earlier))
+    with pytest.raises(TrainingError, match="or the version of this program"):
+        run_stages(run, ["train"])
 
 
 def test_the_configuration_of_a_run_can_be_run_again(tones: Callable[..., Run]) -> None:
