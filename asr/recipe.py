@@ -118,15 +118,18 @@ def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
     return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
 
 
-def train_or_dev(published: Iterable[Utterance], split: str) -> Iterator[Utterance]:
+def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1) -> Iterator[Utterance]:
     """Of a publisher's training part, what is left to learn from ("train") or held out to choose by ("dev").
 
-    Whole speakers are held out, at least one: a tenth of them, those with the lowest CRC of their name, so that the choice
-    is the same in every run.
+    Whole speakers are held out, at least one: those whose names have CRCs in the lowest `share` of all CRCs, of many
+    speakers about that share. So the choice is the same in every run, and who else is there moves none from one part into
+    the other.
     """
     utterances = list(published)
-    speakers = sorted({each.speaker for each in utterances}, key=lambda name: (zlib.crc32(name.encode()), name))
-    held_out = set(speakers[: max(1, round(0.1 * len(speakers)))])
+    crcs = {each.speaker: zlib.crc32(each.speaker.encode()) for each in utterances}
+    low = {name for name, crc in crcs.items() if crc < share * 2**32}
+    # Among few, all may be low, or none.
+    held_out = low if 0 < len(low) < len(crcs) else set(sorted(crcs, key=lambda name: (crcs[name], name))[:1])
     yield from (each for each in utterances if (each.speaker in held_out) == (split == "dev"))
 
 
@@ -228,7 +231,9 @@ def recipe_of_files(train: Path, test: tuple[Path, ...], dev: Path | None = None
     """A recipe for the user's own audio: manifests (JSONL) or folders of audio with `.txt` beside each.
 
     Without `dev`, a twentieth of the utterances of `train`, at least one, is held out to choose by: those with the lowest
-    CRC of their id, so that the choice is the same in every run, and those of the same sound with them.
+    CRC of their id, so that the choice is the same in every run, and those of the same sound with them. A new
+    utterance that is among the lowest takes the place of another there, so that adding some moves about as many at most: a
+    list of one's own for `dev` stays as it is.
 
     Raises:
         CorpusError: a path does not exist, or two test sets have the same name.

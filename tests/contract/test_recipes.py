@@ -215,6 +215,19 @@ def test_real_corpora_are_read_whole(name: str, split: str, number: int, num_spe
     assert len({utterance.speaker for utterance in found}) == num_speakers
 
 
+@pytest.mark.parametrize(
+    ("name", "speakers"),
+    [
+        ("an4", "ftmj mcen mjdr mkdb msjm msrb mtje"),
+        ("speechocean762", "0104 1033 1362 1372 2427 2799 2981 3049 3208 5424 9609 9619"),
+    ],
+)
+def test_the_development_part_is_the_one_that_models_were_chosen_by(name: str, speakers: str) -> None:
+    if not (CORPORA / name).is_dir():
+        pytest.skip(f"the corpora are not here: {CORPORA}")
+    assert {utterance.speaker for utterance in find_recipe(name).read(CORPORA / name, "dev")} == set(speakers.split())
+
+
 def test_speechocean762_is_read_as_it_is_published(tmp_path: Path) -> None:
     recipe = find_recipe("speechocean762")
     for split, speaker, age in (("train", "0001", "7"), ("test", "0003", "25")):

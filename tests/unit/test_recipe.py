@@ -11,11 +11,12 @@ from tones import write_tone_corpus
 
 from asr.cli.run import make_request
 from asr.corpus.places import title
+from asr.corpus.utterance import Utterance
 from asr.errors import ConfigError, CorpusError
 from asr.evaluation import open_subsets
 from asr.experiment import Run, load_experiment
 from asr.preparation import prepare
-from asr.recipe import find_corpus, find_part, find_recipe, find_recipes, load_recipe, recipe_of_files
+from asr.recipe import find_corpus, find_part, find_recipe, find_recipes, load_recipe, recipe_of_files, train_or_dev
 
 
 def test_recipes_are_found_by_name() -> None:
@@ -103,6 +104,19 @@ def test_development_set_is_held_out_of_training(tmp_path: Path) -> None:
     assert sorted(ids["train"] + ids["dev"]) == [f"u{number:03d}" for number in range(60)]
     assert len(ids["dev"]) == 3
     assert ids["quiet"] == [f"t{number:03d}" for number in range(5)]
+
+
+def test_a_speaker_more_or_less_moves_no_other_into_another_part() -> None:
+    every = [Utterance(id=str(number), audio=Path("x.wav"), text="x", speaker=f"s{number}") for number in range(200)]
+    held_out = {utterance.speaker for utterance in train_or_dev(every, "dev")}
+    assert 10 < len(held_out) < 30
+    for number in range(0, 200, 7):
+        others = every[:number] + every[number + 1 :]
+        assert {utterance.speaker for utterance in train_or_dev(others, "dev")} == held_out - {f"s{number}"}
+        assert {utterance.speaker for utterance in train_or_dev(others, "train")}.isdisjoint(held_out)
+    # Of few, one is held out all the same.
+    few = [utterance for utterance in every if utterance.speaker not in held_out][:3]
+    assert [len(list(train_or_dev(few, split))) for split in ("train", "dev")] == [2, 1]
 
 
 def test_a_test_set_with_a_colon_in_its_name_is_no_part_of_a_recipe(tmp_path: Path) -> None:
