@@ -63,7 +63,7 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
     num_found = 0
     found_speakers = set()
     for transcript in sorted(folder.glob("*/*/*.trans.txt"), key=order_of):
-        files = {path.stem: path for path in transcript.parent.iterdir() if path.suffix in SUFFIXES}
+        files = sound_files(transcript.parent)
         speaker, chapter = transcript.parent.parent.name, transcript.parent.name
         metadata = {"chapter": chapter} | ({"sex": speakers[speaker].sex} if speaker in speakers else {})
         for utterance_id, text in read_transcript(transcript):
@@ -77,6 +77,13 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
         raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
     absent = [name for name, each in speakers.items() if each.subset == split and name not in found_speakers]
     report_missing(folder, num_found, without_file, absent)
+
+
+def sound_files(folder: Path) -> dict[str, Path]:
+    """The sound file of each id in the folder of a chapter; of several, the first by `SUFFIXES`."""
+    files = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    files.sort(key=lambda path: (SUFFIXES.index(path.suffix.lower()), path.name), reverse=True)
+    return {path.stem: path for path in files}
 
 
 def order_of(transcript: Path) -> tuple[str, ...]:

@@ -148,6 +148,19 @@ def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest
     assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
 
 
+def test_sound_of_librispeech_is_found_by_any_case_and_the_first_kind_is_taken(tmp_path: Path) -> None:
+    recipe = find_recipe("librispeech")
+    recipe.imitate(tmp_path)
+    first, second, third = sorted((tmp_path / "LibriSpeech" / "test-other").glob("*/*/*.flac"))
+    first.rename(first.with_suffix(".FLAC"))
+    for suffix in (".mp3", ".wav", ".opus"):
+        second.with_suffix(suffix).write_bytes(b"another recoding")
+    third.rename(third.with_suffix(".WAV"))
+    third.with_suffix(".ogg").write_bytes(b"another recoding")
+    names = [utterance.audio.name for utterance in recipe.read(tmp_path, "test-other")]  # type: ignore[union-attr]
+    assert names == [first.with_suffix(".FLAC").name, second.name, third.with_suffix(".WAV").name]
+
+
 def test_librispeech_says_which_subsets_there_are(tmp_path: Path) -> None:
     recipe = find_recipe("librispeech")
     for name in ("train-clean-5", "dev-clean"):
