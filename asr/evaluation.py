@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from asr.corpus.batch_order import BatchesConfig
@@ -46,12 +47,14 @@ class Subset:
             it is told to the third argument and left out.
         whole: utterances in all of the published subset, 0 when that is not known.
         size: utterances, where that is known before they are read.
+        missing: names what of the published subset is known not to be there, once it has been read.
     """
 
     name: str
     batches: Callable[[AcousticConfig, BatchesConfig, Unusable], Iterator[Batch]]
     whole: int = 0
     size: int | None = None
+    missing: Callable[[], list[str]] = list
 
     @classmethod
     def of_shards(cls, name: str, index: ShardIndex, whole: int = 0) -> Subset:
@@ -104,9 +107,10 @@ def open_subsets(data: str, root: Path | None, mirror: str | None = None, cache:
     folder = find_corpus(recipe, names, root=root, mirror=mirror)
 
     def subset(split: str) -> Subset:
-        return Subset.of_utterances(
+        found = Subset.of_utterances(
             f"{recipe.name}:{split}", lambda: recipe.read(folder, split), recipe.sizes.get(split, 0)
         )
+        return replace(found, missing=partial(recipe.missing, folder, split))
 
     return [subset(name) for name in names]
 

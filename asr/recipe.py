@@ -61,6 +61,7 @@ class Recipe:
         default_root: folder below the package's resources that holds the corpus, "" when the user must say `--root`.
         downloads: what `asr run` fetches when there is no `--root`.
         sizes: utterances in each split of the whole corpus, by the split's name, where that is known.
+        missing: names what a partial copy of a split below a root folder is known to lack.
         speakers_disjoint: whether no speaker occurs in two splits.
         files: manifests or folders of the user's own audio, by split; empty where the corpus is found by `root`.
         source_file: the Python file that it was loaded from; None: it was made of files.
@@ -79,6 +80,7 @@ class Recipe:
     default_root: str = ""
     downloads: tuple[Download, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
+    missing: Callable[[Path, str], list[str]] = lambda root, split: []
     speakers_disjoint: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
     source_file: Path | None = None

@@ -6,8 +6,8 @@ V. Panayotov, G. Chen, D. Povey, S. Khudanpur, "LibriSpeech: an ASR corpus based
 
 Layout, at the root or in `LibriSpeech/`, where the archives unpack to: `SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac`
 (or .wav, .mp3, .opus, .ogg) with `SPEAKER-CHAPTER.trans.txt` beside, lines of `ID TEXT`; `SPEAKERS.TXT` tells the sex of
-each reader, and who is missing. A subset may be there in part: lines without a file are counted and named, and so are
-readers.
+each reader, and who is missing. A subset may be there in part: lines without a file are counted and named, and so are gaps
+in the numbers of a chapter, and readers.
 
 The configurations: `librispeech_mini` (5 h, 28 readers), `librispeech_100h`, `librispeech_460h`, `librispeech_960h`.
 
@@ -48,6 +48,27 @@ SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 def read(root: Path, split: str) -> Iterator[Utterance]:
     """The utterances of the subset `split`, by speaker, chapter and number."""
+    folder = folder_of(root, split)
+    speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
+    num_found = 0
+    for transcript in transcripts_of(folder):
+        files = sound_files(transcript.parent)
+        speaker, chapter = transcript.parent.parent.name, transcript.parent.name
+        metadata = {"chapter": chapter} | ({"sex": speakers[speaker].sex} if speaker in speakers else {})
+        for utterance_id, text in read_transcript(transcript):
+            if utterance_id in files:
+                num_found += 1
+                yield Utterance(
+                    id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata
+                )
+    if num_found == 0:
+        raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
+    if num_found != SUBSETS[split][0]:
+        report_missing(folder, num_found, missing_of(folder))
+
+
+def folder_of(root: Path, split: str) -> Path:
+    """The folder of the subset `split`, at `root` or in `LibriSpeech/` there."""
     if split not in SUBSETS:
         raise CorpusError(f"librispeech: no split '{split}'{did_you_mean(split, SUBSETS)}")
     places = (root / "LibriSpeech", root)
@@ -58,25 +79,12 @@ def read(root: Path, split: str) -> Iterator[Utterance]:
             f"{root}: no {split}; expected {split}/SPEAKER/CHAPTER/ there or in LibriSpeech/, found "
             + (f"{found}: name these in splits.train, splits.dev and splits.test, or add {split}" if found else "none")
         )
-    speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
-    without_file: list[str] = []
-    num_found = 0
-    found_speakers = set()
-    for transcript in sorted(folder.glob("*/*/*.trans.txt"), key=order_of):
-        files = sound_files(transcript.parent)
-        speaker, chapter = transcript.parent.parent.name, transcript.parent.name
-        metadata = {"chapter": chapter} | ({"sex": speakers[speaker].sex} if speaker in speakers else {})
-        for utterance_id, text in read_transcript(transcript):
-            if utterance_id not in files:
-                without_file.append(utterance_id)
-                continue
-            num_found += 1
-            found_speakers.add(speaker)
-            yield Utterance(id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata)
-    if num_found == 0:
-        raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
-    absent = [name for name, each in speakers.items() if each.subset == split and name not in found_speakers]
-    report_missing(folder, num_found, without_file, absent)
+    return folder
+
+
+def transcripts_of(folder: Path) -> list[Path]:
+    """The transcripts of a subset, by speaker and chapter."""
+    return sorted(folder.glob("*/*/*.trans.txt"), key=order_of)
 
 
 def sound_files(folder: Path) -> dict[str, Path]:
@@ -123,15 +131,56 @@ def read_speakers(path: Path) -> dict[str, Speaker]:
     return {row[0]: Speaker(row[1], row[2]) for row in rows if len(row) > 2}
 
 
-def report_missing(folder: Path, num_found: int, without_file: list[str], absent: list[str]) -> None:
-    """Says what a partial copy lacks: transcripts `without_file`, and readers who are `absent`."""
+class Missing(NamedTuple):
+    """What a partial copy lacks, as far as it tells: transcripts without sound, gaps in chapters' numbers, readers."""
+
+    without_file: list[str]
+    gaps: list[str]
+    readers: list[str]
+
+
+def missing_of(folder: Path) -> Missing:
+    """What the subset in `folder` is known to lack."""
+    without_file, gaps, found = [], [], set()
+    for transcript in transcripts_of(folder):
+        files, ids = sound_files(transcript.parent), [name for name, _ in read_transcript(transcript)]
+        without_file += [name for name in ids if name not in files]
+        gaps += gaps_in(ids)
+        if not files.keys().isdisjoint(ids):
+            found.add(transcript.parent.parent.name)
+    speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
+    readers = [name for name, each in speakers.items() if each.subset == folder.name and name not in found]
+    return Missing(without_file, gaps, readers)
+
+
+def gaps_in(ids: list[str]) -> list[str]:
+    """The ids that lack among those of a chapter, which count from 0; how many come behind its last nobody knows."""
+    numbers = {int(number) for _, _, number in (name.rpartition("-") for name in ids) if number.isdecimal()}
+    return [
+        f"{ids[0].rpartition('-')[0]}-{number:04d}"
+        for number in range(max(numbers, default=0))
+        if number not in numbers
+    ]
+
+
+def report_missing(folder: Path, num_found: int, missing: Missing) -> None:
+    """Says what a partial copy lacks."""
     log = logging.getLogger(__name__)
-    whole = SUBSETS[folder.name][0]
+    without_file, gaps, readers = missing
     if without_file:
         log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), first_of(without_file))
-    if num_found != whole:
-        readers = f"; {len(absent)} of its readers are not there: {first_of(absent)}" if absent else ""
-        log.warning("%s: %d utterances, the whole subset has %d%s", folder, num_found, whole, readers)
+    told = f"; {len(gaps)} more are not there by the numbers of their chapters: {first_of(gaps)}" if gaps else ""
+    if readers:
+        told += f"; {len(readers)} of its readers are not there: {first_of(readers)}"
+    if not (folder.parent / "SPEAKERS.TXT").is_file():
+        told += f"; which readers are not there, SPEAKERS.TXT in {folder.parent} would tell"
+    log.warning("%s: %d utterances, the whole subset has %d%s", folder, num_found, SUBSETS[folder.name][0], told)
+
+
+def missing(root: Path, split: str) -> list[str]:
+    """What a copy of `split` is known to lack: ids of utterances, and readers."""
+    without_file, gaps, readers = missing_of(folder_of(root, split))
+    return [*without_file, *gaps, *(f"reader {name}" for name in readers)]
 
 
 def imitate(root: Path) -> None:
@@ -160,6 +209,7 @@ RECIPE = Recipe(
         train=("train-clean-100",), dev="dev-clean", test=("dev-clean", "dev-other", "test-clean", "test-other")
     ),
     read=read,
+    missing=missing,
     imitate=imitate,
     config="librispeech_100h.yaml",
     downloads=tuple(

@@ -108,7 +108,7 @@ def evaluate(
     )
     if not found:
         raise _all_of(failures)
-    _write_and_print([each.result for each in found], json_file)
+    _write_and_print([each.result for each in found], subsets, json_file)
     if report is not None:
         write_model_report(report, model[0], [each.system for each in found if each.system], model[1:])
     for path in filter(None, (json_file, hypotheses, report)):
@@ -132,13 +132,15 @@ def _all_of(complaints: list[AsrError]) -> AsrError:
     return type(complaints[0])("; ".join(map(str, complaints)))
 
 
-def _write_and_print(results: list[Result], json_file: Path | None) -> None:
+def _write_and_print(results: list[Result], subsets: list[Subset], json_file: Path | None) -> None:
     from asr.scoring import results_table, write_results
     from asr.terminal import get_console
 
     try:
         if json_file is not None:
-            write_results(json_file, results)
+            parts = {result.subset for result in results if result.is_part}
+            missing = {each.name: each.missing() for each in subsets if each.name in parts}
+            write_results(json_file, results, {name: names for name, names in missing.items() if names})
     finally:  # what cannot be written must not cost what was computed
         get_console().print(results_table(results))
 

@@ -212,9 +212,15 @@ def _real_time_factor(scores: Iterable[UtteranceScore], processing_seconds: floa
     return processing_seconds / sum(known)
 
 
-def write_results(path: Path, results: Iterable[Result]) -> None:
-    """Writes `results` to `path` as a JSON list of objects with the fields of `Result`."""
-    records = [asdict(result) for result in results]
+def write_results(path: Path, results: Iterable[Result], missing: Mapping[str, list[str]] | None = None) -> None:
+    """Writes `results` to `path` as a JSON list of objects with the fields of `Result`.
+
+    Those of subsets that are named in `missing` have besides, as `missing`, what these are known to lack.
+    """
+    lacking = missing or {}
+    records = [
+        asdict(result) | ({"missing": lacking[result.subset]} if result.subset in lacking else {}) for result in results
+    ]
     write_text(path, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

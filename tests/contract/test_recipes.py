@@ -144,8 +144,26 @@ def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest
     readers.write_bytes(readers.read_bytes() + "77 | M | test-other | 8.0 | Zo\u00eb\n".encode("latin-1"))
     list(recipe.read(tmp_path, "test-other"))
     assert "has 2939; 1 of its readers are not there: 77" in caplog.text
+    assert recipe.missing(tmp_path, "test-other") == [lost.stem, "reader 77"]
     # The same from within the folder that the archives unpack to.
     assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
+
+
+def test_gaps_in_the_numbers_of_a_chapter_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As in copies whose transcripts were cut down with their sounds."""
+    recipe = find_recipe("librispeech")
+    recipe.imitate(tmp_path)
+    (transcript,) = (tmp_path / "LibriSpeech" / "test-other").glob("*/*/*.trans.txt")
+    *_, last = transcript.read_text(encoding="utf-8").splitlines()
+    transcript.write_text(f"{last}\n", encoding="utf-8")
+    (tmp_path / "LibriSpeech" / "SPEAKERS.TXT").unlink()
+    (found,) = recipe.read(tmp_path, "test-other")
+    chapter = found.id.removesuffix("-0002")
+    assert (
+        f"2 more are not there by the numbers of their chapters: {chapter}-0000, {chapter}-0001; which" in caplog.text
+    )
+    assert f"SPEAKERS.TXT in {tmp_path / 'LibriSpeech'} would tell" in caplog.text
+    assert recipe.missing(tmp_path, "test-other") == [f"{chapter}-0000", f"{chapter}-0001"]
 
 
 def test_sound_of_librispeech_is_found_by_any_case_and_the_first_kind_is_taken(tmp_path: Path) -> None:

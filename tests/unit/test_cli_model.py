@@ -34,7 +34,7 @@ from asr.evaluation import Subset, evaluate_subsets, open_subsets
 from asr.model import AcousticModel
 from asr.model.attention import AttentionConfig
 from asr.model.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from asr.recipe import read_files
+from asr.recipe import find_recipe, read_files
 from asr.recognizer import LONGEST_SECONDS, Recognizer
 from asr.resources import resource
 from asr.text.tokenizer import CharacterTokenizerConfig, train_tokenizer
@@ -302,6 +302,25 @@ def test_a_damaged_recording_is_left_out_and_told_and_the_rest_measured(
     assert (record["utterances"], record["whole"]) == (3, 4)
     assert "a part, 3 of 4 utterances" in listed
     assert "test: left out: utterance 'u000'" in caplog.text
+
+
+def test_what_a_part_of_a_published_subset_lacks_is_named_in_whole_in_the_records(
+    cli: Command, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    find_recipe("librispeech").imitate(tmp_path)
+    (transcript,) = (tmp_path / "LibriSpeech" / "test-other").glob("*/*/*.trans.txt")
+    *_, last = transcript.read_text(encoding="utf-8").splitlines()
+    lost = [f"{transcript.name.partition('.')[0]}-{number:04d}" for number in range(12)]
+    transcript.write_text(last.replace("-0002", "-0012"), encoding="utf-8")
+    sound = next(transcript.parent.glob("*-0002.flac"))
+    sound.rename(sound.with_name(sound.name.replace("-0002", "-0012")))
+    results = tmp_path / "results.json"
+    data = ("--data", "librispeech:test-other", "--root", tmp_path)
+    cli("evaluate", "--model", model, *data, "--decoder", "greedy", "--json", results)
+    (record,) = json.loads(results.read_text(encoding="utf-8"))
+    assert (record["utterances"], record["whole"], record["missing"]) == (1, 2939, lost)
+    assert lost[0] in caplog.text
+    assert lost[-1] not in caplog.text
 
 
 def test_without_decoder_all_are_measured_that_need_nothing_else(cli: Command, model: Path, tmp_path: Path) -> None:
