@@ -27,6 +27,8 @@ from asr.training.init import model_to_start_from
 
 # Fewer than these make intervals too narrow, too.
 _FEW_TO_CHOOSE_BY = 10
+# Size of Opus by that of FLAC.
+_OPUS_SHARE = 1 / 6
 
 
 def prepare(run: Run) -> None:
@@ -45,18 +47,7 @@ def prepare(run: Run) -> None:
         kept = model_to_start_from(init, run.experiment.acoustic)[1]
     train_places = {run.shards(part) for part in run.train_parts}
     parts = _all_parts(run, train_places)
-    recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
-    # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
-    recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
-    roots = {
-        name: find_corpus(
-            recipe,
-            {part.split for part in parts if part.recipe.name == name and part.shards is None},
-            root=run.root,
-            mirror=run.mirror,
-        )
-        for name, recipe in recipes.items()
-    }
+    roots = _roots(run, parts)
     _check_there(run, parts, roots)
     # Of what corpus ready shards are nobody knows, and in two corpora an id may mean two things.
     apart = Apart(by_text=any(part.shards is not None for part in parts))
@@ -87,6 +78,25 @@ def prepare(run: Run) -> None:
     for part in parts:
         if run.shards(part) not in train_places:
             _tell_of_unspellable(run, part, tokenizer)
+
+
+def _roots(run: Run, parts: Sequence[Part]) -> dict[str, Path]:
+    """The folder of each corpus that shards of `parts` are to be made of, by its recipe's name; downloaded if need be."""
+    recipes = {part.recipe.name: part.recipe for part in parts if part.shards is None}
+    # Those that nothing can be downloaded of first: that one is missing should not show after hours of downloading others.
+    recipes = dict(sorted(recipes.items(), key=lambda item: bool(item[1].downloads)))
+    return {
+        name: find_corpus(
+            recipe,
+            {part.split for part in parts if part.recipe.name == name and part.shards is None},
+            root=run.root,
+            mirror=run.mirror,
+            shards=run.prepared_in,
+            # FLAC is about as large again: sound in archives is compressed already.
+            shards_share=_OPUS_SHARE if run.experiment.shards.codec == "opus" else 1.0,
+        )
+        for name, recipe in recipes.items()
+    }
 
 
 def _new_tokenizer(run: Run) -> Tokenizer:

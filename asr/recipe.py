@@ -146,11 +146,18 @@ def tone(hertz: float, seconds: float, sample_rate: int = 16000, codec: Codec = 
 
 
 def find_corpus(
-    recipe: Recipe, splits: Collection[str], *, root: Path | None = None, mirror: str | None = None
+    recipe: Recipe,
+    splits: Collection[str],
+    *,
+    root: Path | None = None,
+    mirror: str | None = None,
+    shards: Path | None = None,
+    shards_share: float = 1.0,
 ) -> Path:
     """The folder that holds `splits` of the corpus of `recipe`: given, embedded, or downloaded now below `corpora/`.
 
-    A given `root` may hold several corpora, each in a folder of its recipe's name.
+    A given `root` may hold several corpora, each in a folder of its recipe's name. `shards` and
+    `shards_share` as of `obtain`.
 
     Raises:
         CorpusError: there is no such folder, the download fails, or there is none, or not of one of `splits`.
@@ -173,7 +180,7 @@ def find_corpus(
     needed = [each for each in recipe.downloads if not each.splits or set(each.splits) & set(splits)]
     if needed:
         with file_progress() as progress:
-            obtain(needed, folder, mirror=mirror, progress=progress)
+            obtain(needed, folder, mirror=mirror, progress=progress, shards=shards, shards_share=shards_share)
     return folder
 
 

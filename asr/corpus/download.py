@@ -124,12 +124,21 @@ def first_byte(response: http.client.HTTPResponse, asked: int) -> int:
 
 
 def obtain(
-    downloads: Iterable[Download], root: Path, *, mirror: str | None = None, progress: FileProgress = tell_nobody
+    downloads: Iterable[Download],
+    root: Path,
+    *,
+    mirror: str | None = None,
+    progress: FileProgress = tell_nobody,
+    shards: Path | None = None,
+    shards_share: float = 1.0,
 ) -> None:
     """Fetches every one of `downloads` into `root` and unpacks it there; what is already done is not done again.
 
     An archive that is unpacked whole is removed. If what came of it is removed, too, it is fetched again. One process at a
     time does so; the others wait, and find it done.
+
+    Where `shards` are to be made of it in that folder, and on the same disk, room is looked for them, too: `shards_share` of
+    the archives' sizes.
 
     Raises:
         CorpusError: as `fetch` and `extract`, or all of it would not fit, which is told before the first byte is fetched if
@@ -146,7 +155,8 @@ def obtain(
             raise CorpusError(f"{root}: cannot write the download: {error.strerror or error}") from error
         wanted = [each for each in wanted if not _is_unpacked(each, root)]  # by the process that was waited for
         with contextlib.suppress(BrokenOffError):  # of which more is told where the files themselves are asked for
-            _check_room(wanted, root, mirror)
+            share = shards_share if shards is not None and _is_same_disk(root, shards) else 0.0
+            _check_room(wanted, root, mirror, share)
         for download in wanted:
             archive = fetch(download, root, mirror=mirror, progress=progress)
             _check_space(archive, archive.stat().st_size, "unpacking it")
@@ -175,14 +185,20 @@ def _is_unpacked(download: Download, root: Path) -> bool:
     return any(not each.name.startswith(".") for each in root.iterdir())
 
 
-def _check_room(downloads: Iterable[Download], root: Path, mirror: str | None) -> None:
-    """Looks whether the disk is large enough for all of `downloads` whose sizes can be known.
+def _is_same_disk(root: Path, folder: Path) -> bool:
+    """Whether `folder`, which may not be there yet, will be on the disk of `root`, which is."""
+    there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.exists())
+    return there.stat().st_dev == root.stat().st_dev
+
+
+def _check_room(downloads: Iterable[Download], root: Path, mirror: str | None, shards_share: float) -> None:
+    """Looks whether the disk is large enough for all of `downloads` whose sizes can be known, and for shards of them.
 
     Raises:
         BrokenOffError: a server does not answer.
         CorpusError: it is too small.
     """
-    needed = taken = 0
+    needed = taken = total = 0
     names = []
     for download in downloads:
         path = root / download.file_name
@@ -190,9 +206,11 @@ def _check_room(downloads: Iterable[Download], root: Path, mirror: str | None) -
         there = min(size, _size(path) or _size(_part(path)))
         # Sound is compressed already, so what comes out of an archive is about as large. It stays, and the archive goes.
         needed = max(needed, taken - there + 2 * size)
-        taken += size - there
+        taken, total = taken + size - there, total + size
         names.append(download.file_name)
-    _check_space(root, needed, f"fetching and unpacking {', '.join(names)}")
+    shards = round(shards_share * total)
+    and_shards = f", and about {shards / 1e6:.1f} MB of shards," if shards else ""
+    _check_space(root, max(needed, taken + shards), f"fetching and unpacking {', '.join(names)}{and_shards}")
 
 
 def _size_on_server(download: Download, mirror: str | None) -> int:
@@ -344,7 +362,7 @@ def _transfer(url: str, part: Path, download: Download, progress: FileProgress) 
 def _check_space(path: Path, needed: int, what: str = "the download") -> None:
     free = shutil.disk_usage(path if path.is_dir() else path.parent).free
     if needed > free:
-        raise CorpusError(f"{path}: {what} needs {needed / 1e6:.0f} MB, {free / 1e6:.0f} MB are free on that disk")
+        raise CorpusError(f"{path}: {what} needs {needed / 1e6:.1f} MB, {free / 1e6:.1f} MB are free on that disk")
 
 
 def _mismatch(path: Path, download: Download, progress: FileProgress) -> str:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
@@ -101,6 +102,18 @@ def test_a_subset_that_was_removed_is_fetched_again(
     shutil.rmtree(folder / "LibriSpeech" / "train-clean-5")
     run_stages(make_run(recipe, mirror, "two"), ["prepare"])
     assert Handler.asked[3:] == ["/train-clean-5.tar.gz"]
+
+
+def test_a_run_looks_for_room_for_its_shards_before_it_downloads(
+    served: tuple[Recipe, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    recipe, mirror = served
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(CorpusError, match=r"and about \d\.\d MB of shards, needs"):
+            run_stages(make_run(recipe, mirror, "one"), ["prepare"])
+    assert not Handler.asked
 
 
 def test_an_archive_with_another_sum_is_refused(

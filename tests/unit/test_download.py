@@ -197,7 +197,7 @@ def test_no_server_and_no_web_address_are_named(tmp_path: Path) -> None:
 
 def test_a_small_disk_is_noticed_beforehand(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(CorpusError, match="needs 1 MB, 0 MB are free"):
+    with pytest.raises(CorpusError, match=r"needs \d\.\d MB, 0\.0 MB are free"):
         fetch(download(server), tmp_path)
 
 
@@ -434,8 +434,23 @@ def test_room_for_everything_is_looked_for_before_the_first_byte(
         obtain(of_publisher(shelf.address), tmp_path)
         assert (tmp_path / "set" / "31").is_dir()
         return
-    with pytest.raises(CorpusError, match=r"fetching and unpacking 12\.tar, 31\.tar needs 3 MB, 2 MB are free"):
+    with pytest.raises(CorpusError, match=r"fetching and unpacking 12\.tar, 31\.tar needs 3\.0 MB, 2\.5 MB are free"):
         obtain(of_publisher(shelf.address), tmp_path)
+    assert not shelf.requests
+
+
+@pytest.mark.parametrize(
+    ("share", "same_disk", "needed"),
+    [(1.0, True, 4.0), (0.75, True, 3.5), (0.2, True, 3.0), (1.0, False, 3.0)],
+)
+def test_room_for_shards_on_the_same_disk_is_looked_for_beforehand(
+    share: float, same_disk: bool, needed: float, shelf: Shelf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came of both archives stays, 2 MB, and the shards come beside it; or, if more, what unpacking needs, 3 MB."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
+    shards = tmp_path / "runs" / "new" if same_disk else Path("/proc/self")
+    with pytest.raises(CorpusError, match=rf"(needs|shards, needs) {needed} MB, 1\.0 MB are free"):
+        obtain(of_publisher(shelf.address), tmp_path / "corpora", shards=shards, shards_share=share)
     assert not shelf.requests
 
 
@@ -462,7 +477,7 @@ def test_a_mirror_may_keep_the_paths_of_the_publisher(
     downloads = of_publisher("https://publisher.invalid")
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
-        with pytest.raises(CorpusError, match=r"12\.tar, 31\.tar needs 3 MB"):
+        with pytest.raises(CorpusError, match=r"12\.tar, 31\.tar needs 3\.0 MB"):
             obtain(downloads, tmp_path, mirror=shelf.address)
     obtain(downloads, tmp_path, mirror=f"{shelf.address}/")
     assert {path.name for path in (tmp_path / "set").iterdir()} == {"12", "31"}
