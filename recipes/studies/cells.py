@@ -1,6 +1,7 @@
-"""Which recurrent network hears best? Questions about cells, depth, directions and what is around them, for three corpora.
+"""Which recurrent network hears best? Questions about cells, depth, directions and what is around them, for four corpora.
 
     python recipes/studies/cells.py --root fsdd=CORPORA/fsdd --root an4=CORPORA/an4 [--only NAME ...] [-- key.path=value ...]
+    python recipes/studies/cells.py --root librispeech=CORPORA/librispeech --skip spoken_commands fsdd an4 --only size
 
 Each question is one call of `asr compare`, which is printed, with three seeds and short trainings; settings behind the
 options hold for all. What is done is not done again. `spoken_commands` comes along; the others are asked where `--root` says
@@ -47,6 +48,10 @@ CORPORA = {
     "fsdd": Corpus(settings=("training.epochs=5",), features=("augment.warp=null",)),
     # As mel cepstra, which leave no choice of features; without the second view of each utterance, which doubles the time.
     "an4": Corpus(settings=("training.epochs=15", "loss.consistency=null"), features=None, config="an4_cepstra"),
+    # Five hours of read English. What is tested on chooses the epoch too, as in the README's figures of this configuration.
+    "librispeech": Corpus(
+        settings=("training.epochs=8", "splits.dev=dev-clean", "splits.test=[dev-clean]"), config="librispeech_mini"
+    ),
 }
 
 

@@ -29,7 +29,7 @@ def study() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("recipe", ["spoken_commands", "fsdd", "an4"])
+@pytest.mark.parametrize("recipe", ["spoken_commands", "fsdd", "an4", "librispeech"])
 def test_every_question_makes_a_plan(study: ModuleType, recipe: str) -> None:
     for question in study.questions(recipe).values():
         request = RunRequest(
