@@ -25,6 +25,8 @@ from asr.model.cells import CELLS
 REWRITTEN = ("lstm_reference", "rnn_reference")
 # Questions of other things are asked of the GRU, whatever the corpus's own settings take.
 GRU = "encoder.cell=gru"
+# Where a GRU starts, and what it passes by: each alone. As whole sections, since several keys would give all combinations.
+STARTS = ("initial_state: learnt", "recurrent_init: orthogonal", "gate_bias: 1", "highway: true")
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,13 @@ def questions(recipe: str) -> dict[str, Question]:
             ("encoder.residual=true,false", "encoder.num_layers=2,4,6", GRU),
         ),
         "norm": Question("Does layer normalisation pay?", ("encoder.norm=layer,none,batch", GRU)),
+        "cell_norm": Question(
+            "Does layer normalisation inside the cell pay?", ("encoder.cell_norm=false,true", "cells=gru,lstm")
+        ),
+        "start": Question(
+            "Do a learnt first state, orthogonal weights, a bias of the gate or highways pay?",
+            (f"encoder={{cell: gru}},{','.join(f'{{cell: gru, {each}}}' for each in STARTS)}",),
+        ),
     }
     if features is not None:
         asked["features"] = Question("MFCC or log-mel?", ("features.kind=log_mel,mfcc", *features, GRU))

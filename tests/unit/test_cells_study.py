@@ -14,6 +14,7 @@ from asr.model.cells import CELLS
 from asr.recipe import find_recipes
 from asr.resources import resource
 from asr.studies.compare import make_plan
+from asr.studies.pairs import compared
 
 PATH = resource("recipes", "studies", "cells.py")
 
@@ -40,7 +41,22 @@ def test_every_question_makes_a_plan(study: ModuleType, recipe: str) -> None:
         plan = make_plan(request, None, num_seeds=3, match=question.match or None)
         assert len(plan.variants) >= 2
         # What does not ask about cells is asked of the GRU, whatever the corpus's configuration takes.
-        assert ("encoder.cell" in plan.variants[0].values) != (study.GRU in question.words)
+        assert plan.run(plan.variants[0], 0).experiment.encoder.cell == "gru"
+
+
+def test_what_a_gru_starts_from_is_asked_one_by_one(study: ModuleType) -> None:
+    request = RunRequest(recipe="fsdd", overrides=(*study.questions("fsdd")["start"].words,))
+    plan = make_plan(request, None, num_seeds=1)
+    plain, *others = (plan.run(variant, 0).experiment.encoder.model_dump() for variant in plan.variants)
+    changed = [[key for key, value in other.items() if value != plain[key]] for other in others]
+    assert changed == [["initial_state"], ["recurrent_init"], ["gate_bias"], ["highway"]]
+
+
+def test_a_norm_inside_the_cell_is_tested_for_each_cell(study: ModuleType) -> None:
+    request = RunRequest(recipe="fsdd", overrides=(*study.questions("fsdd")["cell_norm"].words,))
+    pairs = list(compared(make_plan(request, None, num_seeds=1).variants))
+    for cell in ("gru", "lstm"):
+        assert (f"cell_norm=false, {cell}", f"cell_norm=true, {cell}") in pairs
 
 
 def test_every_cell_is_asked_about(study: ModuleType) -> None:
