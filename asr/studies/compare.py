@@ -319,21 +319,37 @@ def train_one(request: RunRequest, folder: Path, overrides: tuple[str, ...], pre
     run = place.of(replace(request, overrides=overrides).run(folder, preparation=preparation))
     with only_one(folder / ".lock", "another process"):
         is_to_train = not is_done(run, "train")
+        device = select_device(run.experiment.device)
+        before = peak_memory_bytes(device)
         run_stages(run, ["train"])
         if is_to_train:
-            device = select_device(run.experiment.device)
-            measures = Measures(peak_memory_bytes(device), str(device), place.num_threads)
+            measures = Measures(peak_memory_bytes(device), str(device), place.num_threads, before)
             write_text(folder / MEASURES_FILE, json.dumps(asdict(measures)))
         run_stages(run, ["average", "evaluate"])
 
 
 @dataclass(frozen=True)
 class Measures:
-    """What a training took besides time: peak of memory, on which device, with how many threads (0: all)."""
+    """What a training took besides time, None where it is unknown.
+
+    Attributes:
+        peak_memory_bytes: the most that the process, or torch of a GPU, took.
+        device: on which it trained.
+        num_threads: of a CPU, 0: all.
+        memory_before_bytes: the most that it had taken before the model was built.
+    """
 
     peak_memory_bytes: int | None = None
     device: str = ""
     num_threads: int = 0
+    memory_before_bytes: int | None = None
+
+    @property
+    def training_memory_bytes(self) -> int | None:
+        """What the training took over what the program takes without it, on a CPU most of the peak of a small model."""
+        if self.peak_memory_bytes is None or self.memory_before_bytes is None:
+            return None
+        return self.peak_memory_bytes - self.memory_before_bytes
 
 
 def read_measures(folder: Path) -> Measures:

@@ -84,9 +84,9 @@ class VariantOutcome:
         return statistics.mean(map(of_run, self.runs)) if self.runs else None
 
     @property
-    def peak_memory_bytes(self) -> int | None:
-        """The most that any run took, None where that is unknown."""
-        known = [most for run in self.runs if (most := run.measures.peak_memory_bytes) is not None]
+    def training_memory_bytes(self) -> int | None:
+        """The most that any run's training took, None where that is unknown."""
+        known = [most for run in self.runs if (most := run.measures.training_memory_bytes) is not None]
         return max(known, default=None)
 
     def real_time_factor(self, decoder: str) -> float | None:

@@ -158,7 +158,7 @@ COST_HEADS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB
 def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
     """Parameters, millions of multiplications with additions, seconds per epoch and in all, megabytes, real-time factor."""
     per_epoch, in_all = variant.mean(lambda run: run.seconds_per_epoch), variant.mean(lambda run: run.train_seconds)
-    memory = variant.peak_memory_bytes
+    memory = variant.training_memory_bytes
     parts = outcome.parts()
     speed = variant.real_time_factor(parts[0][1]) if parts else None
     return (
@@ -181,7 +181,7 @@ def notes_on_costs(outcome: Outcome) -> Iterator[str]:
             "the column tells what they took."
         )
     on_gpu = any(run.measures.device.startswith("cuda") for variant in outcome.variants for run in variant.runs)
-    what = "what torch took of the GPU" if on_gpu else "of the whole process, libraries included"
+    what = "what torch took of the GPU" if on_gpu else "of the training, over what the program took before it"
     parts = outcome.parts()
     yield (
         f"Seconds: updates and validations, mean over seeds. Memory: {what}, most of any seed. "

@@ -71,6 +71,8 @@ def test_variants_are_trained_once_and_compared(command: Command, in_process: li
     assert lstm["overrides"][1].startswith("encoder.hidden_size=")
     assert abs(gru["parameters"] - lstm["parameters"]) < 0.1 * gru["parameters"]
     assert [len(run["curve"]) for variant in (gru, lstm) for run in variant["runs"]] == [2] * 4
+    for measures in (run["measures"] for variant in (gru, lstm) for run in variant["runs"]):
+        assert 0 < measures["memory_before_bytes"] <= measures["peak_memory_bytes"]
     assert [sorted(each["wer_by_seed"]) for each in record["pooled"]] == [["0", "1"]] * 2
     assert [(pair["first"], pair["second"], pair["seeds"]) for pair in record["pairs"]] == [("gru", "lstm", [0, 1])]
     page = Path("study/comparison.html").read_text(encoding="utf-8")
