@@ -85,9 +85,7 @@ def evaluate(
     from asr.report.of_model import write_model_report
 
     by = _columns(by or [])
-    report = report or _default_report(model, data)
-    if embed_audio and report is None:
-        raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
+    report = report or _default_report(model, data, is_needed=embed_audio)
     check_outputs({"--json": json_file, "--report": report}, [*map(Path, data), *model, *([words] if words else [])])
     check_folder("--hypotheses", hypotheses)
     _check_models(model, data)
@@ -221,11 +219,13 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> list[ScoringError]:
     return unknown
 
 
-def _default_report(model: list[Path], data: list[str]) -> Path | None:
+def _default_report(model: list[Path], data: list[str], *, is_needed: bool) -> Path | None:
     """Where a report goes that nobody has asked for: into the run folder, if it is one and can be written to."""
     from asr.marks import STAGES_FILE
 
     if len(model) > 1 or not (model[0] / STAGES_FILE).is_file() or not os.access(model[0], os.W_OK):
+        if is_needed:
+            raise ConfigError("--embed-audio puts the audio into a report: say where with --report")
         return None
     return model[0] / f"report-{_file_name(data)}.html"
 
