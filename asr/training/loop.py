@@ -155,9 +155,8 @@ class Trainer:
         """Continue from the training state of a checkpoint; the model's weights are already loaded.
 
         Raises:
-            TrainingError: the phones or the speakers have changed, which the heads were made for; or it stands within an
-                epoch of which other processes have heard other shares, whose shards have been replaced, or whose order
-                another version of this program drew.
+            TrainingError: the phones or speakers that the heads were made for have changed; or within an epoch the number
+                of processes, the shards, or the version of this program that drew their order.
         """
         self.updater.optimizer.load_state_dict(state["optimizer"])
         # Empty where no scaler was in use; then its scale starts anew.
