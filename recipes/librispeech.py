@@ -12,11 +12,12 @@ in the numbers of a chapter, and readers.
 The configurations: `librispeech_mini` (5 h, 28 readers), `librispeech_100h`, `librispeech_460h`, `librispeech_960h`.
 
 A plan, computed from measured figures by `benchmarks/plan.py` (`benchmarks/results/plan.json`). One core trains the 5 x
-800 network of `librispeech_960h` on 16.8 hours of speech in an hour. In cores at 0.04 an hour, with a tenth lost at
-each doubling as measured at the first: 960 h, 40 epochs: 60 h an epoch on one core, 71 h in all on 64 cores, 4.52 an
-epoch; 10,000 h, 12 epochs: 625 h, 68 h on 256 cores, 58.08 an epoch. Storage 99 and 1,029 GB of FLAC, preparation 0.3
-and 3 core-hours; one core loads for a device that trains at 4,600 times real time. No GPU was at hand: after
-`benchmarks/gpu_step.py` the same script plans in GPUs.
+800 network of `librispeech_960h` on 16.2 hours of speech in an hour (another process ran on the core beside it). In cores at
+0.04 an hour, with a tenth lost at each doubling as measured at the first: 960 h, 40 epochs: 62 h an epoch on one core, 72 h
+in all on 64 cores, 4.59 an epoch; 10,000 h, 12 epochs: 648 h, 69 h on 256 cores, 58.65 an epoch. Storage, by the FLAC of 51
+utterances of test-other: 61 GB of archives, 64 GB unpacked, 62 GB of shards; 634, 668 and 646 GB. Preparation 0.3 and 3
+core-hours; one core, with one thread for the loader, loads for a device that trains at 4,400 times real time. No GPU was at
+hand: after `benchmarks/gpu_step.py` the same script plans in GPUs.
 """
 
 from __future__ import annotations
