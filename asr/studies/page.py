@@ -14,7 +14,7 @@ from asr.report.static import card, note, sentences, static_page, table
 from asr.scoring import interval_note, part_note
 from asr.studies.compare import Plan, slug
 from asr.studies.outcome import Epoch, Outcome, Pooled, VariantOutcome
-from asr.studies.svg import Series, chart, interval, swatch
+from asr.studies.svg import Series, bar, chart, interval, swatch
 
 _STYLE = Path(__file__).parent / "study.css"
 _AGAIN = "again"
@@ -144,30 +144,45 @@ def _seeds(outcome: Outcome) -> str:
 
 
 def _costs(outcome: Outcome) -> str:
-    rows = (
-        (f"{swatch(number)}{escape(variant.name)}", *cost_figures(variant, outcome))
-        for number, variant in enumerate(outcome.variants)
-    )
-    return table(("variant", *COST_HEADS), rows, numbers=range(1, 7))
+    costs = [_cost_values(variant, outcome) for variant in outcome.variants]
+    # Each column has a scale of its own: bars start at 0, and the longest is the most that a variant costs.
+    most = [max((value or 0.0 for value in column), default=0.0) or 1.0 for column in zip(*costs, strict=True)]
+    rows = []
+    for number, (variant, values) in enumerate(zip(outcome.variants, costs, strict=True)):
+        shares = [0.0 if value is None else value / top for value, top in zip(values, most, strict=True)]
+        figures = zip(cost_figures(variant, outcome), map(bar, shares), strict=True)
+        rows.append((f"{swatch(number)}{escape(variant.name)}", *map("".join, figures)))
+    return table(("variant", *COST_HEADS), rows, numbers=range(1, 1 + len(COST_HEADS)))
 
 
-COST_HEADS = ("parameters", "M mult-adds/s", "s/epoch", "s training", "memory MB", "RTF")
+_COST_FORMATS = {
+    "parameters": "{:,}",
+    "M mult-adds/s": "{:.1f}",
+    "s/epoch": "{:.1f}",
+    "s training": "{:.0f}",
+    "memory MB": "{:.0f}",
+    "RTF": "{:.4f}",
+}
+COST_HEADS = tuple(_COST_FORMATS)
 """What `cost_figures` are."""
 
 
 def cost_figures(variant: VariantOutcome, outcome: Outcome) -> tuple[str, ...]:
+    """What `variant` costs, as it is shown below `COST_HEADS`; "-" for what is unknown."""
+    values = zip(_COST_FORMATS.values(), _cost_values(variant, outcome), strict=True)
+    return tuple("-" if value is None else form.format(value) for form, value in values)
+
+
+def _cost_values(variant: VariantOutcome, outcome: Outcome) -> tuple[float | None, ...]:
     """Parameters, millions of multiplications with additions, seconds per epoch and in all, megabytes, real-time factor."""
-    per_epoch, in_all = variant.mean(lambda run: run.seconds_per_epoch), variant.mean(lambda run: run.train_seconds)
-    memory = variant.training_memory_bytes
-    parts = outcome.parts()
-    speed = variant.real_time_factor(parts[0][1]) if parts else None
+    memory, parts = variant.training_memory_bytes, outcome.parts()
     return (
-        f"{variant.parameters:,}",
-        f"{variant.multiply_adds / 1e6:.1f}",
-        "-" if per_epoch is None else f"{per_epoch:.1f}",
-        "-" if in_all is None else f"{in_all:.0f}",
-        "-" if memory is None else f"{memory / 1e6:.0f}",
-        "-" if speed is None else f"{speed:.4f}",
+        variant.parameters,
+        variant.multiply_adds / 1e6,
+        variant.mean(lambda run: run.seconds_per_epoch),
+        variant.mean(lambda run: run.train_seconds),
+        None if memory is None else memory / 1e6,
+        variant.real_time_factor(parts[0][1]) if parts else None,
     )
 
 

@@ -6,6 +6,7 @@ import math
 import random
 import re
 import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from asr.studies.compare import Measures, Variant, make_plan, matched
 from asr.studies.markdown import markdown
 from asr.studies.measures import peak_memory_bytes
 from asr.studies.outcome import Outcome, Pooled, RunOutcome, VariantOutcome, _pooled
-from asr.studies.page import COST_HEADS, cost_figures
+from asr.studies.page import COST_HEADS, cost_figures, write_comparison
 from asr.studies.pairs import compared, detectable_by_seeds, p_of_means, paired
 
 WORDS = "one two three four five six seven eight nine ten".split()
@@ -214,6 +215,22 @@ def test_costs_stand_below_their_heads() -> None:
     assert dict(zip(COST_HEADS, cost_figures(variant, outcome), strict=True)) == {
         "parameters": "1,234", "M mult-adds/s": "5.6", "s/epoch": "25.0", "s training": "500", "memory MB": "7", "RTF": "-",
     }  # fmt: skip
+
+
+def test_costs_are_drawn_as_parts_of_the_largest(tmp_path: Path) -> None:
+    large, small = (
+        VariantOutcome(
+            name=name, overrides=(), command=(), parameters=parameters, multiply_adds=2.0 * parameters, runs=()
+        )
+        for name, parameters in (("large", 1000), ("small", 250))
+    )
+    outcome = replace(outcome_of((), (0,)), variants=(large, small))
+    plan = make_plan(RunRequest(recipe="fsdd", overrides=("cells=gru,lstm",)), tmp_path, num_seeds=1)
+    write_comparison(tmp_path / "page.html", plan, outcome)
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    widths = [float(width) for width in re.findall('<rect class="filled"[^>]* width="([^"]*)"', page)]
+    # What no run has told has no bar.
+    assert widths == [160, 160, 0, 0, 0, 0, 40, 40, 0, 0, 0, 0]
 
 
 def test_memory_is_in_bytes() -> None:
