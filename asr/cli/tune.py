@@ -77,14 +77,14 @@ def tune(
 
 def _print_best(search: Search) -> None:
     from asr.studies.compare import OUTPUT_FILE
-    from asr.studies.tune import BEST_FILE, best_trial, ended_trials, open_study, shown
+    from asr.studies.tune import BEST_FILE, ended_trials, open_study, shown
+    from asr.studies.tune_page import best_trial
 
-    study = open_study(search)
-    best = best_trial(study)
+    ended = ended_trials(open_study(search))
+    best = best_trial(ended)
     if best is None:
         raise TrainingError(f"no trial came to its end; what they said: {search.folder / 'trials'}/*/{OUTPUT_FILE}")
     found = shown(best.value or 0.0, search.metric)
-    ended = ended_trials(study)
     alike = sum(trial.state == best.state and trial.value == best.value for trial in ended)
     tie = f"; of {alike} with that the one whose loss is lowest, {best.user_attrs['loss']:.4f}" if alike > 1 else ""
     print(f"best of {len(ended)} trials: {best.user_attrs['folder']}, dev {found}{tie}")

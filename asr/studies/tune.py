@@ -34,7 +34,7 @@ from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place, one_line, run_jobs
 from asr.studies.outcome import read_curve
 from asr.studies.search import Search, changes_of
-from asr.studies.tune_page import trial_number, write_search_page
+from asr.studies.tune_page import best_trial, trial_number, write_search_page
 from asr.training.validation import Validation, choosing_rate
 
 BEST_FILE = "best.yaml"
@@ -331,8 +331,8 @@ def _tidy(folder: Path, *, keep_best: bool) -> None:
 def write_findings(search: Search) -> None:
     """Write what the trials so far have found: the best configuration, a list and a page."""
     study = open_study(search)
-    best = best_trial(study)
     trials = ended_trials(study)
+    best = best_trial(trials)
     records = [
         {
             "trial": trial.user_attrs["folder"],
@@ -353,13 +353,6 @@ def write_findings(search: Search) -> None:
         )
         write_text(search.folder / BEST_FILE, head + search.run(search.folder, overrides).experiment.yaml())
     write_search_page(search.folder / _PAGE, search.spaces, trials, _importances(study), search.metric)
-
-
-def best_trial(study: optuna.Study) -> FrozenTrial | None:
-    """The trial with the lowest metric, None where none was finished."""
-    complete = study.get_trials(states=(TrialState.COMPLETE,))
-    # On a small development set many trials have the same number of errors.
-    return min(complete, key=lambda trial: (trial.value or 0.0, trial.user_attrs["loss"]), default=None)
 
 
 def _importances(study: optuna.Study) -> dict[str, float]:

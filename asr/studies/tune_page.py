@@ -21,6 +21,13 @@ def trial_number(trial: FrozenTrial) -> int:
     return int(trial.user_attrs["folder"])
 
 
+def best_trial(trials: Sequence[FrozenTrial]) -> FrozenTrial | None:
+    """The trial with the lowest metric, None where none was finished."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    # On a small development set many trials have the same number of errors.
+    return min(complete, key=lambda trial: (trial.value or 0.0, trial.user_attrs["loss"]), default=None)
+
+
 def write_search_page(
     path: Path, spaces: Sequence[Space], trials: Sequence[FrozenTrial], importances: Mapping[str, float], metric: str
 ) -> None:
@@ -99,15 +106,18 @@ def _history(complete: Sequence[FrozenTrial], scale: float, name: str) -> str:
 
 
 def _curves(trials: Sequence[FrozenTrial], scale: float, name: str) -> str:
+    best = best_trial(trials)
     series = [
         Series(
             points=[(float(epoch), scale * value) for epoch, value in sorted(trial.intermediate_values.items())],
-            colour=0 if trial.state == TrialState.COMPLETE else 6,
-            style="thin",
+            colour=1 if trial is best else 0 if trial.state == TrialState.COMPLETE else 6,
+            style="line" if trial is best else "thin",
         )
-        for trial in trials
+        for trial in sorted(trials, key=lambda trial: trial is best)  # the best lies on top
     ]
-    return chart(series, title=f"{name} by epoch of each trial; grey: stopped early", x="epoch", y=name)
+    what = f"{name} by epoch of each trial; bold: the best; grey: stopped early"
+    picture = chart(series, title=what, x="epoch", y=name)
+    return picture and note(what) + picture
 
 
 def _importances(importances: Mapping[str, float]) -> Iterator[str]:

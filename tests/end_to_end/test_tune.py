@@ -25,7 +25,8 @@ from asr.studies.grammar import Space
 from asr.studies.jobs import Job, Place
 from asr.studies.search import Search, changes_of, make_search
 from asr.studies.svg import Series
-from asr.studies.tune import best_trial, ended_trials, forget_search, open_study, search_all
+from asr.studies.tune import ended_trials, forget_search, open_study, search_all
+from asr.studies.tune_page import best_trial
 from asr.training.run_log import read_metrics
 
 COMMON = [word for word in TINY if not word.startswith(("optimizer.lr", "encoder.dropout"))]
@@ -221,6 +222,29 @@ def test_a_trial_has_one_number_also_where_it_was_cut_off(
     assert re.findall(r"^trial (\d+) ", capsys.readouterr().out, re.MULTILINE) == ["0001", "0000", "0002"]
 
 
+def test_the_best_trial_is_bold_among_the_curves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[Series] = []
+
+    def chart(series: Sequence[Series], **settings: Any) -> str:
+        drawn.extend(series)
+        return ""
+
+    monkeypatch.setattr(tune_page, "chart", chart)
+    trials = [
+        optuna.trial.create_trial(
+            state=optuna.trial.TrialState.COMPLETE, value=value, intermediate_values={1: 0.9, 2: value},
+            user_attrs={"folder": f"{number:04d}", "loss": loss},
+        )
+        for number, (value, loss) in enumerate([(0.5, 2.0), (0.25, 1.5), (0.25, 1.0), (0.75, 3.0)])
+    ]  # fmt: skip
+    tune_page.write_search_page(tmp_path / "tune.html", [], trials, {}, "wer")
+    curves = [list(each.points) for each in drawn if len(each.points) == 2]
+    bold = [list(each.points) for each in drawn if len(each.points) == 2 and each.style == "line"]
+    # Of two alike the one whose loss is lower, and above the others.
+    assert len(curves) == 4
+    assert bold == [curves[-1]] == [[(1.0, 90.0), (2.0, 25.0)]]
+
+
 def test_a_trial_cut_off_before_it_chose_leaves_no_gap(
     search: Callable[..., Search], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,7 +310,7 @@ def test_settings_that_suit_only_what_is_searched_for_are_taken(tmp_path: Path) 
     words = ("encoder.num_layers=int(4,6)", "loss.intermediate_ctc.layers=choice([2],[3])", "loss.speaker.layer=4")
     found = make_search(RunRequest(recipe="fsdd", overrides=words), tmp_path, num_trials=1)
     assert [run.experiment.encoder.num_layers for run in found.ends()] == [4, 6, 4, 4]
-    assert best_trial(open_study(found)) is None
+    assert best_trial(open_study(found).trials) is None
 
 
 @pytest.mark.parametrize(
@@ -376,7 +400,9 @@ def test_of_trials_with_as_many_errors_the_surer_one_is_best() -> None:
     study = optuna.create_study()
     for loss in (2.0, 1.0, 3.0):
         study.add_trial(optuna.trial.create_trial(value=0.5, user_attrs={"loss": loss}))
-    assert tune._best(study).number == 1
+    best = best_trial(study.trials)
+    assert best is not None
+    assert best.number == 1
 
 
 def test_what_broke_a_tie_is_told(
@@ -395,6 +421,6 @@ def test_what_broke_a_tie_is_told(
         ]
         study = optuna.create_study()
         study.add_trials(trials)
-        monkeypatch.setattr(tune, "_open", lambda _, study=study: study)
+        monkeypatch.setattr(tune, "open_study", lambda _, study=study: study)
         _print_best(search())
         assert capsys.readouterr().out.splitlines()[0] == told
