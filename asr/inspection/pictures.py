@@ -115,8 +115,10 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
             continue
         horizons, holds = (1000 * each.horizons).numpy(), (1000 * each.longest_holds).numpy()
         frame = 1000 * each.frame_seconds
-        axis.hist(horizons.clip(bins[0], whole), bins, color=_COLORS[0], alpha=0.85)
-        axis.hist(holds.clip(bins[0], whole), bins, histtype="step", color=_COLORS[1], linewidth=1.4)
+        axis.hist(horizons.clip(bins[0], whole), bins, color=_COLORS[0], alpha=0.85, label="memory horizon")
+        axis.hist(
+            holds.clip(bins[0], whole), bins, histtype="step", color=_COLORS[1], linewidth=1.4, label="longest hold"
+        )
         axis.axvline(frame, color=theme.ink, linewidth=0.8, linestyle=":")
         axis.text(frame, 0.97, " 1 frame", transform=axis.get_xaxis_transform(), va="top", fontsize=8)
         axis.set(xscale="log", title=f"layer {each.name}")
@@ -124,6 +126,7 @@ def _horizons(gates: Sequence[Gates], theme: Theme) -> Figure:
         medians = f"medians {np.median(horizons):.0f} and {np.median(holds):.0f} ms"
         axis.set_title(medians, loc="right", fontsize=8)
         axis.grid(axis="y")
+    axes[0].legend(loc="best")
     for axis in axes[-columns:]:
         axis.set_xlabel("milliseconds; the last bar: at least the recording")
     for axis in axes[::columns]:

@@ -24,10 +24,11 @@ from asr.decoding import GreedyDecoderConfig, build_decoder
 from asr.errors import AudioError, ConfigError, TextError
 from asr.features import LogMelConfig, MfccConfig, StoredConfig
 from asr.inspection import Gates, Subject, gates_of, gradients_of, half_life_frames, observe, saliency_of, subject_of
+from asr.inspection.drawing import DAY
 from asr.inspection.findings import inspect_gates, inspect_gradients, inspect_saliency
 from asr.inspection.gradients import Gradients, ctc_loss, state_gradient_norms
 from asr.inspection.observe import CellGates, ObservedCell, Track, cell_gates, log_probs_of, observed, tracks_of
-from asr.inspection.pictures import by_distance, median_by_distance
+from asr.inspection.pictures import _horizons, by_distance, median_by_distance
 from asr.inspection.saliency import Saliency
 from asr.model import CELLS, AcousticModel
 from asr.model.cells import equations, run_cells
@@ -523,3 +524,11 @@ def test_what_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
     for look in (lambda: saliency_of(nothing, [1], 2), lambda: gradients_of(nothing, [1])):
         with pytest.raises(AudioError, match="--text"):
             look()
+
+
+def test_the_first_panel_of_horizons_says_which_bars_are_which(tmp_path: Path) -> None:
+    first, *others = _horizons(gates_of(subject_in(tmp_path), [1, 2]), DAY).axes
+    legend = first.get_legend()
+    assert legend is not None
+    assert [text.get_text() for text in legend.get_texts()] == ["memory horizon", "longest hold"]
+    assert [axis.get_legend() for axis in others] == [None] * 3
