@@ -219,7 +219,7 @@ def _print_groups(found: list[Evaluation], by: list[str]) -> list[ScoringError]:
     return unknown
 
 
-def _default_report(model: list[Path], data: list[str], *, is_needed: bool) -> Path | None:
+def _default_report(model: list[Path], data: list[str], *, is_needed: bool = False) -> Path | None:
     """Where a report goes that nobody has asked for: into the run folder, if it is one and can be written to."""
     from asr.marks import STAGES_FILE
 
