@@ -22,7 +22,7 @@ _PLACE = re.compile(r"(?P<archive>.+):(?P<offset>[0-9]+)")
 
 
 def read_frames(source: Path | bytes, num_features: int, *, name: str = "") -> Frames:
-    """The stored frames (T, num_features) of `source`.
+    """The stored frames (T, num_features) of `source`, which may be written to.
 
     Args:
         source: a file, a place in a Kaldi archive, or the bytes of one matrix.
@@ -49,7 +49,7 @@ def read_frames(source: Path | bytes, num_features: int, *, name: str = "") -> F
     if len(frames) == 0:
         raise UnusableAudioError(name, "no frames")
     with np.errstate(over="ignore"):
-        frames = np.ascontiguousarray(frames, dtype=np.float32)
+        frames = np.require(frames, np.float32, ("C", "W"))  # Kaldi's reader gives views of what it has read
     if not np.isfinite(frames).all():
         raise UnusableAudioError(name, "values not finite")
     return frames

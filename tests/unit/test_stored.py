@@ -43,7 +43,9 @@ def test_a_place_in_a_kaldi_archive(tmp_path: Path, compression: int | None) -> 
     kaldiio.save_ark(str(tmp_path / "f.ark"), matrices, scp=str(tmp_path / "f.scp"), compression_method=compression)
     places = dict(line.split() for line in (tmp_path / "f.scp").read_text().splitlines())
     for name, expected in matrices.items():
-        np.testing.assert_allclose(read_frames(Path(places[name]), 13), expected, atol=0.05 if compression else 0)
+        frames = read_frames(Path(places[name]), 13)
+        np.testing.assert_allclose(frames, expected, atol=0.05 if compression else 0)
+        assert frames.flags.writeable  # of others torch warns
 
 
 @pytest.mark.parametrize(
