@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from asr.atomic import write_text
-from asr.audio import STORED_FEATURES
+from asr.audio import holds_features
 from asr.config import read_yaml
 from asr.corpus.apart import Apart
 from asr.corpus.places import Place
@@ -143,7 +143,7 @@ def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> 
             complaints.append(str(error))
             continue
         audio = None if first is None or run.experiment.acoustic.num_stored_features else first.audio
-        if isinstance(audio, Path) and audio.suffix in STORED_FEATURES:
+        if isinstance(audio, Path) and holds_features(audio):
             raise CorpusError(
                 f"{part.name}: {audio} and what is with it are stored features, not sound: take features.kind=stored"
                 + "".join(f", as --config {name} does" for name in _made_for_stored(part.recipe.name))

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 
 from asr.audio.io import (
-    STORED_FEATURES,
     AudioInfo,
     Codec,
     UnusableAudioError,
@@ -20,6 +19,7 @@ from asr.audio.io import (
     audio_info,
     encode_audio,
     encode_for_browser,
+    holds_features,
     read_audio,
 )
 from asr.audio.stored import encode_frames, read_frames
@@ -41,7 +41,6 @@ def read_signal(
 
 
 __all__ = [
-    "STORED_FEATURES",
     "AudioInfo",
     "Codec",
     "UnusableAudioError",
@@ -50,6 +49,7 @@ __all__ = [
     "encode_audio",
     "encode_for_browser",
     "encode_frames",
+    "holds_features",
     "read_audio",
     "read_frames",
     "read_signal",

@@ -37,9 +37,7 @@ _UNKNOWN_FRAMES = 1 << 36
 # FLAC counts samples in 36 bits; libsndfile gives a larger number where the header leaves the count open.
 _LARGEST_SAMPLE = 100.0
 # Float files hold samples within ±1, loud ones a little more; 16-bit integers saved as floats reach 32767.
-STORED_FEATURES = frozenset({".mfc", ".npy", ".ark"})
-"""Suffixes of files that hold features, not sound."""
-
+_STORED_FEATURES = frozenset({".mfc", ".npy", ".ark"})
 _OPUS_RATES_HZ = (8000, 12000, 16000, 24000, 48000)
 _MP3_RATES_HZ = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 # "File does not exist or is not a regular file" and "embedding not supported": what libsndfile says of content that it does
@@ -96,6 +94,16 @@ def audio_info(source: Path | bytes, *, name: str = "") -> AudioInfo:
     """
     with _opened(source, _name(source, name)) as file:
         return AudioInfo(file.samplerate, file.frames, file.channels, file.format, file.subtype)
+
+
+def holds_features(path: Path) -> bool:
+    """Whether by its suffix `path` is a file of features, not of sound, or a place in one.
+
+    Example:
+        >>> holds_features(Path("feats.ark:1234"))
+        True
+    """
+    return path.suffix.partition(":")[0] in _STORED_FEATURES
 
 
 def read_audio(source: Path | bytes, sample_rate: int, *, name: str = "", channel: int | None = None) -> Waveform:
@@ -213,12 +221,12 @@ def _name(source: Path | bytes, name: str) -> str:
 
 def _opened(source: Path | bytes, name: str) -> soundfile.SoundFile:
     """`source` opened for reading; what libsndfile says in riddles ("System error.") is found out beforehand."""
+    if isinstance(source, Path) and holds_features(source):
+        raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored")
     _check_readable(source, name)
     try:
         file = soundfile.SoundFile(source if isinstance(source, Path) else io.BytesIO(source))
     except soundfile.LibsndfileError as error:
-        if isinstance(source, Path) and source.suffix in STORED_FEATURES:
-            raise UnusableAudioError(name, "not audio", "stored features need features.kind=stored") from error
         said = "" if error.code in _UNTRUE_CODES else f"libsndfile says: {_plain(error.error_string)}; "
         detail = f"{said}wav, flac, ogg, opus and mp3 can be read"
         raise UnusableAudioError(name, "not audio, or damaged", detail) from error

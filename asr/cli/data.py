@@ -40,6 +40,9 @@ def check(
     ] = None,
     subsampling: Annotated[int, typer.Option(help="Feature frames per encoder frame: 1, 2, 4, 8, ...")] = 4,
     hop_seconds: Annotated[float, typer.Option(min=0.0001, max=1, help="Distance of feature frames.")] = 0.01,
+    num_features: Annotated[
+        int | None, typer.Option(min=1, help="Values per frame, where the corpus is stored features, not sound.")
+    ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write all findings with all ids here.")] = None,
     threads: Annotated[int, typer.Option(min=0, help="Threads that decode audio.")] = 2,
 ) -> None:
@@ -55,8 +58,10 @@ def check(
 
     if subsampling < 1 or subsampling.bit_count() > 1:
         raise CorpusError(f"--subsampling {subsampling}: expected 1, 2, 4, 8 or another power of two")
+    if sample_rate is not None and num_features is not None:
+        raise CorpusError("--sample-rate: stored features have none; say --hop-seconds, how far their frames are apart")
     check_outputs({"--json": json_file}, [manifest])
-    result = CorpusCheck(sample_rate=sample_rate, subsampling=subsampling, hop_seconds=hop_seconds)
+    result = CorpusCheck(sample_rate, subsampling, hop_seconds, num_features or 0)
     with progress_bar("checking", None) as advance:
         check_corpus(manifest, result, num_threads=threads, advance=advance)
     findings = result.findings()
@@ -78,7 +83,8 @@ def report_lines(path: Path, result: CorpusCheck, findings: Iterable[Finding]) -
         shortest, middle, longest = min(result.durations), statistics.median(result.durations), max(result.durations)
         rates = ", ".join(f"{rate} Hz ({count})" for rate, count in result.sample_rates.most_common())
         yield f"{sum(result.durations) / 3600:.2f} h of audio, {shortest:.2f} to {longest:.2f} s, median {middle:.2f} s"
-        yield f"{'sample rates' if len(result.sample_rates) > 1 else 'sample rate'}: {rates}"
+        if rates:
+            yield f"{'sample rates' if len(result.sample_rates) > 1 else 'sample rate'}: {rates}"
         yield from _advice(result)
     yield f"{counted(len(result.characters), 'character')}: {''.join(sorted(result.characters)).strip()}"
     counts: Counter[str] = Counter()

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from asr.audio import UnusableAudioError, audio_info, read_audio
+from asr.audio import UnusableAudioError, audio_info, holds_features, read_signal
 from asr.corpus.ahead import map_ahead
 from asr.corpus.list_form import check_is_list
 from asr.corpus.rates import FEW
@@ -97,7 +97,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Sound:
-    """What one sound file holds; `problem` and `detail` say why nothing can be said about it, else they are empty."""
+    """What one file of sound or stored frames holds; `problem` and `detail` say why nothing can be said, or are empty."""
 
     problem: str = ""
     detail: str = ""
@@ -121,12 +121,14 @@ class CorpusCheck:
         sample_rate: the rate at which the model hears; None for each file's own.
         subsampling: feature frames per encoder frame.
         hop_seconds: distance between feature frames.
+        num_features: values in a stored frame; 0: the corpus is sound.
         longest: the largest of the durations, in seconds, and whose it is.
     """
 
     sample_rate: int | None = None
     subsampling: int = 4
     hop_seconds: float = 0.01
+    num_features: int = 0
     utterances: int = 0
     durations: list[float] = field(default_factory=list)
     longest: tuple[float, str] = (0.0, "")
@@ -154,8 +156,9 @@ class CorpusCheck:
             return
         self.durations.append(sound.seconds)
         self.longest = max(self.longest, (sound.seconds, utterance.id))
-        self.sample_rates[sound.sample_rate] += 1
-        self._check_level_and_rate(utterance.id, sound)
+        if not self.num_features:
+            self.sample_rates[sound.sample_rate] += 1
+            self._check_level_and_rate(utterance.id, sound)
         self._check_duration(utterance, sound)
         self._check_length(utterance.id, text, sound)
         self._check_repetition(utterance.id, text, sound)
@@ -205,10 +208,10 @@ class CorpusCheck:
     def _check_length(self, utterance_id: str, text: str, sound: Sound) -> None:
         """Compares encoder frames with what CTC needs for characters; other tokens need at most as many."""
         rate = self.sample_rate or sound.sample_rate
-        num_samples = round(sound.num_samples * rate / sound.sample_rate)
-        frames = frames_after_subsampling(
-            frames_of_samples(num_samples, max(1, round(self.hop_seconds * rate))), self.subsampling
-        )
+        frames = round(sound.num_samples * rate / sound.sample_rate)
+        if not self.num_features:
+            frames = frames_of_samples(frames, max(1, round(self.hop_seconds * rate)))
+        frames = frames_after_subsampling(frames, self.subsampling)
         needed = frames_needed_by_ctc([ord(character) for character in text])
         if frames < needed:
             self.note("too short for CTC", utterance_id, f"{needed} frames needed, {frames} in {sound.seconds:.2f} s")
@@ -292,11 +295,15 @@ def _oddity(character: str, *, rare: bool) -> str:
     return "rare character" if rare and category[0] in "LM" else ""
 
 
-def examine(utterance: Utterance) -> Sound:
-    """What the sound file of `utterance` holds, read to its end."""
+def examine(utterance: Utterance, num_features: int = 0, frames_per_second: int = 100) -> Sound:
+    """What the file of `utterance` holds, read to its end: sound, or with `num_features` stored frames."""
+    audio = utterance.audio
+    if not num_features and isinstance(audio, Path) and holds_features(audio):
+        detail = "these are stored features: say with --num-features how many values a frame has"
+        return Sound("unusable audio", detail)
     try:
-        sample_rate = audio_info(utterance.audio).sample_rate
-        waveform = read_audio(utterance.audio, sample_rate)
+        sample_rate = frames_per_second if num_features else audio_info(audio).sample_rate
+        waveform = read_signal(audio, sample_rate, num_features)
     except UnusableAudioError as error:
         return Sound("missing audio" if error.reason == "missing" else "unusable audio", str(error))
     except AudioError as error:
@@ -327,7 +334,7 @@ def check_corpus(path: Path, result: CorpusCheck, *, num_threads: int, advance: 
     utterances = _until_broken(usable, path, result)
 
     def heard(utterance: Utterance) -> tuple[Utterance, Sound]:
-        return utterance, examine(utterance)
+        return utterance, examine(utterance, result.num_features, round(1 / result.hop_seconds))
 
     for utterance, sound in map_ahead(heard, utterances, num_threads=num_threads, num_ahead=4 * num_threads):
         result.add(utterance, sound)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import kaldiio
 import numpy as np
 import pytest
 import soundfile
@@ -405,6 +406,45 @@ def test_command_on_a_good_corpus(
     assert lines[2] == "sample rate: 8000 Hz (4)"
     assert lines[3].startswith("train with features.sample_rate=8000: ")
     assert lines[-1] == "no problems found"
+
+
+def _features(folder: Path, form: str) -> Path:
+    """A manifest of utterances of 100 frames of 5 values, but for one of 8 frames, in a Kaldi archive or as numpy arrays."""
+    drawn = np.random.default_rng(0)
+    frames = {f"u{n}": drawn.standard_normal((8 if n == 1 else 100, 5)).astype(np.float32) for n in range(3)}
+    kaldiio.save_ark(str(folder / "f.ark"), frames, scp=str(folder / "f.scp"))
+    places = dict(line.split() for line in (folder / "f.scp").read_text().splitlines())
+    for name, each in frames.items():
+        np.save(folder / f"{name}.npy", each)
+    path = folder / f"{form}.jsonl"
+    audio = {name: places[name] if form == "ark" else f"{name}.npy" for name in frames}
+    path.write_text("".join(f"{json.dumps({'id': name, 'audio': audio[name], 'text': 'yes'})}\n" for name in frames))
+    return path
+
+
+@pytest.mark.parametrize("form", ["ark", "npy"])
+def test_stored_features_are_checked_like_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], form: str
+) -> None:
+    manifest = str(_features(tmp_path, form))
+    code, out, _ = _run(monkeypatch, capsys, manifest)
+    assert code == 1
+    assert "error        3 x unusable audio: u0, u1, u2 (these are stored features: say with --num-features" in out
+    code, out, _ = _run(monkeypatch, capsys, manifest, "--num-features", "5")
+    lines = out.splitlines()
+    assert lines[1] == "0.00 h of audio, 0.08 to 1.00 s, median 1.00 s"
+    assert lines[2].endswith("characters: esy")
+    assert lines[3:] == [
+        "error        1 x too short for CTC: u1 (3 frames needed, 2 in 0.08 s)",
+        "errors: 1, warnings: 0",
+    ]
+    code, out, _ = _run(monkeypatch, capsys, manifest, "--num-features", "4")
+    assert "other shape: expected (T, 4), found (100, 5)" in out
+    code, _, err = _run(monkeypatch, capsys, manifest, "--num-features", "5", "--sample-rate", "8000")
+    assert (code, err) == (
+        2,
+        "error: --sample-rate: stored features have none; say --hop-seconds, how far their frames are apart\n",
+    )
 
 
 @pytest.mark.parametrize(("change", "code"), [(_text("open 2 doors"), 0), (_truncate, 1)])
