@@ -60,7 +60,9 @@ def transcribe(
         list[Path],
         # What cannot be read is named at its place, and the others are still transcribed.
         typer.Argument(
-            help="Sound files (wav, flac, ogg, opus, mp3), folders of them, or - for what comes in.", readable=False
+            help="Sound files (wav, flac, ogg, opus, mp3), or stored features where the model takes these; folders of them; "
+            "or - for what comes in.",
+            readable=False,
         ),
     ],
     model: ModelsOrDefault = None,

@@ -29,6 +29,7 @@ _KEYS = ("id", "audio", "text", "seconds", "speaker")
 _AUDIO_SUFFIXES = frozenset(
     {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
 )
+_FEATURE_SUFFIXES = frozenset({".mfc", ".npy"})
 _UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 GUIDE = "docs/guide.md turns lists of other tools into manifests"
 _HINT = f'; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}'
@@ -292,15 +293,18 @@ def file_id(path: Path, folder: Path) -> str:
 
 
 def sound_files(folder: Path) -> list[Path]:
-    """The sound files in `folder` and the folders below, by their suffixes, in alphabetical order; hidden ones are left out.
+    """The sound files in `folder` and below by their suffixes, in order of name, or where it has none those of features.
+
+    Hidden ones are left out, and Kaldi's archives, in which only places are features of one recording.
 
     Raises:
         CorpusError: there is none.
     """
-    found = [path for path in visible_files(folder) if path.suffix.lower() in _AUDIO_SUFFIXES]
-    if not found:
-        raise CorpusError(f"{folder}: no sound file in this folder")
-    return found
+    visible = list(visible_files(folder))
+    for suffixes in (_AUDIO_SUFFIXES, _FEATURE_SUFFIXES):
+        if found := [path for path in visible if path.suffix.lower() in suffixes]:
+            return found
+    raise CorpusError(f"{folder}: no sound file in this folder, and no .npy or .mfc of stored features")
 
 
 def visible_files(folder: Path) -> Iterator[Path]:

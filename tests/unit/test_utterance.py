@@ -292,6 +292,16 @@ def test_sound_of_other_containers_is_found_and_read(tmp_path: Path, suffix: str
     np.testing.assert_allclose(read_signal(tmp_path / f"a{suffix}", 8000, 0), tone, atol=1e-4)
 
 
+def test_a_folder_without_sound_is_gone_through_for_stored_features(tmp_path: Path) -> None:
+    fill(tmp_path, {"a.ark": b"x", "a.txt": b"x"})
+    with pytest.raises(CorpusError, match=r"no sound file in this folder, and no \.npy or \.mfc of stored features$"):
+        sound_files(tmp_path)
+    fill(tmp_path, {"b.npy": b"x", "below/c.mfc": b"x"})
+    assert sound_files(tmp_path) == [tmp_path / "b.npy", tmp_path / "below" / "c.mfc"]
+    fill(tmp_path, {"d.wav": b"x"})
+    assert sound_files(tmp_path) == [tmp_path / "d.wav"]
+
+
 def test_a_missing_folder_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CorpusError, match="no such folder"):
         list(read_folder(tmp_path / "gone"))
