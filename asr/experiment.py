@@ -133,7 +133,10 @@ class Experiment(Section):
             has_bands = self.features.mel_bands is not None
             of_sound = {"silence", "gain", "reverberation", "noise"}
             if given := ", ".join(f"augment.{name}" for name, value in self.augment if value and name in of_sound):
-                raise ValueError(f"{given} would change sound, but features.kind=stored has none: set to null")
+                raise ValueError(
+                    f"{given} would change sound, but features.kind=stored has none: set to null, or for files of your own "
+                    "take --config own_files_stored"
+                )
         if self.augment.warp is not None and (self.features.deltas or not has_bands):
             raise ValueError("augment.warp moves mel bands: it needs features that are such bands, without deltas")
         mask = self.augment.spec_augment

@@ -146,15 +146,15 @@ def _check_there(run: Run, parts: Sequence[Part], roots: Mapping[str, Path]) -> 
         if isinstance(audio, Path) and holds_features(audio):
             raise CorpusError(
                 f"{part.name}: {audio} and what is with it are stored features, not sound: take features.kind=stored"
-                + "".join(f", as --config {name} does" for name in _made_for_stored(part.recipe.name))
+                + "".join(f", as --config {name} does" for name in _made_for_stored(part.recipe.config))
             )
     if complaints:
         raise CorpusError("; ".join(dict.fromkeys(complaints)))
 
 
-def _made_for_stored(recipe: str) -> list[str]:
-    """The configurations that come along for `recipe` where it has stored features."""
-    files = sorted(resource("conf").glob(f"{recipe}*.yaml"))
+def _made_for_stored(config: str) -> list[str]:
+    """The configurations for stored features that come along beside `config`."""
+    files = sorted(resource("conf").glob(f"{Path(config).stem}*.yaml"))
     return [path.stem for path in files if read_yaml(path).get("features", {}).get("kind") == "stored"]
 
 

@@ -276,6 +276,20 @@ def test_stored_features_are_told_at_once_and_how_to_learn_from_them(tmp_path: P
         prepare(run)
 
 
+def test_ones_own_stored_features_are_told_with_the_configuration_for_them(tmp_path: Path) -> None:
+    lines = [{"id": name, "audio": f"feats.ark:{name}", "text": "yes"} for name in ("4", "900")]
+    manifest = tmp_path / "train.jsonl"
+    manifest.write_text("".join(f"{json.dumps(line)}\n" for line in lines), encoding="utf-8")
+    recipe = recipe_of_files(manifest, ())
+    run = Run(folder=tmp_path / "run", recipe=recipe, root=None, experiment=load_experiment(recipe.config))
+    with pytest.raises(CorpusError, match=r"stored features, not sound: .* as --config own_files_stored does$"):
+        prepare(run)
+    with pytest.raises(ConfigError, match=r"augment\.noise would change sound, .* take --config own_files_stored$"):
+        load_experiment(recipe.config, ["features.kind=stored"])
+    for num_features in (13, 80):
+        load_experiment("own_files_stored", [f"features.num_features={num_features}"])
+
+
 def test_a_misspelt_part_is_told_before_anything_is_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("asr.recipe.obtain", lambda *arguments, **options: pytest.fail("downloads"))
     with pytest.raises(CorpusError, match="librispeech: no split 'dev-claen', did you mean 'dev-clean'"):
