@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 ReadSplit = Callable[[Path, str], Iterator[Utterance]]
 
 _HELD_OUT_SHARE = 0.05
-_SHARDS = "shards:"
+SHARDS = "shards:"
+"""What stands before the place of ready shards where the name of a part of a corpus could stand."""
+
 # Beside the runs, not in one of them: the next run of a recipe finds its corpus there.
 _DOWNLOADS = Path("corpora")
 
@@ -113,9 +115,9 @@ def find_part(name: str, recipe: Recipe, weight: float = 1.0) -> Part:
     Raises:
         CorpusError: no such recipe, or a URL of a kind that cannot be read.
     """
-    if name.startswith(_SHARDS):
-        place = find_place(name.removeprefix(_SHARDS))
-        return Part(name=_SHARDS + title(place), recipe=recipe, split="", weight=weight, shards=place)
+    if name.startswith(SHARDS):
+        place = find_place(name.removeprefix(SHARDS))
+        return Part(name=SHARDS + title(place), recipe=recipe, split="", weight=weight, shards=place)
     other, colon, split = name.rpartition(":")
     return Part(name=name, recipe=find_recipe(other) if colon else recipe, split=split, weight=weight)
 

@@ -82,9 +82,10 @@ def evaluate(
     - `asr evaluate --model runs/mine --data https://host/shards/test --report report.html --embed-audio`
     """
     from asr.evaluation import evaluate_subsets
+    from asr.recipe import SHARDS
     from asr.report.of_model import write_model_report
 
-    by = _columns(by or [])
+    by, data = _columns(by or []), [name.removeprefix(SHARDS) for name in data]
     report = report or _default_report(model, data, is_needed=embed_audio)
     check_outputs({"--json": json_file, "--report": report}, [*map(Path, data), *model, *([words] if words else [])])
     check_folder("--hypotheses", hypotheses)

@@ -454,6 +454,7 @@ def test_shards_behind_a_url_are_fetched_once_for_all_evaluations_with_a_cache(
         return [record[name] for name in ("substitutions", "deletions", "insertions", "words", "utterances")]
 
     of_disk = counts(folder)
+    assert counts(f"shards:{folder}") == of_disk  # as in `splits`
     for _ in range(2):
         assert counts(f"pipe:echo {{}} >> {fetched}; cat {folder}/{{}}", "--cache", tmp_path / "copies") == of_disk
     names = [name for name in fetched.read_text().split() if name != "index.json"]
