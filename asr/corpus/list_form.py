@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from asr.corpus.utterance import GUIDE, is_read
+from asr.corpus.utterance import GUIDE, KALDI, is_read
 from asr.errors import CorpusError
 from asr.lines import array_in_place_of_lines
 
-_TABLES = {".csv", ".tsv"}
+_HINTS = {".csv": GUIDE, ".tsv": GUIDE, ".scp": KALDI}
 
 
 def check_is_list(path: Path) -> None:
@@ -26,7 +26,9 @@ def check_is_list(path: Path) -> None:
         first = file.read(100).removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
         if first == b"[":
             raise CorpusError(array_in_place_of_lines(path))
-        if first != b"{" and (is_read(path) or path.suffix.lower() in _TABLES):
+        hint = _HINTS.get(path.suffix.lower())
+        if first != b"{" and (is_read(path) or hint):
             raise CorpusError(
-                f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; {GUIDE}"
+                f"{path}: expected a folder, or a manifest with a JSON object a line, found a {path.suffix} file; "
+                f"{hint or GUIDE}"
             )

@@ -32,6 +32,7 @@ _AUDIO_SUFFIXES = frozenset(
 _FEATURE_SUFFIXES = frozenset({".mfc", ".npy"})
 _UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
 GUIDE = "docs/guide.md turns lists of other tools into manifests"
+KALDI = "from_kaldi in docs/guide.md makes a manifest of Kaldi's wav.scp or feats.scp with text and utt2spk"
 _HINT = f'; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}'
 _LONGEST_SECONDS = 1e9
 
@@ -260,9 +261,10 @@ def read_folder(
             raise CorpusError(f"{others[0]}: {first.name} lies beside it and would have the same id '{key}'")
     ids = sorted(audio_of.keys() & text_of.keys())
     if not ids:
+        of_kaldi = any((folder / name).is_file() for name in ("wav.scp", "feats.scp"))
         raise CorpusError(
             f"{folder}: no sound file with a .txt of the same name beside it; "
-            f"found {len(audio_of)} sound files and {len(text_of)} texts"
+            f"found {len(audio_of)} sound files and {len(text_of)} texts{f'; {KALDI}' if of_kaldi else ''}"
         )
     _warn(folder, "sound files without text", [audio_of[key][0] for key in audio_of.keys() - text_of.keys()])
     _warn(folder, "texts without sound file", [text_of[key][0] for key in text_of.keys() - audio_of.keys()])

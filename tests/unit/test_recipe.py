@@ -253,10 +253,17 @@ def test_all_bad_lines_of_ones_own_files_are_told_before_one_is_prepared(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("name", ["train.csv", "a.wav"])
-def test_what_is_no_manifest_by_its_name_is_told_by_all_who_read_one(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("train.csv", r"docs/guide\.md"),
+        ("a.wav", r"docs/guide\.md"),
+        ("feats.scp", r"from_kaldi in docs/guide\.md makes"),
+    ],
+)
+def test_what_is_no_manifest_by_its_name_is_told_by_all_who_read_one(tmp_path: Path, name: str, hint: str) -> None:
     (tmp_path / name).write_text("id,audio,text\n", encoding="utf-8")
-    told = rf"found a \.{name[-3:]} file; docs/guide\.md"
+    told = rf"found a \.{name[-3:]} file; {hint}"
     with pytest.raises(CorpusError, match=told):
         recipe_of_files(tmp_path / name, ())
     with pytest.raises(CorpusError, match=told):

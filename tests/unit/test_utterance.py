@@ -272,6 +272,10 @@ def test_what_a_folder_leaves_out_is_counted_and_named(tmp_path: Path, caplog: p
     ("files", "message"),
     [
         ({}, "no sound file with a .txt .* found 0 sound files and 0 texts"),
+        (
+            {"feats.scp": b"a f.ark:2", "text": b"a x"},
+            "0 texts; from_kaldi in docs/guide.md makes a manifest of Kaldi's",
+        ),
         ({"a.wav": b"", "b.txt": b"x"}, "found 1 sound files and 1 texts"),
         ({"a.wav": b"", "a.txt": b"\xff\xfeh\0"}, r"a\.txt: not UTF-8"),
         ({"a.wav": b"", "a.txt": b" \n"}, r"a\.txt has no text"),
