@@ -189,7 +189,8 @@ def _transcribe_all(
         elif written:  # where nothing was heard there is no line of a word
             print(written, flush=True)
 
-    failures = 0
+    num_files = len({sound.path for sound in files})
+    failed: set[Path] = set()
     said = False
     for sound in files:
         path, info = sound.path, _header(sound.path)
@@ -202,14 +203,15 @@ def _transcribe_all(
                     path, sound.id, longest_piece=longest_piece, channel=sound.channel, advance=advance
                 )
         except AudioError as error:
-            if len(files) == 1:
+            if num_files == 1:
                 raise
-            failures += 1
-            print(f"error: {error}", file=sys.stderr)
+            if path not in failed:  # once for all its channels
+                print(f"error: {error}", file=sys.stderr)
+            failed.add(path)
         else:
             tell(sound.name, recognized)
-    if failures:
-        raise AudioError(f"{failures} of {len(files)} files could not be transcribed")
+    if failed:
+        raise AudioError(f"{len(failed)} of {num_files} files could not be transcribed")
 
 
 def _file_of(out: Path, name: str, format: str) -> Path:

@@ -30,7 +30,9 @@ _AUDIO_SUFFIXES = frozenset(
     {".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
 )
 _FEATURE_SUFFIXES = frozenset({".mfc", ".npy"})
-_UNREAD_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".m4a", ".mkv", ".mov", ".mp4", ".webm", ".wma"})
+_UNREAD_SUFFIXES = frozenset(
+    ".3gp .aac .al .amr .dss .g729 .gsm .m4a .mkv .mov .mp4 .raw .snd .ul .voc .vox .webm .wma".split()
+)
 GUIDE = "docs/guide.md turns lists of other tools into manifests"
 KALDI = "from_kaldi in docs/guide.md makes a manifest of Kaldi's wav.scp or feats.scp with text and utt2spk"
 _HINT = f'; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}'

@@ -77,6 +77,8 @@ def count_unpaired(
 ) -> tuple[int, int]:
     """How many hypotheses have no reference, and how many references no hypothesis, where that is allowed.
 
+    A reference that is to be ignored needs none.
+
     Args:
         references: what was said, by utterance id.
         hypotheses: what was recognised, by utterance id.
@@ -93,15 +95,17 @@ def count_unpaired(
         (0, 1)
     """
     num_pairs = sum(utterance_id in references for utterance_id in hypotheses)
-    num_extra, num_missing = len(hypotheses) - num_pairs, len(references) - num_pairs
+    num_extra, num_missing = len(hypotheses) - num_pairs, 0
     if num_extra and not ignore_extra:
         extra = _without_partner(hypotheses, references)
         raise ScoringError(
             f"{num_extra} of {len(hypotheses)} hypotheses have no reference: {named(extra)}; are these two files of the "
             f"same data? --ignore-extra leaves them out{_names_of_files(references, hypotheses) or hint()}"
         )
+    if num_pairs < len(references):
+        missing = [name for name in _without_partner(references, hypotheses) if not ignored(references[name])]
+        num_missing = len(missing)
     if num_missing and not missing_as_empty:
-        missing = _without_partner(references, hypotheses)
         raise ScoringError(
             f"{num_missing} of {len(references)} references have no hypothesis: {named(missing)}; "
             f"add them, or count them as empty with --missing-as-empty{_names_of_files(references, hypotheses) or hint()}"

@@ -775,6 +775,15 @@ def test_each_channel_has_its_transcript(
             main()
         (line,) = capsys.readouterr().err.splitlines()
         assert complaint in line
+    (call.parent / "cut.wav").write_bytes(call.read_bytes()[:-999])
+    monkeypatch.setattr(
+        sys, "argv", ["asr", "transcribe", str(call.parent), "--channel", "each", "--model", str(model)]
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    told, summary = capsys.readouterr().err.splitlines()
+    assert "cut.wav: truncated or damaged" in told
+    assert summary == "error: 1 of 2 files could not be transcribed"
 
 
 def test_what_is_heard_in_a_folder_is_scored_with_the_texts_beside_the_sounds(

@@ -210,10 +210,10 @@ def test_a_folder_is_read_once_however_many_links_lead_to_it(tmp_path: Path, cap
 
 
 def test_sound_in_formats_that_cannot_be_read_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    fill(tmp_path, {"1.wav": b"", "1.txt": b"x", "2.M4A": b"", "a/film.mp4": b"", "notes.pdf": b""})
+    fill(tmp_path, {"1.wav": b"", "1.txt": b"x", "2.M4A": b"", "a/film.mp4": b"", "call.gsm": b"", "notes.pdf": b""})
     assert [utterance.id for utterance in read_folder(tmp_path)] == ["1"]
     (said,) = (record.getMessage() for record in caplog.records)
-    assert said.endswith("other formats than wav, flac, ogg, opus and mp3 (convert them): 2.M4A, a/film.mp4")
+    assert said.endswith("other formats than wav, flac, ogg, opus and mp3 (convert them): 2.M4A, a/film.mp4, call.gsm")
 
 
 def test_links_that_lead_nowhere_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
