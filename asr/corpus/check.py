@@ -74,7 +74,8 @@ _USUAL_RATE = 16000
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
 # Other tools cut recordings by most of these; here, they would silently go with the whole of the sound.
 _WITHOUT_USE = dict.fromkeys(("start", "begin", "end", "offset"), "sounds are heard whole; cut them beforehand") | {
-    "duration": "it is compared under the name of seconds only"
+    "channel": "all channels are heard, mixed; write each to a file of its own beforehand",
+    "duration": "it is compared under the name of seconds only",
 }
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 

@@ -130,6 +130,12 @@ def test_each_trouble_is_found_and_named(tmp_path: Path, change: Change, severit
     assert detail in found
 
 
+def test_a_channel_that_a_list_names_is_not_silently_mixed_with_the_others(tmp_path: Path) -> None:
+    (finding,) = _checked(_corpus(tmp_path, lambda folder, lines: lines[0].update(channel=1))).findings()
+    assert (finding.kind, finding.severity) == ("key without use", "warning")
+    assert "all channels are heard, mixed" in dict(finding.examples)["channel"]
+
+
 def test_keys_of_other_tools_are_told_once_and_not_for_every_line(tmp_path: Path) -> None:
     def change(folder: Path, lines: list[Line]) -> None:
         for line in lines:
