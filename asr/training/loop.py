@@ -7,7 +7,7 @@ import math
 import operator
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -24,6 +24,7 @@ from asr.recognizer.recognizer import Recognizer
 from asr.terminal import Advance, counted, progress_bar
 from asr.training.moving_average import MovingAverage
 from asr.training.optimizer import AdamWConfig, CosineConfig, LinearConfig, PlateauConfig, SgdConfig, learning_rate
+from asr.training.progress import TrainingProgress
 from asr.training.run_log import RunLog, SilentLog
 from asr.training.stopping import StopFlag, stop_flag
 from asr.training.update import Updater, UpdateResult, gradient_norms
@@ -45,59 +46,22 @@ class TrainingConfig(Section):
     checkpoint_every_updates: int = Field(default=200, ge=1, description="updates between saves within an epoch")
     log_every_updates: int = Field(default=10, ge=1, description="updates between records in metrics.jsonl")
     keep_best: int = Field(
-        default=5, ge=1, description="best epochs, kept and then averaged. Source: Vaswani et al. 2017, section 6.1"
+        default=5,
+        ge=1,
+        description="best epochs, kept and averaged. Source, of the last ones: Vaswani et al. 2017, 6.1",
     )
     moving_average: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         description="decay per update of the average of the weights that is validated and kept, such as 0.999; null: the "
-        'weights themselves are. Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"',
+        'weights themselves are. Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging", '
+        "who weigh all updates alike",
     )
     patience: int | None = Field(default=None, ge=1, description="stop after so many validations without improvement")
     max_skipped_updates: int = Field(
         default=10, ge=1, description="updates in a row with non-finite gradients before giving up"
     )
-
-
-@dataclass
-class TrainingProgress:
-    """Where a run stands; all that resuming needs besides the weights and the optimiser.
-
-    Attributes:
-        epoch: epochs that are finished.
-        batches, utterances: taken from the epoch that is under way, by all processes.
-        update: updates so far.
-        loss_sum, loss_updates: for the mean training loss of the epoch under way.
-        audio_seconds: speech heard so far, repetitions counted.
-        wall_seconds: time spent in training so far.
-        best: rank (`Validation.rank`) and epoch of the best epochs, best first.
-        validations_since_best: for early stopping.
-        reductions, validations_since_reduction: of the plateau schedule.
-        skipped, skipped_in_a_row: updates left out because the gradient was not finite.
-        split, split_of_epoch: updates in which memory ran out and a batch was halved; those of the epoch under way.
-        impossible: ids of utterances that had fewer frames than CTC needs.
-        impossible_of_epoch: how many of the utterances of the epoch under way had.
-    """
-
-    epoch: int = 0
-    batches: int = 0
-    utterances: int = 0
-    update: int = 0
-    loss_sum: float = 0.0
-    loss_updates: int = 0
-    audio_seconds: float = 0.0
-    wall_seconds: float = 0.0
-    best: list[tuple[float, float, int]] = field(default_factory=list)
-    validations_since_best: int = 0
-    reductions: int = 0
-    validations_since_reduction: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    split: int = 0
-    split_of_epoch: int = 0
-    impossible: list[str] = field(default_factory=list)
-    impossible_of_epoch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
