@@ -140,7 +140,7 @@ class Experiment(Section):
         if self.augment.warp is not None and (self.features.deltas or not has_bands):
             raise ValueError("augment.warp moves mel bands: it needs features that are such bands, without deltas")
         mask = self.augment.spec_augment
-        num_features = self.features.num_static * (1 + self.features.deltas)
+        num_features = self.features.num_static
         if mask is not None and mask.num_frequency_masks and mask.frequency_width >= num_features:
             raise ValueError(
                 f"augment.spec_augment.frequency_width={mask.frequency_width} may hide all {num_features} features of a "

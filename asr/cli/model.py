@@ -139,7 +139,8 @@ def average(
 
     Example: `asr model average runs/first runs/second --out both.pt`
 
-    Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization".
+    Source: Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization". Running statistics of
+    batch norms are averaged, too, not measured again on training speech as there.
     """
     from dataclasses import replace
 

@@ -108,13 +108,11 @@ class WarpConfig(_RangeConfig):
 class SpecAugmentConfig(Section):
     """Masks over bands and times of the features; masked cells become 0, the mean where features are normalised.
 
-    Source: Park et al. 2019, "SpecAugment"; the share that limits time masks follows Park et al. 2020.
+    Source: Park et al. 2019, "SpecAugment", which limits time masks by a share of the utterance, too.
     """
 
     num_frequency_masks: int = Field(default=2, ge=0, description="masks over bands per utterance")
-    frequency_width: int = Field(
-        default=27, ge=0, description="widest mask, in features; each width is drawn from 0 on"
-    )
+    frequency_width: int = Field(default=27, ge=0, description="widest mask, in bands; each width is drawn from 0 on")
     num_time_masks: int = Field(default=2, ge=0, description="masks over time per utterance")
     time_width: int = Field(default=40, ge=0, description="widest mask, in feature frames")
     time_share: float = Field(default=0.15, ge=0, le=1, description="widest mask as a share of the utterance")
@@ -160,8 +158,12 @@ class Augmenter:
             waveforms = waveforms * (10 ** (gain_db / 20)).to(waveforms.device, non_blocking=True)[:, None]
         return waveforms, num_samples
 
-    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
-        """Warped and masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,)."""
+    def features(self, features: Tensor, num_frames: Tensor, num_static: int) -> Tensor:
+        """Warped and masked copy of normalised `features` (B, T, F) of utterances of `num_frames` frames (B,).
+
+        F is `num_static`, or a multiple of it where deltas stand behind; a band that is masked is so in its deltas, too,
+        which would tell it.
+        """
         if self.config.warp is not None:
             factors = self._uniform(len(features), self.config.warp.low, self.config.warp.high)
             features = _warped(features, factors.to(features.device, non_blocking=True))
@@ -170,16 +172,17 @@ class Augmenter:
             return features
         batch, max_frames, num_features = features.shape
         # Apart: together they would be as large as the features, and a GPU waits for a copy of what is not pinned.
-        bands = torch.ones(batch, 1, num_features, dtype=torch.bool)
+        bands = torch.ones(batch, 1, num_static, dtype=torch.bool)
         times = torch.ones(batch, max_frames, 1, dtype=torch.bool)
         for _ in range(config.num_frequency_masks):
-            whole = torch.full((batch,), num_features)
+            whole = torch.full((batch,), num_static)
             limit = whole.clamp(max=config.frequency_width)
-            bands &= ~self._interval(whole, limit, num_features)[:, None, :]
+            bands &= ~self._interval(whole, limit, num_static)[:, None, :]
         for _ in range(config.num_time_masks):
             frames = num_frames.cpu()
             limit = (frames * config.time_share).long().clamp(max=config.time_width)
             times &= ~self._interval(frames, limit, max_frames)[:, :, None]
+        bands = bands.repeat(1, 1, num_features // num_static)
         keep = bands.to(features.device, non_blocking=True) & times.to(features.device, non_blocking=True)
         return features * keep
 

@@ -110,7 +110,7 @@ class AcousticModel(nn.Module):
         features, num_frames = self.features(waveforms, num_samples)
         features, num_frames = features.repeat(views, 1, 1), num_frames.repeat(views)
         if augmenter is not None:
-            features = augmenter.features(features, num_frames)
+            features = augmenter.features(features, num_frames, self.config.features.num_static)
         return self.encoder.after_layers(features, num_frames, numbers)
 
     def describe(self) -> list[LayerInfo]:

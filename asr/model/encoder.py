@@ -77,7 +77,7 @@ class EncoderConfig(Section):
     norm: Norm = Field(
         default="layer",
         description='normalisation before each recurrent layer and before the head. Source: Ba et al. 2016, "Layer '
-        'Normalization"; batch, over all valid frames: Laurent et al. 2016, "Batch Normalized Recurrent Neural Networks"',
+        'Normalization"; batch, over all valid frames: Ioffe & Szegedy 2015, "Batch Normalization"',
     )
     residual: bool = Field(
         default=True,

@@ -1,6 +1,7 @@
 """Averages of weights: the exponential moving one, validated and kept while training moves on, and that of checkpoints.
 
-Source: Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging"; the slow start is TensorFlow's.
+After Polyak & Juditsky 1992, "Acceleration of stochastic approximation by averaging", who weigh all updates alike; the slow
+start is TensorFlow's.
 """
 
 from __future__ import annotations

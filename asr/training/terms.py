@@ -139,10 +139,12 @@ class IntermediateCtc:
     def __call__(self, material: Material) -> Tensor:
         """The loss in nats, summed over the utterances."""
         each = [
-            material.targets.losses(self.model.log_probs(frames.hidden), frames.num_frames)[0].sum()
+            material.targets.losses(self.model.log_probs(frames.hidden), frames.num_frames)[0]
             for frames in (material.layers[layer] for layer in self.layers)
         ]
-        return torch.stack(each).mean()
+        # Below a pyramid there are more frames, enough for what the top cannot say.
+        unsaid = material.impossible.to(each[0].device, non_blocking=True)
+        return torch.stack(each).masked_fill(unsaid, 0.0).mean(0).sum()
 
 
 class LabelSmoothing:
@@ -252,9 +254,12 @@ class BottleneckPrice:
 
 
 def divergence_from_even(log_probs: Tensor, num_frames: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of an even distribution from `log_probs` (B, S, V), in nats, summed over valid frames."""
+    """Kullback-Leibler divergence of `log_probs` (B, S, V) from an even distribution, in nats, summed over valid frames.
+
+    The direction matters: the other way round it has no bound, and its pull does not fade where the network is sure.
+    """
     mask = valid_mask(num_frames, log_probs.shape[1], log_probs.device)
-    divergence = -log_probs.mean(-1) - math.log(log_probs.shape[-1])
+    divergence = (log_probs.exp() * log_probs).sum(-1) + math.log(log_probs.shape[-1])
     return divergence.masked_fill(~mask, 0.0).sum()
 
 

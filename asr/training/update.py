@@ -189,10 +189,11 @@ class Updater:
             place = position * self.workers.size + self.workers.rank
             seed = derived_seed(self.seed, number, place)
             losses = self._backward(batch, target, number, seed, num_tokens)
-            self.statistics.take(counts=not batch.repeated)
+            seconds = 0.0 if batch.repeated else float(batch.num_samples.sum()) / self.sample_rate
+            self.statistics.take(seconds)
             if not batch.repeated:
                 total += torch.stack([losses.ctc.sum(), *losses.terms]) / num_tokens
-                result.seconds += float(batch.num_samples.sum()) / self.sample_rate
+                result.seconds += seconds
                 result.utterances += len(batch)
                 impossible = losses.impossible[: len(batch)].nonzero()[:, 0].tolist()
                 result.impossible += [batch.ids[index] for index in impossible]

@@ -39,7 +39,7 @@ def augmented(
     return (
         waveforms,
         num_samples,
-        augmenter.features(torch.ones(len(waveforms), 40, 10), torch.tensor([40, 1, 30, 2, 20])),
+        augmenter.features(torch.ones(len(waveforms), 40, 10), torch.tensor([40, 1, 30, 2, 20]), 10),
     )
 
 
@@ -261,7 +261,7 @@ def test_noise_differs_between_utterances_and_in_colour(kind: str) -> None:
 def masked_ones(config: dict[str, object], lengths: list[int], num_features: int, seed: int) -> Tensor:
     """A boolean (B, T, F), True under a mask."""
     features = torch.ones(len(lengths), max(lengths), num_features)
-    return Augmenter(only(spec_augment=config), seed).features(features, torch.tensor(lengths)) == 0
+    return Augmenter(only(spec_augment=config), seed).features(features, torch.tensor(lengths), num_features) == 0
 
 
 def runs(line: Tensor) -> list[tuple[int, int]]:
@@ -308,9 +308,17 @@ def test_masks_wider_than_the_features_are_cut() -> None:
     assert {int(utterance[0].sum()) for utterance in masked} == {0, 1, 2, 3}
 
 
+def test_a_band_is_masked_with_its_deltas_which_would_tell_it() -> None:
+    masks = only(spec_augment={"num_frequency_masks": 1, "frequency_width": 5, "num_time_masks": 0})
+    for seed in range(20):
+        masked = Augmenter(masks, seed).features(torch.ones(8, 4, 36), torch.full((8,), 4), 12) == 0
+        assert torch.equal(masked, masked[..., :12].repeat(1, 1, 3))
+        assert all(len(runs(utterance[0, :12])) <= 1 for utterance in masked)
+
+
 def test_masks_keep_what_they_do_not_cover() -> None:
     features = torch.randn(4, 30, 10)
-    masked = Augmenter(only(spec_augment={"frequency_width": 3}), 0).features(features, torch.full((4,), 30))
+    masked = Augmenter(only(spec_augment={"frequency_width": 3}), 0).features(features, torch.full((4,), 30), 10)
     assert ((masked == features) | (masked == 0)).all()
     assert (masked == 0).any()
     assert (masked == features).any()
@@ -369,9 +377,9 @@ def test_reverberation_keeps_loudness_and_leaves_the_others_alone() -> None:
 def test_warp_takes_bands_from_a_place_further_on() -> None:
     features = torch.arange(20.0).expand(3, 4, 20).clone()
     config = only(warp={"low": 1.05, "high": 1.05})
-    warped = Augmenter(config, 0).features(features, torch.full((3,), 4))
+    warped = Augmenter(config, 0).features(features, torch.full((3,), 4), features.shape[2])
     torch.testing.assert_close(warped, (features * 1.05).clamp(max=19))
-    drawn = Augmenter(only(warp={}), 0).features(features, torch.full((3,), 4))
+    drawn = Augmenter(only(warp={}), 0).features(features, torch.full((3,), 4), features.shape[2])
     factors = drawn[:, 0, 10] / 10
     assert len(set(factors.tolist())) == 3
     assert factors.min() >= 0.9

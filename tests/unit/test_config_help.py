@@ -75,7 +75,7 @@ def test_every_cell_is_told_in_the_words_of_its_equations() -> None:
 )
 def test_what_comes_from_a_paper_says_so(key: str) -> None:
     (explanation,) = explain(Experiment, key)
-    assert "Source: " in explanation.text + explanation.settings[0].description
+    assert "Source" in explanation.text + explanation.settings[0].description
 
 
 def test_byte_pairs_say_where_they_come_from() -> None:

@@ -252,8 +252,9 @@ def test_running_statistics_move_once_by_the_mean_of_all_batches() -> None:
 
     both, first, second = moved(halves), moved(halves[:1]), moved(halves[1:])
     assert both
+    share = float(halves[0].num_samples.sum() / make_batch().num_samples.sum())
     for name, value in both.items():
-        torch.testing.assert_close(value, (first[name] + second[name]) / 2)
+        torch.testing.assert_close(value, share * first[name] + (1 - share) * second[name])
 
 
 class Summing(Workers):
@@ -269,9 +270,12 @@ class Summing(Workers):
 
 
 def test_running_statistics_are_those_of_the_batches_of_all_processes() -> None:
-    """One has two batches, the other one and another that only keeps it company; an attempt of each has failed."""
+    """One has two batches, the other one and another that only keeps it company; an attempt of each has failed.
 
-    def moved(shares: list[list[tuple[float, bool]]]) -> tuple[float, ...]:
+    The last counts for as much as the other two, of which it was twice as long.
+    """
+
+    def moved(shares: list[list[tuple[float, float]]]) -> tuple[float, ...]:
         workers = Summing()
         for share in shares:
             norm = torch.nn.BatchNorm1d(1)
@@ -279,15 +283,15 @@ def test_running_statistics_are_those_of_the_batches_of_all_processes() -> None:
             statistics.begin()
             norm(torch.tensor([[50.0], [70.0]]))
             statistics.begin_again()
-            for level, counts in share:
+            for level, length in share:
                 norm(level * torch.tensor([[1.0], [3.0]]))
-                statistics.take(counts=counts)
+                statistics.take(length)
             statistics.finish(workers)
         return tuple(float(value) for value in norm.buffers())
 
-    expected = pytest.approx((0.1 * (2 + 4 + 12) / 3, 0.9 + 0.1 * (2 + 8 + 72) / 3, 1))
-    assert moved([[(1.0, True), (2.0, True), (6.0, True)]]) == expected
-    assert moved([[(1.0, True), (2.0, True)], [(6.0, True), (9.0, False)]]) == expected
+    expected = pytest.approx((0.1 * (2 + 4 + 2 * 12) / 4, 0.9 + 0.1 * (2 + 8 + 2 * 72) / 4, 1))
+    assert moved([[(1.0, 0.5), (2.0, 0.5), (6.0, 1.0)]]) == expected
+    assert moved([[(1.0, 0.5), (2.0, 0.5)], [(6.0, 1.0), (9.0, 0.0)]]) == expected
 
 
 def test_a_failed_attempt_moves_no_running_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -361,12 +365,24 @@ def test_impossible_utterances_are_named_once_with_two_views() -> None:
     assert updater.accumulate([make_batch((*WORDS[:7], "abc" * 60))], 0).impossible == ["utterance7"]
 
 
+@pytest.mark.parametrize("below", [1, 2])
+def test_lower_layers_learn_nothing_that_ctc_cannot_say_at_the_top(below: int) -> None:
+    """Below a pyramid a layer has frames enough for what the top has not."""
+    encoder = {"pyramid": {"after": 1}, "dropout": 0.0}
+    loss = LossConfig.model_validate({"intermediate_ctc": {"layers": [below]}})
+    updater = make_updater(num_layers=3, encoder=encoder, loss=loss)
+    result = updater.accumulate([make_batch(("abc" * 7,), num_samples=4000)], 0)
+    assert result.impossible == ["utterance0"]
+    assert result.terms == {"intermediate_ctc": 0.0}
+    assert all(float(weight.grad.abs().max()) == 0 for weight in updater.model.parameters() if weight.grad is not None)
+
+
 def test_label_smoothing_is_the_divergence_from_an_even_distribution() -> None:
     even = torch.full((2, 3, 4), 0.25).log()
     assert float(divergence_from_even(even, torch.tensor([3, 1]))) == pytest.approx(0, abs=1e-6)
     log_probs = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0)).log_softmax(-1)
     frames = [log_probs[0, 0], log_probs[0, 1], log_probs[0, 2], log_probs[1, 0]]
-    expected = sum(float((0.25 * (0.25 / frame.exp()).log()).sum()) for frame in frames)
+    expected = sum(float((frame.exp() * (frame.exp() / 0.25).log()).sum()) for frame in frames)
     assert float(divergence_from_even(log_probs, torch.tensor([3, 1]))) == pytest.approx(expected, rel=1e-5)
 
 

@@ -68,7 +68,7 @@ class RecurrentCell(nn.Module):
         With `layer_norm` each product, of the input and of the state, biases included, is normalised with learnt scales and
         offsets: where there is a candidate, it by itself and the gates together, so that its size is none of theirs; in an
         LSTM all four together, and not the memory. Source: Ba et al. 2016, "Layer Normalization", arXiv:1607.06450,
-        equations 26 and 27, a GRU's, and 20, an LSTM's.
+        equations 26 and 27, a GRU's, and 20, an LSTM's (whose biases are none or stand behind the norm); others by analogy.
         """
         super().__init__()
         self.input_size, self.hidden_size = input_size, hidden_size
