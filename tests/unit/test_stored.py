@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
+from typing import Literal
 
 import kaldiio
 import numpy as np
 import pytest
 import torch
+from torchaudio.compliance import kaldi
 from torchaudio.functional import create_dct
 
 from asr.audio import UnusableAudioError, encode_frames, read_frames
@@ -108,3 +111,36 @@ def test_cepstra_become_the_mel_spectrum_that_they_were_made_of() -> None:
         cepstra[..., :13], torch.tensor([9])
     )
     assert smooth.shape == (1, 9, 40)
+
+
+def of_cepstra(cepstra: torch.Tensor, kind: Literal["sphinx", "kaldi"]) -> torch.Tensor:
+    """Mel bands of as many cepstra (T, C), of that `kind`."""
+    size = cepstra.shape[1]
+    config = StoredConfig(num_features=size, mel_bands=size, normalization="none", cepstra=kind)
+    bands, _ = FeatureExtractor(config)(cepstra[None], torch.tensor([len(cepstra)]))
+    return bands[0]  # type: ignore[no-any-return]
+
+
+def test_cepstra_of_kaldi_become_its_mel_spectrum() -> None:
+    sound = 1000 * torch.randn(1, 8000, generator=torch.Generator().manual_seed(0))
+    cepstra = kaldi.mfcc(sound, num_ceps=23, num_mel_bins=23, cepstral_lifter=22, use_energy=False, dither=0)
+    expected = kaldi.fbank(sound, num_mel_bins=23, dither=0)
+    torch.testing.assert_close(of_cepstra(cepstra, "kaldi"), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_cepstra_of_sphinx_become_the_mel_spectrum_with_half_the_first_band() -> None:
+    """By Sphinx's own loop, `fe_spec2cep`: the mean over bands of band times cosine, of which the first counts half."""
+    mel = np.random.default_rng(0).standard_normal((5, 12))
+    cepstra = np.zeros_like(mel)
+    for c in range(12):
+        for band in range(12):
+            cosine = math.cos(math.pi * c * (band + 0.5) / 12)
+            cepstra[:, c] += mel[:, band] * cosine * (0.5 if band == 0 else 1) / 12
+    mel[:, 0] /= 2
+    found = of_cepstra(torch.tensor(cepstra, dtype=torch.float32), "sphinx")
+    np.testing.assert_allclose(found.numpy(), mel, atol=1e-5)
+
+
+def test_a_scale_of_cepstra_that_are_taken_as_they_are_is_refused() -> None:
+    with pytest.raises(ValueError, match="cepstra=sphinx says how mel_bands are made of them, and mel_bands is null"):
+        StoredConfig(cepstra="sphinx")
