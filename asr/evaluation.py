@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
+from typing import cast
 
 from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import Batch, Unusable, batches_of_utterances, sequential_batches
@@ -107,10 +107,14 @@ def open_subsets(data: str, root: Path | None, mirror: str | None = None, cache:
     folder = find_corpus(recipe, names, root=root, mirror=mirror)
 
     def subset(split: str) -> Subset:
-        found = Subset.of_utterances(
-            f"{recipe.name}:{split}", lambda: recipe.read(folder, split), recipe.sizes.get(split, 0)
-        )
-        return replace(found, missing=partial(recipe.missing, folder, split))
+        missing: list[str] = []
+
+        def read() -> Iterator[Utterance]:
+            reading = cast(Generator[Utterance, None, list[str] | None], recipe.read(folder, split))
+            missing[:] = (yield from reading) or []
+
+        found = Subset.of_utterances(f"{recipe.name}:{split}", read, recipe.sizes.get(split, 0))
+        return replace(found, missing=lambda: missing)
 
     return [subset(name) for name in names]
 

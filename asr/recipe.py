@@ -56,14 +56,14 @@ class Recipe:
     Attributes:
         name: as in `asr run NAME`; also the name of the default run folder.
         title, hours, speakers, licence, source: for people, as `asr recipes` prints them (hours and speakers of training).
-        read: yields the utterances of one split below a root folder; the only code that knows the corpus.
+        read: yields the utterances of one split below a root folder; the only code that knows the corpus. What a generator
+            returns at its end names what a partial copy is known to lack.
         imitate: writes a three-utterance imitation of every split below a folder, in the corpus's layout, for tests.
         config: file in `conf/` with the settings that suit this corpus.
         splits: names that `read` understands, by use.
         default_root: folder below the package's resources that holds the corpus, "" when the user must say `--root`.
         downloads: what `asr run` fetches when there is no `--root`.
         sizes: utterances in each split of the whole corpus, by the split's name, where that is known.
-        missing: names what a partial copy of a split below a root folder is known to lack.
         speakers_disjoint: whether no speaker occurs in two splits.
         files: manifests or folders of the user's own audio, by split; empty where the corpus is found by `root`.
         source_file: the Python file that it was loaded from; None: it was made of files.
@@ -82,7 +82,6 @@ class Recipe:
     default_root: str = ""
     downloads: tuple[Download, ...] = ()
     sizes: Mapping[str, int] = field(default_factory=dict)
-    missing: Callable[[Path, str], list[str]] = lambda root, split: []
     speakers_disjoint: bool = False
     files: Mapping[str, Path] = field(default_factory=dict)
     source_file: Path | None = None

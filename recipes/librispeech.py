@@ -23,7 +23,7 @@ hand: after `benchmarks/gpu_step.py` the same script plans in GPUs.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,25 +47,29 @@ SUBSETS = {
 SUFFIXES = (".flac", ".wav", ".opus", ".ogg", ".mp3")
 
 
-def read(root: Path, split: str) -> Iterator[Utterance]:
-    """The utterances of the subset `split`, by speaker, chapter and number."""
+def read(root: Path, split: str) -> Generator[Utterance, None, list[str]]:
+    """The utterances of the subset `split`, by speaker, chapter and number; then the names of what a partial copy lacks."""
     folder = folder_of(root, split)
     speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
-    num_found = 0
-    for transcript in transcripts_of(folder):
-        files = sound_files(transcript.parent)
+    num_found, without_file, gaps, found_readers = 0, list[str](), list[str](), set[str]()
+    for transcript in sorted(folder.glob("*/*/*.trans.txt"), key=order_of):
+        files, texts = sound_files(transcript.parent), list(read_transcript(transcript))
         speaker, chapter = transcript.parent.parent.name, transcript.parent.name
         metadata = {"chapter": chapter} | ({"sex": speakers[speaker].sex} if speaker in speakers else {})
-        for utterance_id, text in read_transcript(transcript):
-            if utterance_id in files:
-                num_found += 1
-                yield Utterance(
-                    id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata
-                )
+        gaps += gaps_in([utterance_id for utterance_id, _ in texts])
+        for utterance_id, text in texts:
+            if utterance_id not in files:
+                without_file.append(utterance_id)
+                continue
+            num_found += 1
+            found_readers.add(speaker)
+            yield Utterance(id=utterance_id, audio=files[utterance_id], text=text, speaker=speaker, metadata=metadata)
     if num_found == 0:
         raise CorpusError(f"{folder}: no SPEAKER/CHAPTER/*.trans.txt with sound files ({', '.join(SUFFIXES)}) beside")
+    readers = [name for name, each in speakers.items() if each.subset == split and name not in found_readers]
     if num_found != SUBSETS[split][0]:
-        report_missing(folder, num_found, missing_of(folder))
+        report_missing(folder, num_found, without_file, gaps, readers)
+    return [*without_file, *gaps, *(f"reader {name}" for name in readers)]
 
 
 def folder_of(root: Path, split: str) -> Path:
@@ -81,11 +85,6 @@ def folder_of(root: Path, split: str) -> Path:
             + (f"{found}: name these in splits.train, splits.dev and splits.test, or add {split}" if found else "none")
         )
     return folder
-
-
-def transcripts_of(folder: Path) -> list[Path]:
-    """The transcripts of a subset, by speaker and chapter."""
-    return sorted(folder.glob("*/*/*.trans.txt"), key=order_of)
 
 
 def sound_files(folder: Path) -> dict[str, Path]:
@@ -132,28 +131,6 @@ def read_speakers(path: Path) -> dict[str, Speaker]:
     return {row[0]: Speaker(row[1], row[2]) for row in rows if len(row) > 2}
 
 
-class Missing(NamedTuple):
-    """What a partial copy lacks, as far as it tells: transcripts without sound, gaps in chapters' numbers, readers."""
-
-    without_file: list[str]
-    gaps: list[str]
-    readers: list[str]
-
-
-def missing_of(folder: Path) -> Missing:
-    """What the subset in `folder` is known to lack."""
-    without_file, gaps, found = [], [], set()
-    for transcript in transcripts_of(folder):
-        files, ids = sound_files(transcript.parent), [name for name, _ in read_transcript(transcript)]
-        without_file += [name for name in ids if name not in files]
-        gaps += gaps_in(ids)
-        if not files.keys().isdisjoint(ids):
-            found.add(transcript.parent.parent.name)
-    speakers = read_speakers(folder.parent / "SPEAKERS.TXT")
-    readers = [name for name, each in speakers.items() if each.subset == folder.name and name not in found]
-    return Missing(without_file, gaps, readers)
-
-
 def gaps_in(ids: list[str]) -> list[str]:
     """The ids that lack among those of a chapter, which count from 0; how many come behind its last nobody knows."""
     numbers = {int(number) for _, _, number in (name.rpartition("-") for name in ids) if number.isdecimal()}
@@ -164,10 +141,9 @@ def gaps_in(ids: list[str]) -> list[str]:
     ]
 
 
-def report_missing(folder: Path, num_found: int, missing: Missing) -> None:
-    """Says what a partial copy lacks."""
+def report_missing(folder: Path, num_found: int, without_file: list[str], gaps: list[str], readers: list[str]) -> None:
+    """Says what a partial copy lacks: sounds of transcripts, numbers in chapters, readers."""
     log = logging.getLogger(__name__)
-    without_file, gaps, readers = missing
     if without_file:
         log.warning("%s: %d transcripts have no sound file: %s", folder, len(without_file), first_of(without_file))
     told = f"; {len(gaps)} more are not there by the numbers of their chapters: {first_of(gaps)}" if gaps else ""
@@ -176,12 +152,6 @@ def report_missing(folder: Path, num_found: int, missing: Missing) -> None:
     if not (folder.parent / "SPEAKERS.TXT").is_file():
         told += f"; which readers are not there, SPEAKERS.TXT in {folder.parent} would tell"
     log.warning("%s: %d utterances, the whole subset has %d%s", folder, num_found, SUBSETS[folder.name][0], told)
-
-
-def missing(root: Path, split: str) -> list[str]:
-    """What a copy of `split` is known to lack: ids of utterances, and readers."""
-    without_file, gaps, readers = missing_of(folder_of(root, split))
-    return [*without_file, *gaps, *(f"reader {name}" for name in readers)]
 
 
 def imitate(root: Path) -> None:
@@ -210,7 +180,6 @@ RECIPE = Recipe(
         train=("train-clean-100",), dev="dev-clean", test=("dev-clean", "dev-other", "test-clean", "test-other")
     ),
     read=read,
-    missing=missing,
     imitate=imitate,
     config="librispeech_100h.yaml",
     downloads=tuple(

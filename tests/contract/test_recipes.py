@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,16 @@ def test_fsdd_leaves_one_speaker_out(fsdd_root: Path, speaker: str) -> None:
         assert {utterance.speaker for utterance in alone} == {speaker}
 
 
+def named_as_missing(recipe: Recipe, root: Path) -> list[str]:
+    names: list[str] = []
+
+    def reading() -> Iterator[Utterance]:
+        names.extend((yield from recipe.read(root, "test-other")))
+
+    list(reading())
+    return names
+
+
 def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     recipe = find_recipe("librispeech")
     recipe.imitate(tmp_path)
@@ -144,7 +155,7 @@ def test_librispeech_in_part_is_counted_and_named(tmp_path: Path, caplog: pytest
     readers.write_bytes(readers.read_bytes() + "77 | M | test-other | 8.0 | Zo\u00eb\n".encode("latin-1"))
     list(recipe.read(tmp_path, "test-other"))
     assert "has 2939; 1 of its readers are not there: 77" in caplog.text
-    assert recipe.missing(tmp_path, "test-other") == [lost.stem, "reader 77"]
+    assert named_as_missing(recipe, tmp_path) == [lost.stem, "reader 77"]
     # The same from within the folder that the archives unpack to.
     assert list(recipe.read(tmp_path / "LibriSpeech", "test-other")) == found
 
@@ -163,7 +174,7 @@ def test_gaps_in_the_numbers_of_a_chapter_are_named(tmp_path: Path, caplog: pyte
         f"2 more are not there by the numbers of their chapters: {chapter}-0000, {chapter}-0001; which" in caplog.text
     )
     assert f"SPEAKERS.TXT in {tmp_path / 'LibriSpeech'} would tell" in caplog.text
-    assert recipe.missing(tmp_path, "test-other") == [f"{chapter}-0000", f"{chapter}-0001"]
+    assert named_as_missing(recipe, tmp_path) == [f"{chapter}-0000", f"{chapter}-0001"]
 
 
 def test_sound_of_librispeech_is_found_by_any_case_and_the_first_kind_is_taken(tmp_path: Path) -> None:
