@@ -6,21 +6,35 @@ import json
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from asr.errors import AsrError
 
-Unusable = Callable[[str, AsrError], None]
-"""Told the place "FILE:NUMBER" of a line that cannot be used, and what is wrong with it."""
+
+class Where(str):
+    """The place "FILE:NUMBER" of a line, which also gives the number."""
+
+    __slots__ = ("number",)
+    number: int
+
+    def __new__(cls, path: Path, number: int) -> Self:
+        """The place of the line `number` of the file at `path`."""
+        where = super().__new__(cls, f"{path}:{number}")
+        where.number = number
+        return where
 
 
-def raised(where: str, error: AsrError) -> None:
+Unusable = Callable[[Where, AsrError], None]
+"""Told the place of a line that cannot be used, and what is wrong with it."""
+
+
+def raised(where: Where, error: AsrError) -> None:
     """Raises `error`."""
     raise error
 
 
-def numbered_lines(path: Path, complaint: type[AsrError], unusable: Unusable = raised) -> Iterator[tuple[str, str]]:
-    """The lines of the file at `path` that hold more than white space, each after its place "FILE:NUMBER".
+def numbered_lines(path: Path, complaint: type[AsrError], unusable: Unusable = raised) -> Iterator[tuple[Where, str]]:
+    """The lines of the file at `path` that hold more than white space, each after its place.
 
     Raises:
         AsrError: a `complaint` that the file cannot be read; one that a line is not UTF-8 goes to `unusable`.
@@ -29,7 +43,7 @@ def numbered_lines(path: Path, complaint: type[AsrError], unusable: Unusable = r
         with path.open("rb") as file:
             # Only \n ends a line: str.splitlines would also cut a text at U+2028 and the like.
             for number, content in enumerate(file, start=1):
-                where = f"{path}:{number}"
+                where = Where(path, number)
                 try:
                     line = content.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").decode("utf-8")
                 except UnicodeDecodeError:
@@ -43,7 +57,7 @@ def numbered_lines(path: Path, complaint: type[AsrError], unusable: Unusable = r
 
 def read_records(
     path: Path, complaint: type[AsrError], unusable: Unusable = raised, *, hint: str = ""
-) -> Iterator[tuple[str, dict[str, Any]]]:
+) -> Iterator[tuple[Where, dict[str, Any]]]:
     """The JSON objects in the file at `path`, one a line, each after its place; `hint` goes behind `not JSON`.
 
     Raises:

@@ -28,6 +28,7 @@ from asr.corpus.utterance import (
 )
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
+from asr.lines import Where
 from asr.terminal import counted
 from asr.text import NormalizerConfig, normalize
 
@@ -356,21 +357,21 @@ def _note_left_out(folder: Path, result: CorpusCheck) -> None:
 
 def _usable_lines(path: Path, result: CorpusCheck) -> Iterator[Utterance]:
     """The utterances of the manifest at `path`, those whose id is repeated too; what is wrong goes into `result`."""
-    lines_of_id: dict[str, list[str]] = {}
+    lines_of_id: dict[str, list[int]] = {}
 
-    def unusable(where: str, error: AsrError) -> None:
-        result.note("unusable line", Path(where).name, error.message.removeprefix(where).lstrip(": "))
+    def unusable(where: Where, error: AsrError) -> None:
+        result.note("unusable line", f"{path.name}:{where.number}", error.message.removeprefix(where).lstrip(": "))
 
     for where, record in records_of_manifest(path, unusable):
         if isinstance(record.get("id"), str):
-            lines_of_id.setdefault(record["id"], []).append(where.rpartition(":")[2])
+            lines_of_id.setdefault(record["id"], []).append(where.number)
         try:
             yield utterance_of_record(record, path.parent, where)
         except CorpusError as error:
             unusable(where, error)
     for utterance_id, numbers in lines_of_id.items():
         if len(numbers) > 1:
-            result.note("repeated id", utterance_id, f"lines {', '.join(numbers)}")
+            result.note("repeated id", utterance_id, f"lines {', '.join(map(str, numbers))}")
 
 
 def _until_broken(utterances: Iterator[Utterance], path: Path, result: CorpusCheck) -> Iterator[Utterance]:

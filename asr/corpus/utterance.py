@@ -22,7 +22,7 @@ from typing import Any
 
 from asr.atomic import write_parts
 from asr.errors import CorpusError, first_of
-from asr.lines import Unusable, is_unicode, raised, read_records
+from asr.lines import Unusable, Where, is_unicode, raised, read_records
 
 _LOG = logging.getLogger(__name__)
 _KEYS = ("id", "audio", "text", "seconds", "speaker")
@@ -97,14 +97,14 @@ def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Uttera
     line_of_id: dict[str, int] = {}
     for where, record in records_of_manifest(path):
         utterance = utterance_of_record(record, path.parent, where, may_be_silent=may_be_silent)
-        line = line_of_id.setdefault(utterance.id, number := int(where.rpartition(":")[2]))
-        if line != number:
+        line = line_of_id.setdefault(utterance.id, where.number)
+        if line != where.number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
         yield utterance
 
 
-def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The JSON objects in the manifest at `path`, each after its place "FILE:NUMBER".
+def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tuple[Where, dict[str, Any]]]:
+    """The JSON objects in the manifest at `path`, each after its place.
 
     Raises:
         CorpusError: missing, an array, or without one; what is wrong with a line goes to `unusable`.
