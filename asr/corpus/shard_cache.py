@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,34 +16,31 @@ from asr.corpus.tar_writer import Shard
 from asr.errors import CorpusError
 
 _BLOCK_BYTES = 1 << 18
-_TRIES = 4
 
 
-def open_copy(url: str, shard: Shard, folder: Path) -> BinaryIO:
+def open_copy(url: str, shard: Shard, folder: Path) -> BinaryIO | None:
     """A copy of `shard` in `folder`, to be read from its start; it is fetched from `url` unless it is there whole.
 
     Of several processes one fetches it, and the others wait for that. It is called by what is in it, so that a shard that
-    was prepared anew is fetched anew, and one that lies behind two URLs, once. It and its folder may be deleted at any time,
-    also while it is fetched or read.
+    was prepared anew is fetched anew, and one that lies behind two URLs, once. It and its folder may be deleted at any time:
+    while it is read, nothing is lost, and where that befalls it before, there is None.
 
     Raises:
         CorpusError: as `open_place`, the index lists another file, or nothing can be written there, as on a full disk.
     """
     path = folder / f"{shard.sha256[:16]}-{shard.name}"
     try:
-        for _ in range(_TRIES):
-            if file := _opened(path, shard):
-                return file  # perhaps in a folder that nobody may write to
-            with suppress(FileNotFoundError):  # somebody deletes what is there
-                folder.mkdir(parents=True, exist_ok=True)
-                with FileLock(folder / f".{path.name}.lock"):
-                    file = _opened(path, shard)  # fetched by the process that was waited for
-                    if file is None:
-                        write_parts(path, _blocks(url, shard))
-                        file = _opened(path, shard)
-                if file is not None:
-                    return file
-        raise FileNotFoundError(errno.ENOENT, f"deleted {_TRIES} times meanwhile")
+        if file := _opened(path, shard):
+            return file  # perhaps in a folder that nobody may write to
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{path.name}.lock"):
+            file = _opened(path, shard)  # fetched by the process that was waited for
+            if file is None:
+                write_parts(path, _blocks(url, shard))
+                file = _opened(path, shard)
+            return file
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise CorpusError(
             f"{path}: cannot keep a copy of the shard: {error.strerror or error}; make room there, take another folder for "

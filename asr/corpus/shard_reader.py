@@ -56,7 +56,7 @@ def read_shard(
     """The utterances of one shard of `index`, one at a time and in order; with `wanted`, those alone that it is 1 for.
 
     On a disk, only their bytes are read, and nowhere is a shard opened of which none is wanted. With `index.cache`, one
-    behind a URL is read from its copy there, which is made if need be.
+    behind a URL is read from its copy there, which is made if need be, or from the URL if somebody deletes it meanwhile.
 
     Raises:
         CorpusError: the shard cannot be read or does not hold what the index lists, or its copy cannot be made.
@@ -66,9 +66,8 @@ def read_shard(
     if not numbers:
         return
     place = path = index.place(shard)
-    copy = None
-    if isinstance(place, str) and index.cache is not None:
-        copy = open_copy(place, shard, index.cache)
+    copy = open_copy(place, shard, index.cache) if isinstance(place, str) and index.cache is not None else None
+    if copy is not None:
         path = Path(copy.name)
     num_read = 0
     try:
