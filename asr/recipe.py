@@ -136,6 +136,22 @@ def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1)
     yield from (each for each in utterances if (each.speaker in held_out) == (split == "dev"))
 
 
+def holding_out_dev(name: str, read_published: ReadSplit, share: float) -> ReadSplit:
+    """What reads the corpus `name`, of which `read_published` reads the parts that its publisher has, "train" and "test".
+
+    "train" and "dev" are those of `train_or_dev`, "train-all" is both together.
+    """
+    known = ("train", "dev", "test", "train-all")
+
+    def read(root: Path, split: str) -> Iterator[Utterance]:
+        if split not in known:
+            raise CorpusError(f"{name}: no split '{split}'; known: {', '.join(known)}")
+        published = read_published(root, "test" if split == "test" else "train")
+        return train_or_dev(published, split, share) if split in ("train", "dev") else published
+
+    return read
+
+
 def tone(hertz: float, seconds: float, sample_rate: int = 16000, codec: Codec = "flac") -> bytes:
     """The sound file of a tone, which stands for speech where a recipe imitates its corpus."""
     import numpy as np

@@ -20,21 +20,12 @@ from pathlib import Path
 from asr.corpus.download import Download
 from asr.corpus.utterance import Utterance
 from asr.errors import CorpusError
-from asr.recipe import Recipe, tone, train_or_dev
+from asr.recipe import Recipe, holding_out_dev, tone
 
-SPLITS = ("train", "dev", "test", "train-all")
 DEV_SHARE = 0.1
 """Between the CRCs of the seventh and the eighth speaker: another value would move speakers that models learnt from."""
 RECORDINGS = (("wav", (".sph", ".wav", ".flac")), ("feat", (".mfc",)))
 LINE = re.compile(r"(?:<s> )?(?P<text>.*?) ?(?:</s> )?\((?P<id>[^()]+)\)")
-
-
-def read(root: Path, split: str) -> Iterator[Utterance]:
-    """The utterances of `split` in the order of the corpus's lists."""
-    if split not in SPLITS:
-        raise CorpusError(f"an4: no split '{split}'; known: {', '.join(SPLITS)}")
-    published = read_published(root, "test" if split == "test" else "train")
-    yield from published if split in ("test", "train-all") else train_or_dev(published, split, DEV_SHARE)
 
 
 def read_published(root: Path, split: str) -> Iterator[Utterance]:
@@ -91,7 +82,7 @@ RECIPE = Recipe(
     speakers=74,
     licence="free with its licence kept",
     source="http://www.speech.cs.cmu.edu/databases/an4/",
-    read=read,
+    read=holding_out_dev("an4", read_published, DEV_SHARE),
     imitate=imitate,
     config="an4.yaml",
     downloads=(Download(url="http://www.speech.cs.cmu.edu/databases/an4/an4_sphere.tar.gz"),),

@@ -54,6 +54,11 @@ def test_every_split_has_utterances_with_text(recipe: Recipe, root: Path) -> Non
             assert utterance.text.strip(), utterance.id
 
 
+def test_a_split_that_is_not_there_is_named(recipe: Recipe, root: Path) -> None:
+    with pytest.raises(CorpusError, match=f"^{recipe.name}: no split 'nowhere'"):
+        next(recipe.read(root, "nowhere"))
+
+
 def test_splits_are_disjoint(recipe: Recipe, root: Path) -> None:
     splits = read(recipe, root)
     ids = [utterance.id for utterances in splits.values() for utterance in utterances]
