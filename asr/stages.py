@@ -257,7 +257,7 @@ def _note_worse(run: Run, kept: Validation) -> None:
 
     As among epochs, the error rate decides, and between equal rates the loss.
     """
-    start = next((record for record in read_metrics(run.folder) if record["kind"] == "start"), None)
+    start = next(iter(read_metrics(run.folder, "start")), None)
     if start is None:
         return
     wer, loss = float(start["wer"]), float(start["loss"])  # what is not finite stands there as text

@@ -70,7 +70,7 @@ def main() -> None:
 
 def on_dev(run: Path) -> dict[str, float]:
     """Of the validations of `run`: the lowest word error rate, and the last loss in nats per token."""
-    found = [entry for entry in read_metrics(run) if entry["kind"] == "validation"]
+    found = read_metrics(run, "validation")
     return {"dev_wer": min(float(entry["wer"]) for entry in found), "dev_loss": float(found[-1]["loss"])}
 
 

@@ -126,12 +126,10 @@ def _finite(value: object) -> object:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def learning_curve(records: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What each validation among the `records` of a run's metrics found, by epoch."""
+def learning_curve(validations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What each of a run's `validations` found, by epoch."""
     names = ("epoch", "train_loss", "loss", "wer")
     return [
-        {name: value if isinstance(value, int | float) else None for name, value in chosen.items()}
-        for record in records
-        if record.get("kind") == "validation"
-        for chosen in [{name: record.get(name) for name in names}]
+        {name: record[name] if isinstance(record.get(name), int | float) else None for name in names}
+        for record in validations
     ]

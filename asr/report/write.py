@@ -59,7 +59,7 @@ def write_report(
         "comparisons": list(comparisons),
         "notes": list(notes),
         "intervals": interval_note([system.result for system in systems]),
-        "curve": [] if metrics is None else learning_curve(read_metrics(metrics.parent)),
+        "curve": [] if metrics is None else learning_curve(read_metrics(metrics.parent, "validation")),
         "groups": [group_content(group, lambda audio: _address(audio, path.parent)) for group in groups],
     }
     script = "".join((_PAGE / name).read_text(encoding="utf-8") for name in SCRIPTS)

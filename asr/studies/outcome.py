@@ -233,7 +233,7 @@ def _variant_outcome(plan: Plan, variant: Variant) -> VariantOutcome:
 
 def _run_outcome(study: Path, run: Run, seed: int) -> RunOutcome:
     folder = run.folder
-    records = [record for record in read_metrics(folder) if record["kind"] == "validation"]
+    records = read_metrics(folder, "validation")
     ends = [0.0, *(float(record["wall_seconds"]) for record in records)]
     epochs = [0, *(int(record["epoch"]) for record in records)]
     per_epoch = [(ends[at] - ends[at - 1]) / max(1, epochs[at] - epochs[at - 1]) for at in range(1, len(ends))]
@@ -251,9 +251,9 @@ def _run_outcome(study: Path, run: Run, seed: int) -> RunOutcome:
 
 def read_curve(folder: Path) -> Iterator[Epoch]:
     """The validations of the run in `folder`; one without a finite loss is left out."""
-    for record in read_metrics(folder):
+    for record in read_metrics(folder, "validation"):
         values = [record.get(name) for name in ("train_loss", "loss", "wer")]
-        if record["kind"] == "validation" and all(isinstance(value, int | float) for value in values):
+        if all(isinstance(value, int | float) for value in values):
             train_loss, loss, wer = map(float, values)  # type: ignore[arg-type]
             yield Epoch(epoch=int(record["epoch"]), train_loss=train_loss, loss=loss, wer=wer)
 

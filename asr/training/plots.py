@@ -15,9 +15,7 @@ def plot_training(folder: Path) -> Path | None:
     """The picture drawn from the metrics of the run in `folder` (loss, error rates, learning rate, gradients), if any."""
     from matplotlib.figure import Figure
 
-    records = read_metrics(folder)
-    updates = [record for record in records if record["kind"] == "train"]
-    validations = [record for record in records if record["kind"] == "validation"]
+    updates, validations = read_metrics(folder, "train"), read_metrics(folder, "validation")
     if not validations:
         return None
     figure = Figure(figsize=(11, 7), layout="constrained")

@@ -91,13 +91,14 @@ class SilentLog:
         """Nothing."""
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole records of the run in `folder`; a line that a crash cut short or filled with zeros is left out."""
+def read_metrics(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
+    """All whole records of the run in `folder`, or those of one `kind`; a line that a crash cut or zeroed is left out."""
     path = folder / METRICS_FILE
     if not path.is_file():
         return []
     lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-    return [record for line in lines[:-1] if (record := _parsed(line)) is not None]
+    records = [record for line in lines[:-1] if (record := _parsed(line)) is not None]
+    return [record for record in records if kind in (None, record.get("kind"))]
 
 
 def _parsed(line: str) -> dict[str, Any] | None:

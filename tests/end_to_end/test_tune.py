@@ -181,7 +181,7 @@ def test_a_trial_whose_process_is_gone_goes_on(search: Callable[..., Search], mo
     search_all(one, 1)
     assert states(one) == ["complete"]
     (folder,) = (one.folder / "trials").iterdir()
-    epochs = [record["epoch"] for record in read_metrics(folder) if record["kind"] == "validation"]
+    epochs = [record["epoch"] for record in read_metrics(folder, "validation")]
     assert epochs == [1, 2]
     (record,) = json.loads((one.folder / "trials.json").read_text(encoding="utf-8"))
     assert sorted(record["by_epoch"]) == ["1", "2"]

@@ -109,7 +109,7 @@ def test_best_epochs_are_kept_and_others_removed(tmp_path: Path) -> None:
 def test_best_is_lowest_error_then_lowest_loss(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     run(trainer, tmp_path)
-    validations = [record for record in read_metrics(tmp_path) if record["kind"] == "validation"]
+    validations = read_metrics(tmp_path, "validation")
     expected = sorted((min(1.0, record["wer"]), record["loss"], record["epoch"]) for record in validations)[:2]
     assert trainer.progress.best == expected
 
@@ -196,7 +196,7 @@ def test_an_epoch_without_an_update_has_no_loss(
     skipped = UpdateResult(skipped=True, utterances=2, seconds=1.0)
     monkeypatch.setattr(trainer.updater, "update", lambda *arguments: skipped)
     run(trainer, tmp_path)
-    (record,) = (record for record in read_metrics(tmp_path) if record["kind"] == "validation")
+    (record,) = read_metrics(tmp_path, "validation")
     assert record["train_loss"] == "nan"
     assert re.search(r"epoch +1/1  no update  dev loss \d", capsys.readouterr().out)
 
@@ -206,7 +206,7 @@ def test_texts_too_long_for_their_audio_stop_with_advice(tmp_path: Path) -> None
     trainer = make_trainer(tmp_path, long_texts)
     with pytest.raises(TrainingError, match=r"8 of 8 utterances .*subsampling\.factor"):
         run(trainer, tmp_path)
-    messages = [record["message"] for record in read_metrics(tmp_path) if record["kind"] == "event"]
+    messages = [record["message"] for record in read_metrics(tmp_path, "event")]
     assert any("utterance0" in message for message in messages)
 
 
@@ -214,7 +214,7 @@ def test_impossible_utterances_are_named_once(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, (*WORDS[:7], "abc" * 60))
     run(trainer, tmp_path)
     assert trainer.progress.impossible == ["utterance7"]
-    assert sum(record["kind"] == "event" for record in read_metrics(tmp_path)) == 1
+    assert len(read_metrics(tmp_path, "event")) == 1
 
 
 def test_an_epoch_is_judged_by_the_utterances_that_it_has_heard(tmp_path: Path) -> None:
@@ -379,7 +379,7 @@ def test_who_watches_may_end_a_training_and_nothing_is_lost(tmp_path: Path) -> N
     resumed.recognizer.model.load_state_dict(checkpoint.model)
     resumed.resume(checkpoint.training)
     run(resumed, tmp_path / "watched")
-    records = [record for record in read_metrics(tmp_path / "whole") if record["kind"] == "validation"]
+    records = read_metrics(tmp_path / "whole", "validation")
     assert seen == [(record["epoch"], record["loss"]) for record in records]
     expected, found = whole.recognizer.model.state_dict(), resumed.recognizer.model.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)

@@ -546,7 +546,7 @@ def test_a_training_that_ruins_the_model_it_set_out_from_says_so_also_when_it_wa
     with pytest.raises(StoppedByUserError):
         run_stages(replace(run, watch=stop), ["train"])
     run_stages(run, ["train", "average"])
-    (start,) = (record for record in read_metrics(run.folder) if record["kind"] == "start")
+    (start,) = read_metrics(run.folder, "start")
     said = capsys.readouterr().out
     assert said.count("before the first update: ") == 1, "what is known was measured again"
     numbers = f"; before the first update {start['loss']:.3f}, {start['wer']:.2%}: a smaller optimizer.lr (here 1) or"
