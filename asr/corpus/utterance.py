@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from asr.atomic import write_parts
-from asr.errors import CorpusError, first_of
+from asr.audio import audio_info
+from asr.errors import AudioError, CorpusError, first_of
 from asr.lines import Unusable, Where, is_unicode, raised, read_records
 
 _LOG = logging.getLogger(__name__)
@@ -340,7 +341,17 @@ def visible_files(folder: Path) -> Iterator[Path]:
     _warn(folder, "files that are not there or cannot be reached", lost)
     unknown = [path for path in found if path.suffix.lower() in _UNREAD_SUFFIXES]
     _warn(folder, "files of other formats than wav, flac, ogg, opus and mp3 (convert them)", unknown)
+    unnamed = [path for path in found if not path.suffix and _is_sound(path)]
+    _warn(folder, "sound files whose names have no suffix (add one, such as .wav)", unnamed)
     yield from sorted(found)
+
+
+def _is_sound(path: Path) -> bool:
+    try:
+        audio_info(path)
+    except AudioError:
+        return False
+    return True
 
 
 def is_read(path: Path) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from asr.audio import read_signal
+from asr.audio import Codec, encode_audio, read_signal
 from asr.corpus.utterance import Utterance, check_id, read_folder, read_manifest, sound_files, write_manifest
 from asr.errors import CorpusError
 
@@ -214,6 +214,18 @@ def test_sound_in_formats_that_cannot_be_read_is_named(tmp_path: Path, caplog: p
     assert [utterance.id for utterance in read_folder(tmp_path)] == ["1"]
     (said,) = (record.getMessage() for record in caplog.records)
     assert said.endswith("other formats than wav, flac, ogg, opus and mp3 (convert them): 2.M4A, a/film.mp4, call.gsm")
+
+
+@pytest.mark.parametrize("codec", ["wav", "flac", "opus"])
+def test_sound_whose_name_has_no_suffix_is_named(
+    codec: Codec, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    sound = encode_audio(np.zeros(800, np.float32), 8000, codec)
+    fill(tmp_path, {"1.wav": sound, "1.txt": b"x", "2": sound, "2.txt": b"y", "README": b"About\n", "empty": b""})
+    for _ in range(2):
+        assert sound_files(tmp_path) == [tmp_path / "1.wav"]
+    (said,) = (record.getMessage() for record in caplog.records)
+    assert said == f"{tmp_path}: left out 1 sound files whose names have no suffix (add one, such as .wav): 2"
 
 
 def test_links_that_lead_nowhere_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
