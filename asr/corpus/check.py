@@ -20,6 +20,7 @@ from asr.corpus.ahead import map_ahead
 from asr.corpus.list_form import check_is_list
 from asr.corpus.rates import FEW
 from asr.corpus.utterance import (
+    WITHOUT_USE,
     Utterance,
     files_by_id,
     read_folder,
@@ -73,11 +74,7 @@ _RARE_SHARE = 1e-4
 _USUAL_RATE = 16000
 # Notes of transcribers, such as [noise]: normalising takes away the brackets, and what stands in them is learnt as said.
 _NOTE = re.compile(r"\[[^\[\]]*\w[^\[\]]*\]|\([^()]*\w[^()]*\)|\{[^{}]*\w[^{}]*\}|<[^<>]*\w[^<>]*>")
-# Other tools cut recordings by most of these; here, they would silently go with the whole of the sound.
-_WITHOUT_USE = dict.fromkeys(("start", "begin", "end", "offset"), "sounds are heard whole; cut them beforehand") | {
-    "channel": "all channels are heard, mixed; write each to a file of its own beforehand",
-    "duration": "it is compared under the name of seconds only",
-}
+_WITHOUT_USE = WITHOUT_USE | {"duration": "it is compared under the name of seconds only"}
 _ALPHABETS = frozenset({"LATIN", "GREEK", "CYRILLIC"})
 
 

@@ -17,6 +17,7 @@ import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,10 @@ GUIDE = "docs/guide.md turns lists of other tools into manifests"
 KALDI = "from_kaldi in docs/guide.md makes a manifest of Kaldi's wav.scp or feats.scp with text and utt2spk"
 _HINT = f'; expected {{"id": "a", "audio": "a.wav", "text": "..."}}; {GUIDE}'
 _LONGEST_SECONDS = 1e9
+WITHOUT_USE = dict.fromkeys(("start", "begin", "end", "offset"), "sounds are heard whole; cut them beforehand") | {
+    "channel": "all channels are heard, mixed; write each to a file of its own beforehand"
+}
+"""Keys by which other tools cut recordings, and what becomes of the sound here, where they are mere columns."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,18 +94,24 @@ def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Uttera
     """The utterances of the JSONL manifest at `path`, one at a time and in order.
 
     Blank lines are passed over. Metadata that is not text is kept as JSON (`3` as "3", `[1]` as "[1]"). With
-    `may_be_silent` a text may be empty: to measure on, a recording in which nobody speaks is as good as another.
+    `may_be_silent` a text may be empty: to measure on, a recording in which nobody speaks is as good as another. A warning
+    of the log tells of keys that are `WITHOUT_USE`, where they first stand.
 
     Raises:
         CorpusError: missing, not UTF-8, no utterance, or at a line: not JSON, a key missing or of the wrong type, an
             empty or repeated id, an unusable speaker, an empty text.
     """
     line_of_id: dict[str, int] = {}
+    told: set[str] = set()
     for where, record in records_of_manifest(path):
         utterance = utterance_of_record(record, path.parent, where, may_be_silent=may_be_silent)
         line = line_of_id.setdefault(utterance.id, where.number)
         if line != where.number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
+        if new := [key for key in WITHOUT_USE if key in utterance.metadata and key not in told]:
+            told.update(new)
+            reasons = (f"{', '.join(keys)} ({why})" for why, keys in groupby(new, key=WITHOUT_USE.__getitem__))
+            _warn_once(f"{where}: key without use: {'; '.join(reasons)}")
         yield utterance
 
 
@@ -378,7 +389,7 @@ def _warn(folder: Path, what: str, left_out: Collection[Path]) -> None:
 
 @functools.cache
 def _warn_once(message: str) -> None:
-    """A folder is read several times: by each part that is made of it, and to see whether it was edited."""
+    """A folder or a list is read several times: by each part that is made of it, and to see whether it was edited."""
     _LOG.warning("%s", message)
 
 

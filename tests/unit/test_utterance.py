@@ -125,6 +125,19 @@ def test_reading_streams(tmp_path: Path) -> None:
     assert next(read_manifest(manifest(tmp_path, GOOD, "broken"))).id == "a"
 
 
+def test_keys_that_other_tools_cut_sound_by_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [{"id": str(number), "audio": "a.wav", "text": "x", "offset": number, "duration": 1} for number in range(3)]
+    path = manifest(tmp_path, *map(json.dumps, [lines[0], lines[1] | {"end": 2.5, "channel": 1}, lines[2]]))
+    for _ in range(2):  # as a run does
+        assert len(list(read_manifest(path))) == 3
+    whole = "sounds are heard whole; cut them beforehand"
+    mixed = "all channels are heard, mixed; write each to a file of its own beforehand"
+    assert caplog.messages == [
+        f"{path}:1: key without use: offset ({whole})",
+        f"{path}:2: key without use: end ({whole}); channel ({mixed})",
+    ]
+
+
 def test_written_paths_are_relative_below_the_manifest_only(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     inside, outside = tmp_path / "wav" / "a.wav", tmp_path.parent / "b.wav"
