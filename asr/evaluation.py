@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from asr.corpus.batch_order import BatchesConfig
 from asr.corpus.batches import Batch, Unusable, batches_of_utterances, sequential_batches
 from asr.corpus.list_form import check_is_list
 from asr.corpus.places import as_file_name, find_place, title
+from asr.corpus.rates import watch_rates
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
@@ -71,9 +73,11 @@ class Subset:
         """The subset of the utterances that `read` yields."""
 
         def batches(model: AcousticConfig, config: BatchesConfig, unusable: Unusable) -> Iterator[Batch]:
-            features, num_features = model.features, model.num_stored_features
+            utterances, num_features = read(), model.num_stored_features
+            if not num_features:
+                utterances = watch_rates(utterances, math.ceil(2 * model.highest_hz), name, only_measured=True)
             return batches_of_utterances(
-                read(), features.sample_rate, config, num_features=num_features, unusable=unusable
+                utterances, model.features.sample_rate, config, num_features=num_features, unusable=unusable
             )
 
         return cls(name=name, batches=batches, whole=whole)

@@ -240,12 +240,14 @@ def _header(path: Path) -> AudioInfo | None:
 
 def _says_of_rate(path: Path, info: AudioInfo, recognizer: Recognizer) -> bool:
     """Whether the sound file lacks what the model listens to, which is said."""
+    from asr.corpus.rates import MORE_ERRORS
+
     highest_hz = recognizer.model.config.highest_hz
     if not highest_hz or info.sample_rate >= 2 * highest_hz:
         return False
     print(
         f"warning: {path} has {info.sample_rate} Hz, and so nothing above {info.sample_rate // 2} Hz, where the model "
-        f"listens up to {highest_hz:g}: expect more errors than of a model that has learnt from such sound (said once)",
+        f"listens up to {highest_hz:g}: {MORE_ERRORS} (said once)",
         file=sys.stderr,
     )
     return True

@@ -252,6 +252,19 @@ def test_where_nobody_speaks_what_is_heard_counts_as_insertions(
         list(read_files(data))
 
 
+@pytest.mark.parametrize("rate", [SAMPLE_RATE // 2, SAMPLE_RATE])
+def test_sound_that_lacks_what_the_model_listens_to_is_told(
+    rate: int, model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = write_tone_corpus(tmp_path / "test", 2, seed=1)
+    for sound in data.parent.glob("*.flac"):
+        soundfile.write(sound, soundfile.read(sound)[0], rate)
+    evaluate_subsets(model, open_subsets(str(data), None), [GreedyDecoderConfig()])
+    told = [message for message in caplog.messages if "expect more errors" in message]
+    assert len(told) == (rate < SAMPLE_RATE)
+    assert all(f"test: 2 of the first 2 sound files have less than {SAMPLE_RATE} Hz" in message for message in told)
+
+
 def test_words_that_the_decoder_cannot_write_are_counted(
     model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
