@@ -20,7 +20,7 @@ from asr.corpus.rates import watch_rates
 from asr.corpus.shards import ShardIndex
 from asr.corpus.utterance import Utterance
 from asr.decoding import DecoderConfig
-from asr.errors import AsrError, CorpusError, ScoringError, first_of
+from asr.errors import AsrError, CorpusError, first_of
 from asr.model.acoustic import AcousticConfig
 from asr.model.device import select_device, wait_for
 from asr.recipe import find_corpus, find_recipe, read_files
@@ -199,7 +199,6 @@ def evaluate_subsets(
         CheckpointError: no model at `model` or one of `others`.
         ConfigError: the models do not fit together, or one of `decoders` needs an attention decoder that is not there.
         CorpusError: a subset cannot be read, or is empty; or two have one name.
-        ScoringError: the references of a subset hold no word.
     """
     if len({hypotheses_file(subset.name, "") for subset in subsets}) < len(subsets):
         names = ", ".join(subset.name for subset in subsets)
@@ -217,7 +216,7 @@ def evaluate_subsets(
             evaluations = _evaluations(
                 subset, recognizers, batches or BatchesConfig(), for_report=for_report, embed_audio=embed_audio
             )
-        except (CorpusError, ScoringError) as error:
+        except CorpusError as error:
             if failures is None:
                 raise
             failures.append(error)
@@ -342,6 +341,7 @@ def _evaluation(subset: Subset, reader: _Reader, shared_seconds: float, models: 
         processing_seconds=shared_seconds + reader.seconds,
         whole=subset.whole,
         models=models,
+        may_be_silent=True,
     )
     system = None if reader.collector is None else reader.collector.system(reader.kind, result, reader.scores)
     return Evaluation(result=result, scores=reader.scores, system=system)

@@ -6,15 +6,15 @@ was heard, no count that the browser can make itself.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from asr.report.details import System, UtteranceDetails
 from asr.scoring import UtteranceScore
 from asr.scoring.error_counts import Difference
+from asr.scoring.report import record_of
 
 Place = Callable[[Path], str]
 
@@ -86,7 +86,7 @@ def _system_content(system: System, ids: Iterable[str]) -> dict[str, Any]:
     confidences = [None if each is None else each.confidence for each in known]
     return {
         "name": system.name,
-        "result": {name: _finite(value) for name, value in asdict(system.result).items()},
+        "result": record_of(system.result),
         "pieces": list(system.pieces),
         # 0 for what was heard without an error.
         "hypotheses": [" ".join(score.hypothesis.split()) if score.words.errors else 0 for score in scores],
@@ -120,10 +120,6 @@ def _audio(audio: Path | bytes | None, place: Place) -> int | str:
     if isinstance(audio, Path):
         return place(audio)
     return 0 if audio is None else 1
-
-
-def _finite(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def learning_curve(validations: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

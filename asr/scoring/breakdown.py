@@ -171,7 +171,7 @@ def groups_tables(results: Iterable[GroupResult], *, systems: str = "decoder") -
             result.subset,
             result.decoder,
             result.group,
-            f"{100 * counts.rate:.2f}",
+            f"{100 * counts.rate:.2f}" if counts.reference_length else "-",
             "-" if interval is None else f"{100 * interval.low:.2f}-{100 * interval.high:.2f}",
             *map(str, numbers),
             str(result.utterances),

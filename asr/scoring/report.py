@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -61,6 +62,8 @@ class UtteranceScore:
 class Result:
     """One subset under one decoder; rates are fractions, and `low` and `high` the ends of their 95 % intervals.
 
+    Where the references hold no word, `wer`, `cer` and their intervals are not defined: NaN, and null in JSON.
+
     Attributes:
         subset: what was recognised, such as "test".
         decoder: how, such as "greedy".
@@ -72,7 +75,8 @@ class Result:
         words: words of the references.
         utterances: number of them.
         whole: utterances of the whole published subset, 0 when that is not known; more than `utterances`: only a part.
-        resampled: what the interval of `wer` takes for independent: "speakers", "utterances", or "words" where all agree.
+        resampled: what the interval of `wer` takes for independent: "speakers", "utterances", or "words" where all agree;
+            None without an interval.
         rtf: real-time factor, seconds of computing per second of audio; None where nothing was timed.
         speakers: number of those that are known.
         without_speaker: utterances whose speaker is unknown, each of which is resampled by itself.
@@ -96,7 +100,7 @@ class Result:
     words: int
     utterances: int
     whole: int
-    resampled: Unit
+    resampled: Unit | None
     rtf: float | None
     speakers: int = 0
     models: int = 1
@@ -140,6 +144,7 @@ def summarize(
     processing_seconds: float | None = None,
     whole: int = 0,
     models: int = 1,
+    may_be_silent: bool = False,
 ) -> Result:
     """The result of `scores`, in whatever order they come.
 
@@ -150,42 +155,49 @@ def summarize(
         processing_seconds: what recognising all of it took.
         whole: utterances of the whole published subset, 0 when that is not known.
         models: number of models whose probabilities were averaged.
+        may_be_silent: whether the references may hold no word at all; then rates are not defined.
 
     Raises:
         ScoringError: no utterance, or references without a single word: nothing to be wrong about.
     """
     rtf = _real_time_factor(scores, processing_seconds)
-    result = result_of_tally(Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole)
+    result = result_of_tally(
+        Tally.of(scores), subset=subset, decoder=decoder, rtf=rtf, whole=whole, may_be_silent=may_be_silent
+    )
     return replace(result, models=models)
 
 
-def result_of_tally(tally: Tally, *, subset: str, decoder: str, rtf: float | None = None, whole: int = 0) -> Result:
+def result_of_tally(
+    tally: Tally, *, subset: str, decoder: str, rtf: float | None = None, whole: int = 0, may_be_silent: bool = False
+) -> Result:
     """The result of the utterances that were added to `tally`; see `summarize`.
 
     Raises:
         ScoringError: no utterance, or references without a single word.
     """
-    words, characters = total(tally.words), total(tally.characters)
-    if words.reference_length == 0:
+    words = total(tally.words)
+    if words.reference_length == 0 and not (may_be_silent and len(tally)):
         raise ScoringError(
             f"{subset}: the references of {len(tally)} utterances hold no word, so there is no error rate"
         )
     speakers = tally.speakers.distinct
 
-    def interval(counts: npt.NDArray[np.int32]) -> tuple[Interval, Unit]:
+    def rate(counts: npt.NDArray[np.int32]) -> tuple[float, Interval, Unit | None]:
+        if not words.reference_length:
+            return math.nan, Interval(math.nan, math.nan), None
         blocks, unit = tally.sums_of_blocks(errors_and_lengths(counts))
         found = rate_interval(blocks, np.random.default_rng(0), tally.repetitions)
-        return found, unit if found.is_bootstrap else "words"
+        return total(counts).rate, found, unit if found.is_bootstrap else "words"
 
-    word_interval, unit = interval(tally.words)
-    character_interval, _ = interval(tally.characters)
+    wer, word_interval, unit = rate(tally.words)
+    cer, character_interval, _ = rate(tally.characters)
     return Result(
         subset=subset,
         decoder=decoder,
-        wer=words.rate,
+        wer=wer,
         wer_low=word_interval.low,
         wer_high=word_interval.high,
-        cer=characters.rate,
+        cer=cer,
         cer_low=character_interval.low,
         cer_high=character_interval.high,
         mer=words.match_error_rate,
@@ -219,9 +231,16 @@ def write_results(path: Path, results: Iterable[Result], missing: Mapping[str, l
     """
     lacking = missing or {}
     records = [
-        asdict(result) | ({"missing": lacking[result.subset]} if result.subset in lacking else {}) for result in results
+        record_of(result) | ({"missing": lacking[result.subset]} if result.subset in lacking else {})
+        for result in results
     ]
     write_text(path, json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def record_of(result: Result) -> dict[str, object]:
+    """The fields of `result` in types that JSON knows: None for a rate that is not defined."""
+    fields = asdict(result).items()
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in fields}
 
 
 def read_results(path: Path) -> list[Result]:
@@ -231,8 +250,10 @@ def read_results(path: Path) -> list[Result]:
         ScoringError: the file is missing or damaged.
     """
     try:
-        return [Result(**record) for record in json.loads(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError) as error:
+        records = json.loads(path.read_text(encoding="utf-8"))
+        undefined = dict.fromkeys(("wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high"), math.nan)
+        return [Result(**record | (undefined if record["wer"] is None else {})) for record in records]
+    except (OSError, ValueError, TypeError, LookupError) as error:
         raise ScoringError(
             f"{path}: missing or damaged results; evaluate again with --stages evaluate --fresh"
         ) from error
@@ -302,10 +323,10 @@ def results_table(results: Sequence[Result], *, systems: str = "decoder") -> Tab
         table.add_row(
             f"{result.subset} (part)" if result.is_part else result.subset,
             result.decoder,
-            f"{100 * result.wer:.2f}",
-            f"{100 * result.wer_low:.2f}-{100 * result.wer_high:.2f}",
-            f"{100 * result.cer:.2f}",
-            f"{100 * result.cer_low:.2f}-{100 * result.cer_high:.2f}",
+            _per_cent(result.wer),
+            _per_cent(result.wer_low, result.wer_high),
+            _per_cent(result.cer),
+            _per_cent(result.cer_low, result.cer_high),
             str(result.substitutions),
             str(result.deletions),
             str(result.insertions),
@@ -314,6 +335,10 @@ def results_table(results: Sequence[Result], *, systems: str = "decoder") -> Tab
             *([speed] if is_timed else []),
         )
     return table
+
+
+def _per_cent(*rates: float) -> str:
+    return "-" if any(map(math.isnan, rates)) else "-".join(f"{100 * rate:.2f}" for rate in rates)
 
 
 def _is_timed(results: Iterable[Result]) -> bool:
@@ -336,13 +361,15 @@ def part_note(results: Iterable[Result]) -> str:
 def interval_note(results: Iterable[Result]) -> str:
     """What the intervals of `results` resample, or that they cannot; and what to think of it where there are too few."""
     all_results = list(results)
-    units = {result.subset: _unit(result) for result in all_results if result.resampled != "words"}
+    units = {result.subset: _unit(result) for result in all_results if result.resampled not in ("words", None)}
     over = next(iter(units.values()), "")
     if len(set(units.values())) > 1:
         over = "; ".join(f"{unit} in {subset}" for subset, unit in units.items())
     notes = [f"bootstrap over {over}"] if over else []
     if any(result.resampled == "words" for result in all_results):
         notes.append("Wilson's interval of independent words, where all resamples agree")
+    if any(result.resampled is None for result in all_results):
+        notes.append("none, and no rate, where the references hold no word: what is heard there counts as insertions")
     return f"95 %: {'; '.join(notes)}."
 
 

@@ -269,6 +269,16 @@ def test_results_fit_into_any_window(browser: Chromium, tmp_path: Path, width: i
     browser.emulate()
 
 
+def test_a_rate_that_is_not_defined_is_no_number(browser: Chromium, tmp_path: Path) -> None:
+    scores = [score_utterance(id="u", reference="", hypothesis="made up")]
+    result = summarize(scores, subset="silence", decoder="d", may_be_silent=True)
+    write_report(tmp_path / "r.html", title="t", systems=[System(name="d", result=result, scores=scores)])
+    browser.open(tmp_path / "r.html")
+    shown = "[...document.querySelectorAll('.results tbody td')].map((cell) => cell.textContent)"
+    assert browser.run(shown) == ["silence", "d", "–", "", "–", "–", "–", "0", "0", "2", "0", "1"]
+    assert not browser.run("document.querySelector('.plot-cell svg')")
+
+
 def test_every_number_of_the_results_has_a_name_of_its_own(page: Chromium) -> None:
     heads = page.run("[...document.querySelectorAll('.results th')].map((head) => head.textContent)")
     labels = page.run(

@@ -595,19 +595,18 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], model: Path, tmp_path: Path
 ) -> None:
     good, results = write_tone_corpus(tmp_path / "good", 2, seed=1), tmp_path / "results.json"
-    wordless = good.with_name("wordless.jsonl")
-    wordless.write_text(json.dumps({"id": "a", "audio": "u000.flac", "text": "..."}) + "\n", encoding="utf-8")
-    soundless = good.with_name("soundless.jsonl")
-    soundless.write_text(json.dumps({"id": "a", "audio": str(wordless), "text": "a"}) + "\n", encoding="utf-8")
-    for sets, names in ([wordless, good, soundless], [good.stem]), ([wordless, soundless], []):
+    empty, soundless = good.with_name("empty.jsonl"), good.with_name("soundless.jsonl")
+    empty.write_text("\n", encoding="utf-8")
+    soundless.write_text(json.dumps({"id": "a", "audio": str(empty), "text": "a"}) + "\n", encoding="utf-8")
+    for sets, names in ([empty, good, soundless], [good.stem]), ([empty, soundless], []):
         data = [word for each in sets for word in ("--data", str(each))]
         monkeypatch.setattr(sys, "argv", ["asr", "evaluate", "--model", str(model), *data, "--json", str(results)])
         with pytest.raises(SystemExit) as stop:
             main()
         out, err = capsys.readouterr()
         assert stop.value.code == 2
-        assert err.count("wordless: the references") == 1
-        assert err.splitlines()[-1].startswith("error: wordless: the references of 1 utterances hold no word")
+        assert err.count("empty.jsonl: the manifest") == 1
+        assert err.splitlines()[-1].startswith(f"error: {empty}: the manifest holds no utterance")
         assert "; soundless: there are no utterances to evaluate" in err.splitlines()[-1]
         assert all(name in out for name in names)
         if names:
@@ -618,6 +617,28 @@ def test_a_set_that_cannot_be_scored_costs_none_of_the_others(
             ]
             results.unlink()
         assert not results.exists()
+
+
+def test_where_nobody_speaks_insertions_are_counted_and_there_is_no_rate(
+    cli: Command, model: Path, tmp_path: Path
+) -> None:
+    data = write_tone_corpus(tmp_path / "test", 3, seed=1)
+    records = map(json.loads, data.read_text(encoding="utf-8").splitlines())
+    data.write_text("".join(json.dumps(record | {"text": ""}) + "\n" for record in records), encoding="utf-8")
+    files = ("--json", tmp_path / "r.json", "--report", tmp_path / "r.html", "--hypotheses", tmp_path / "heard")
+    out = cli("evaluate", "--model", model, "--data", data, "--decoder", "greedy", "--by", "speaker", *files)
+    (result,) = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    rates = [name for name, value in result.items() if value is None]
+    assert rates == ["wer", "wer_low", "wer_high", "cer", "cer_low", "cer_high", "resampled"]
+    assert (result["words"], result["utterances"]) == (0, 3)
+    heard = (tmp_path / "heard" / "test-greedy.tsv").read_text(encoding="utf-8").splitlines()
+    assert sum(int(line.partition("\t")[0]) for line in heard[1:]) == result["insertions"] > 0
+    row = ["test", "greedy", "-", "-", "-", "-", "0", "0", str(result["insertions"]), "0", "3"]
+    assert next(line.split()[:11] for line in out.splitlines() if line.startswith("test")) == row
+    assert "no rate, where the references hold no word" in " ".join(out.split())
+    assert not re.search(r"\b(nan|inf)\b", out)
+    (content,) = re.findall(r'id="content">(.*?)</script>', (tmp_path / "r.html").read_text(encoding="utf-8"))
+    assert json.loads(content)["groups"][0]["systems"][0]["result"] == result
 
 
 def test_info_says_what_a_model_takes_and_writes(cli: Command, model: Path) -> None:

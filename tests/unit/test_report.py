@@ -18,6 +18,7 @@ from asr.scoring import (
     UtteranceScore,
     count_unpaired,
     interval_note,
+    read_results,
     read_transcripts,
     results_table,
     score_utterance,
@@ -84,6 +85,21 @@ def test_speakers_are_resampled_where_there_are_enough() -> None:
 def test_nothing_said_has_no_error_rate(scores: list[UtteranceScore]) -> None:
     with pytest.raises(ScoringError, match=rf"dev: the references of {len(scores)} utterances hold no word"):
         summarize(scores, subset="dev", decoder="greedy")
+
+
+def test_a_rate_that_is_not_defined_is_null_in_a_file_of_results(tmp_path: Path) -> None:
+    silence = [score_utterance(id="u", reference="", hypothesis="made up")]
+    result = summarize(silence, subset="t", decoder="d", may_be_silent=True)
+    write_results(tmp_path / "results.json", [result, _result()])
+    (record, _), (read, other) = (
+        json.loads((tmp_path / "results.json").read_text(encoding="utf-8")),
+        read_results(tmp_path / "results.json"),
+    )
+    assert (record["wer"], record["cer_high"], record["insertions"]) == (None, None, 2)
+    assert str(read) == str(result)
+    assert other == _result()
+    with pytest.raises(ScoringError, match="t: the references of 0 utterances"):
+        summarize([], subset="t", decoder="d", may_be_silent=True)
 
 
 def test_results_file_is_a_list_of_records(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ function filled(element, attributes, children) {
   return element;
 }
 
-const percent = (rate, digits = 2) => (Number.isFinite(rate) ? (100 * rate).toFixed(digits) : "∞");
+const percent = (rate, digits = 2) => (rate === null ? "–" : Number.isFinite(rate) ? (100 * rate).toFixed(digits) : "∞");
 const whole = (number) => number.toLocaleString("en");
 const clock = (seconds) => (seconds === null ? "–" : `${seconds.toFixed(seconds < 10 ? 2 : 1)} s`);
 /** `text` in at most `most` letters: what tells names apart stands at their ends as often as at their beginnings. */

@@ -30,7 +30,7 @@ function sentencesCard(title, sentences) {
 }
 
 const isTimed = systems.some((system) => system.result.rtf !== null);
-const ends = (low, high) => `${percent(low)} – ${percent(high)}`;
+const ends = (low, high) => (low === null ? "–" : `${percent(low)} – ${percent(high)}`);
 const isPart = (r) => r.utterances < r.whole;
 // Of each number its name, which stands above the column or, on a narrow screen, above the number itself.
 const RESULT_NUMBERS = [
@@ -66,7 +66,7 @@ function resultRow(system, number, limit) {
     h("td", { class: "name" }, h("button", {
       type: "button", class: "link", "aria-pressed": String(number === state.system), onclick: () => chooseSystem(number),
     }, system.name)),
-    first, h("td", { class: "plot-cell" }, intervalPlot(r.wer, r.wer_low, r.wer_high, limit)), others);
+    first, h("td", { class: "plot-cell" }, r.wer === null ? null : intervalPlot(r.wer, r.wer_low, r.wer_high, limit)), others);
 }
 
 function errorCards(system) {
