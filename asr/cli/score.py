@@ -129,7 +129,7 @@ def _read_all(
     ignore_extra: bool,
 ) -> tuple[FiledTranscripts, dict[str, FiledTranscripts], list[str]]:
     """The references, the hypotheses by system, and what is left out of them."""
-    from asr.scoring import count_unpaired, hint_about_ids, read_transcripts
+    from asr.scoring import count_unpaired, form_of, hint_about_ids, read_transcripts
 
     notes: list[str] = []
     of_references, of_hypotheses = columns
@@ -137,7 +137,12 @@ def _read_all(
     heard = {}
     for name, path in zip(_names(hypothesis), hypothesis, strict=True):
         heard[name] = read_transcripts(
-            path, format=format, columns=of_hypotheses, references=said, keep_extra=ignore_extra
+            path,
+            format=format,
+            columns=of_hypotheses,
+            references=said,
+            keep_extra=ignore_extra,
+            may_be_empty=form_of(path, format) == "ctm",
         )
         hint = partial(hint_about_ids, reference, path, format=format, said=said, heard=heard[name])
         numbers = count_unpaired(

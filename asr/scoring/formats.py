@@ -119,10 +119,14 @@ def hint_about_ids(
 ) -> str:
     """Why the ids in two files that were read may well not be the same, given their forms; "" where these tell nothing."""
     forms = {form_of(path, format) for path in (reference, hypothesis)}
-    if "ctm" in forms and all(transcript.segment is None for transcript in said.values()):
-        return (
+    if "ctm" in forms:
+        silence = "; of a recording in which nothing is heard a ctm has no line, as if it were missing"
+        times = (
             "; the references have no times, so a ctm is read as one text for each recording: an stm gives them times"
         )
+        is_timed = any(transcript.segment is not None for transcript in said.values())
+        may_be_silence = form_of(hypothesis, format) == "ctm" and all(name in said for name in heard)
+        return silence * may_be_silence + times * (not is_timed)
     is_most_unknown = 2 * sum(name not in said for name in heard) > len(heard)
     return _LINES_HINT if "lines" in forms and is_most_unknown else ""
 

@@ -274,6 +274,21 @@ def test_recognised_words_with_times_need_references_with_times(score: Command) 
         assert "stm" in err
 
 
+@pytest.mark.parametrize("words", ["", "84 1 0.5 0.2 TURN\n"])
+@pytest.mark.parametrize("reference", ["ref.txt", "ref.stm"])
+def test_a_ctm_of_silence_is_told_from_one_that_lacks_something_by_an_option(
+    score: Command, reference: str, words: str
+) -> None:
+    Path("ref.txt").write_text("84 TURN ON\n121 NO\n", encoding="utf-8")
+    Path("ref.stm").write_text("84 1 s 0 2 TURN ON\n121 1 s 0 2 NO\n", encoding="utf-8")
+    Path("hyp.ctm").write_text(words, encoding="utf-8")
+    code, _, err = score(files=(reference, "hyp.ctm"))
+    assert (code, err.count("\n")) == (2, 1)
+    assert "--missing-as-empty; of a recording in which nothing is heard a ctm has no line" in err
+    code, out, _ = score("--missing-as-empty", files=(reference, "hyp.ctm"))
+    assert (code, out.splitlines()[2].split()[2]) == (0, "66.67" if words else "100.00")
+
+
 def test_another_unicode_form_is_mere_spelling(score: Command) -> None:
     Path("said.txt").write_text("1 l\u00e9t\u00e9 arrive\n", encoding="utf-8")
     Path("heard.txt").write_text("1 le\u0301te\u0301 arrive\n", encoding="utf-8")
