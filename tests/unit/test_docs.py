@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from difflib import SequenceMatcher
 from pathlib import Path
@@ -21,6 +22,15 @@ OF_PYTHON = [page for page in PAGES if any(language == "python" for language, _ 
 def test_python_runs(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     run_python(page)
+
+
+def test_a_list_of_nemo_that_cuts_recordings_is_not_taken_for_one_of_whole_files() -> None:
+    from_nemo = run_python(ROOT / "docs" / "guide.md", "def from_nemo")["from_nemo"]
+    whole, part = ({"audio_filepath": "a.wav", "duration": 1.5, "text": "x", "offset": offset} for offset in (0.0, 3.5))
+    # `asr data check` compares them with what is there.
+    assert [record["seconds"] for record in from_nemo([json.dumps(whole)])] == [1.5]
+    with pytest.raises(ValueError, match=r"a\.wav.*3\.5"):
+        list(from_nemo(map(json.dumps, [whole, part])))
 
 
 def test_alignment_of_the_page_about_ctc_is_what_the_model_gives(
