@@ -279,8 +279,7 @@ def _tell_of_unspellable(subset: Subset, reader: _Reader) -> None:
 
 def _tell_of_unwritable(subset: Subset, reader: _Reader) -> None:
     """What the references say and the decoder cannot: each such word is an error, whatever the model hears."""
-    vocabulary = getattr(reader.recognizer.decoder, "vocabulary", None)
-    if vocabulary is None:
+    if (vocabulary := reader.recognizer.decoder.vocabulary) is None:
         return
     said = Counter(word for score in reader.scores for word in score.reference.split())
     missing = Counter({word: count for word, count in said.items() if word not in vocabulary})

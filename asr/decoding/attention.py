@@ -93,6 +93,7 @@ class AttentionSearch:
         self.config = config
         self.tokenizer = tokenizer
         self.decoder = decoder
+        self.vocabulary: frozenset[str] | None = None
         self.ctc_weight = config.ctc_weight if isinstance(config, JointDecoderConfig) else 0.0
         self._frames_of_text = alignment.frames_of_text
         self._prefix_scores = prefix_scores

@@ -68,12 +68,7 @@ class BeamDecoder:
     Token sequences that read the same (a space at the end, say) count once, with the score of the most probable. With a
     lexicon, texts whose last word is not finished do not count; where there are no others, they are cut off where a word
     could last end, and keep the score of the whole.
-
-    Attributes:
-        vocabulary: the only words that it writes; None: any.
     """
-
-    vocabulary: frozenset[str] | None = None
 
     def __init__(self, config: BeamDecoderConfig, tokenizer: Tokenizer) -> None:
         from asr.decoding import alignment, prefix_search, word_tree
@@ -85,6 +80,7 @@ class BeamDecoder:
         self._ended = word_tree.ENDED
         self._words = word_tree.ANYTHING
         self._priors: Tensor | None = None
+        self.vocabulary: frozenset[str] | None = None
         if isinstance(config, LexiconDecoderConfig):
             counts = word_tree.count_words(config.words, tokenizer)
             self.vocabulary = frozenset(counts)

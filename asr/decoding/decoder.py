@@ -24,6 +24,9 @@ DecoderConfig = Annotated[
 class Decoder(Protocol):
     """What every decoder does."""
 
+    vocabulary: frozenset[str] | None
+    """The only words that it writes; None: any."""
+
     def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """Readings of each utterance, the best first and at least one; no text stands twice.
 

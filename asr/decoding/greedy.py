@@ -28,6 +28,7 @@ class GreedyDecoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
+        self.vocabulary: frozenset[str] | None = None
 
     def decode(self, log_probs: Tensor, num_frames: Tensor, hidden: Tensor | None = None) -> list[list[Hypothesis]]:
         """The one reading of each utterance, as `Decoder.decode` says."""

@@ -34,6 +34,10 @@ class WithFrames:
         self._attention.to(log_probs.device)
         return self._decoder.decode(log_probs, num_frames, log_probs)
 
+    @property
+    def vocabulary(self) -> frozenset[str] | None:
+        return self._decoder.vocabulary
+
 
 @pytest.fixture(scope="module")
 def words(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -63,6 +67,12 @@ def batch() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.stack([grid(max(LENGTHS), VOCABULARY, seed=seed) for seed in range(len(LENGTHS))]), torch.tensor(
         LENGTHS
     )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_words_that_it_may_write_are_told(kind: str, words: Path) -> None:
+    known = frozenset(words.read_text(encoding="utf-8").split()) if kind == "lexicon" else None
+    assert WithFrames(config_of(kind, words)).vocabulary == known
 
 
 def test_nothing_in_nothing_out(decoder: WithFrames) -> None:
