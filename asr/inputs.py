@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from asr.audio.stored import file_and_offset
 from asr.config import Tree
-from asr.corpus.utterance import is_read, visible_files
+from asr.corpus.folder import is_read, visible_files
 from asr.decoding import LexiconDecoderConfig
 from asr.experiment import Experiment, Run
 

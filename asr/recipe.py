@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 from asr.corpus.apart import contents_of
 from asr.corpus.download import Download, obtain
+from asr.corpus.folder import read_folder
 from asr.corpus.list_form import check_is_list
 from asr.corpus.places import Place, as_file_name, find_place, title
-from asr.corpus.utterance import Utterance, read_folder, read_manifest
+from asr.corpus.utterance import Utterance, read_manifest
 from asr.errors import AsrError, CorpusError, did_you_mean
 from asr.resources import resource
 from asr.terminal import file_progress

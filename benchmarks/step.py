@@ -132,8 +132,9 @@ def interleaved(updater: Updater, batch: Batch) -> dict[str, list[float]]:
 def encoder_inputs(updater: Updater, batch: Batch, number: int) -> tuple[Tensor, Tensor]:
     """The features that update `number` gives to the encoder, and the frames of each utterance."""
     augmenter = Augmenter(updater.augment, derived_seed(updater.seed, number, 0))
-    features, num_frames = updater.model.features(*augmenter.waveforms(batch.waveforms, batch.num_samples))
-    return augmenter.features(features, num_frames), num_frames
+    model = updater.model
+    features, num_frames = model.features(*augmenter.waveforms(batch.waveforms, batch.num_samples))
+    return augmenter.features(features, num_frames, model.config.features.num_static), num_frames
 
 
 def bare_encoder(encoder: nn.Module, features: Tensor, num_frames: Tensor) -> None:
@@ -162,7 +163,7 @@ def parts(updater: Updater, batch: Batch, number: int, features: Tensor, num_fra
             lambda: sound.append(augmenter.waveforms(batch.waveforms, batch.num_samples))
         ),
         "features": timed(lambda: model.features(*sound[0])),
-        "augmentation of features": timed(lambda: augmenter.features(features, num_frames)),
+        "augmentation of features": timed(lambda: augmenter.features(features, num_frames, features.shape[2])),
         "tokens": timed(lambda: CtcTargets(batch.texts, updater.tokenizer, updater.device)),
         "head and CTC, both passes": timed(head_and_loss),
         "clipping": timed(lambda: nn.utils.clip_grad_norm_(model.parameters(), 5.0)),

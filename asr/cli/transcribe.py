@@ -118,7 +118,7 @@ def transcribe(
 
 def _sounds(audio: list[Path], channel: str) -> list[_Sound]:
     """The sound files that are named, or lie in folders that are, each `channel` that is asked for."""
-    from asr.corpus.utterance import file_id, sound_files
+    from asr.corpus.folder import file_id, sound_files
     from asr.errors import ConfigError
     from asr.recognizer.writers import with_channel
 

@@ -17,16 +17,10 @@ import numpy as np
 
 from asr.audio import UnusableAudioError, audio_info, holds_features, read_signal
 from asr.corpus.ahead import map_ahead
+from asr.corpus.folder import files_by_id, read_folder
 from asr.corpus.list_form import check_is_list
 from asr.corpus.rates import FEW
-from asr.corpus.utterance import (
-    WITHOUT_USE,
-    Utterance,
-    files_by_id,
-    read_folder,
-    records_of_manifest,
-    utterance_of_record,
-)
+from asr.corpus.utterance import WITHOUT_USE, Utterance, records_of_manifest, utterance_of_record
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.lines import Where

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-from asr.corpus.utterance import GUIDE, KALDI, is_read
+from asr.corpus.folder import is_read
+from asr.corpus.utterance import GUIDE, KALDI
 from asr.errors import CorpusError
 from asr.lines import array_in_place_of_lines
 

@@ -158,7 +158,7 @@ def _read_jsonl(path: Path, columns: Columns) -> Iterator[_Entry]:
 
 
 def _read_folder(path: Path, columns: Columns) -> Iterator[_Entry]:
-    from asr.corpus.utterance import read_folder  # torch comes with that room
+    from asr.corpus.folder import read_folder  # torch comes with that room
 
     for utterance in read_folder(path, may_be_silent=True):
         transcript = Transcript(text=utterance.text, speaker=utterance.speaker)

@@ -26,8 +26,9 @@ from asr.cli import main
 from asr.cli.evaluate import Report, _default_report
 from asr.cli.transcribe import LongestPiece
 from asr.corpus.batch_order import BatchesConfig
+from asr.corpus.folder import read_folder
 from asr.corpus.shards import ShardsConfig, write_shards
-from asr.corpus.utterance import Utterance, read_folder, read_manifest
+from asr.corpus.utterance import Utterance, read_manifest
 from asr.decoding import BeamDecoderConfig, GreedyDecoderConfig, JointDecoderConfig, LexiconDecoderConfig
 from asr.errors import CorpusError
 from asr.evaluation import Subset, evaluate_subsets, open_subsets

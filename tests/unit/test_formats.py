@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from asr.corpus.utterance import read_folder
+from asr.corpus.folder import read_folder
 from asr.errors import ScoringError
 from asr.scoring import Columns, Transcript, read_transcripts
 

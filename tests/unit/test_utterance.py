@@ -14,7 +14,8 @@ import pytest
 import soundfile
 
 from asr.audio import Codec, encode_audio, read_signal
-from asr.corpus.utterance import Utterance, check_id, read_folder, read_manifest, sound_files, write_manifest
+from asr.corpus.folder import read_folder, sound_files
+from asr.corpus.utterance import Utterance, check_id, read_manifest, write_manifest
 from asr.errors import CorpusError
 
 CORPORA = Path(__file__).parents[2].parent / "shared" / "corpora"
@@ -261,7 +262,7 @@ def test_links_that_lead_nowhere_are_named(tmp_path: Path, caplog: pytest.LogCap
 def test_folders_without_permission_are_named(mode: int, message: str, tmp_path: Path) -> None:
     fill(tmp_path, {"1.wav": b"", "1.txt": b"x", "ann/2.wav": b"", "ann/2.txt": b"y"})
     code = (
-        "import os; from asr.corpus.utterance import visible_files; from pathlib import Path;"
+        "import os; from asr.corpus.folder import visible_files; from pathlib import Path;"
         "os.geteuid() or os.setuid(65534); print(*visible_files(Path('.')))"
     )
     for folder in (tmp_path, *list(tmp_path.parents)[:2]):
