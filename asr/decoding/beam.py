@@ -44,8 +44,11 @@ class LexiconDecoderConfig(BeamDecoderConfig):
     """Prefix beam search that writes nothing but given words, the more probably the more often they are given.
 
     What the network knows of how frequent tokens are, it has from its own training texts, and the words say it once more;
-    so it is partly divided out. Source: Kanda, Lu and Kawai 2016, "Maximum a posteriori Based Decoding for CTC Acoustic
-    Models", with the tokens' frequencies in the words for those in training.
+    so it is partly divided out: in every frame, the probabilities of all tokens but the blank by their frequencies in the
+    words to the power `prior_weight`, as hybrid models divide those of states (Bourlard and Morgan 1994, "Connectionist
+    Speech Recognition: A Hybrid Approach"). A token gains by it in each frame that it lasts. The idea to divide CTC's
+    probabilities, but those of whole texts by what a language model of tokens says of them, is that of Kanda, Lu and Kawai
+    2016, "Maximum a posteriori Based Decoding for CTC Acoustic Models".
     """
 
     kind: Literal["lexicon"] = "lexicon"  # type: ignore[assignment]

@@ -54,7 +54,10 @@ def test_it_is_the_search_for_everything_with_other_texts_left_out(
     seed: int,
     sharpness: float,
 ) -> None:
-    """A beam as wide as there are prefixes finds all texts; those of listed words are weighted here by the definition."""
+    """A beam as wide as there are prefixes finds all texts; those of listed words are weighted here by the definition.
+
+    Priors are divided out of every frame, as in hybrid models, not once for each token of a text.
+    """
     log_probs = grid(num_frames, 4, seed=seed, sharpness=sharpness)
     path = in_file(folder, "".join(f"{word}\t{count}\n" for word, count in words.items()))
     config = LexiconDecoderConfig(words=path, weight=weight, prior_weight=prior_weight, width=4096, num_best=4096)
