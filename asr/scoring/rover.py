@@ -15,6 +15,7 @@ those that have the word 1, so that it is their share of the systems. It is not 
 the vote, and not the mean of those that have the word, which would be as high for the word of one as for the word of all.
 
 Source: Fiscus 1997, "A post-processing system to yield reduced word error rates: Recognizer Output Voting Error Reduction".
+NIST's `rover` aligns at other costs where some system has nothing in a slot, so that its results can differ.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ from asr.compiled import Integers, compiled
 from asr.errors import ScoringError
 from asr.scoring.transcripts import Transcript, WordTime
 
-# What NIST's alignments cost. To pass a slot in which some system has nothing is cheaper than to pass another, but not free:
-# else two words that stand for one would get a slot each, and nothing would outvote both. jiwer, which aligns elsewhere,
-# knows no slots with several words.
+# What NIST's alignments cost to insert, pass and exchange words, but in slots in which some system has nothing: these NIST's
+# `rover` (SCTK, wwd_WORD_rover) passes for 0.001, and sets another word opposite for 1. Here to pass them is cheaper than
+# to pass others, but not free: else two words that stand for one would get a slot each, and nothing would outvote both; and
+# another word there costs what it costs elsewhere. jiwer, which aligns elsewhere, knows no slots with several words.
 _INSERT, _PASS, _PASS_NOTHING, _EXCHANGE = 3, 3, 2, 4
 _OPPOSITE, _PASSED, _INSERTED = range(3)
 _SILENCE = 0
