@@ -179,7 +179,9 @@ def _num_batches(index: ShardIndex, config: BatchesConfig) -> int:
 def _shuffled(items: Iterable[AnyItem], draws: Iterable[float], size: int) -> Iterator[AnyItem]:
     """`items`, each drawn at random from the `size` that are at hand, as its own one of `draws` says.
 
-    That is how long it stays, of exponential distribution: then, of those at hand, each is equally likely to be the next.
+    That is how long it stays, of exponential distribution, which has no memory: of those that were at hand before, each is
+    about as likely as the others to be the next. The newest is likelier: with a `size` of 16 it goes at once 1.8 times as
+    often as if all were alike, with 1,024 ten times, which is once in a hundred.
     """
     heap: list[tuple[float, int, AnyItem]] = []
     for number, (item, draw) in enumerate(zip(items, draws, strict=True)):
