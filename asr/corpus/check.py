@@ -199,7 +199,7 @@ class CorpusCheck:
             self.note("wrong duration", utterance.id, f"stated {stated:.2f} s, found {sound.seconds:.2f} s")
 
     def _check_length(self, utterance_id: str, text: str, sound: Sound) -> None:
-        """Compares encoder frames with what CTC needs for characters; other tokens need at most as many."""
+        """Compares encoder frames with what CTC needs for characters; byte pairs need one more at most, for a mark."""
         rate = self.sample_rate or sound.sample_rate
         frames = round(sound.num_samples * rate / sound.sample_rate)
         if not self.num_features:
