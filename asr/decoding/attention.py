@@ -43,7 +43,7 @@ class _SearchConfig(Section):
         return self
 
 
-_LENGTH_POWER = "scores are divided by the number of tokens to this power: 0 favours short texts, 1 takes the mean"
+_LENGTH_POWER = "scores are divided by (tokens + 1, for the end) to this power: 0 favours short texts, 1 takes the mean"
 
 
 class AttentionDecoderConfig(_SearchConfig):
