@@ -30,7 +30,7 @@ class BeamDecoderConfig(Section):
     width: int = Field(default=16, ge=1, le=4096, description="prefixes kept after each frame")
     num_best: int = Field(default=1, ge=1, description="different texts to return, at most; up to width")
     min_token_log_prob: float | None = Field(
-        default=None, le=0, description="tokens less probable than this in a frame are not tried; null: all are"
+        default=None, le=0, description="tokens less probable than this in a frame make no new prefixes; null: all do"
     )
 
     @model_validator(mode="after")

@@ -182,7 +182,8 @@ def search(
     Args:
         log_probs: (S, V), blank at 0, without NaN.
         width: prefixes kept after each frame.
-        min_token_log_prob: a prefix is extended only by tokens at least as probable as this; -inf: by any.
+        min_token_log_prob: prefixes that the beam does not have yet come of tokens at least as probable as this; -inf: of
+            any. What leads to those that it has is added, however improbable.
         words: no prefix leaves their tree; the last word may be unfinished.
     """
     found: tuple[Integers, Integers, Floats] = _search(log_probs, width, min_token_log_prob, (*words,))
