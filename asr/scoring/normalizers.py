@@ -13,6 +13,7 @@ from asr.errors import ScoringError, did_you_mean
 from asr.text.normalize import (
     collapse_spaces,
     drop_invisible,
+    drop_vowel_marks,
     lowercase,
     lowercase_turkic,
     nfkc,
@@ -101,7 +102,7 @@ NORMALIZERS: dict[str, Step] = {
     "fillers-en": _without_fillers,
     "numbers-en": lambda text: _NUMBER.sub(_number_in_words, text),
     # None, except apostrophes inside words and % & @ #.
-    "punctuation": lambda text: collapse_spaces(strip_punctuation(unify_apostrophes(text))),
+    "punctuation": lambda text: collapse_spaces(strip_punctuation(unify_apostrophes(drop_vowel_marks(text)))),
     "spelling-en": _american_spelling,
     # Chinese and Japanese ones each a word, so that the word error rate is by character.
     "characters": lambda text: _IDEOGRAPH.sub(r" \1 ", text),

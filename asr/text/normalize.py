@@ -28,8 +28,8 @@ _APOSTROPHES = frozenset("'’‘‛`´＇｀\u02bc\u1fef\u1ffd")
 _INSIDE_WORDS = frozenset("'·׳״")
 # Zero-width joiner and non-joiner: part of the spelling in Persian and in the scripts of India.
 _JOINERS = frozenset("\u200c\u200d")
-# Armenian emphasis, exclamation and question: they stand over a vowel inside the word and do not separate.
-_OVER_VOWELS = frozenset("՛՜՞")
+# Armenian emphasis, exclamation and question.
+_OVER_VOWELS = dict.fromkeys(map(ord, "՛՜՞"))
 _SPACES = frozenset(f"{SPACE_MARK}\u200b")
 
 
@@ -77,20 +77,23 @@ def normalization_steps(config: NormalizerConfig) -> list[Step]:
     """The steps that `config` asks for, in order; each is a function from text to text.
 
     Example:
-        >>> [step.__name__ for step in normalization_steps(NormalizerConfig(unicode="none"))]
-        ['drop_invisible', 'unify_apostrophes', 'lowercase', 'strip_punctuation', 'collapse_spaces']
+        >>> config = NormalizerConfig(unicode="none", strip_punctuation=False)
+        >>> [step.__name__ for step in normalization_steps(config)]
+        ['drop_invisible', 'lowercase', 'collapse_spaces']
     """
     steps: list[Step] = [drop_invisible]
     if config.strip_punctuation:
-        # Before the Unicode form, which would tear an acute accent used as an apostrophe off its word.
-        steps.append(unify_apostrophes)
+        # Before the Unicode form, which would tear an acute accent used as an apostrophe off its word, and join a letter
+        # and its accent only where nothing stands between them.
+        steps += [drop_vowel_marks, unify_apostrophes]
     unicode_form = {"NFC": [nfc], "NFKC": [nfkc], "none": []}[config.unicode]
     steps += unicode_form
     if config.lowercase:
         # Small letters of some capitals are two characters, in an order that the Unicode form has to settle again.
         steps += [lowercase_turkic if config.dotless_i else lowercase, *unicode_form]
     if config.strip_punctuation:
-        steps.append(strip_punctuation)
+        # The Unicode form brings some apostrophes forth, as that of ŉ.
+        steps += [unify_apostrophes, strip_punctuation]
     steps.append(collapse_spaces)
     return steps
 
@@ -106,6 +109,16 @@ def drop_invisible(text: str) -> str:
         'cooperate'
     """
     return text.translate({ord(character): None for character in set(text) if _is_invisible(character)})
+
+
+def drop_vowel_marks(text: str) -> str:
+    """`text` without the Armenian marks that stand over a vowel inside a word, and do not separate.
+
+    Example:
+        >>> drop_vowel_marks("Ի՞նչ")
+        'Ինչ'
+    """
+    return text.translate(_OVER_VOWELS)
 
 
 def unify_apostrophes(text: str) -> str:
@@ -184,8 +197,6 @@ def _without_loose_joiners(character: str, inside: bool) -> str:
 def _without_punctuation(character: str, inside: bool) -> str:
     if character in _SPOKEN or not unicodedata.category(character).startswith("P"):
         return character
-    if character in _OVER_VOWELS:
-        return ""
     return character if inside and character in _INSIDE_WORDS else " "
 
 
