@@ -17,11 +17,11 @@ from itertools import groupby
 
 from asr.errors import ScoringError
 from asr.scoring.filed import temporary_database, told_where_full
-from asr.scoring.transcripts import Transcript, WordTime
+from asr.scoring.transcripts import Transcript, WordTime, ignored
 
 _SCHEMA = (
     "CREATE TABLE segments (number INTEGER PRIMARY KEY, name TEXT, recording TEXT, channel TEXT, start REAL, end REAL,"
-    " heard INTEGER DEFAULT 0)",
+    " ignored INTEGER, heard INTEGER DEFAULT 0)",
     "CREATE INDEX place ON segments (recording, channel)",
     "CREATE TABLE words (segment INTEGER, middle REAL, channel TEXT, start REAL, duration REAL, word TEXT, confidence REAL)",
 )
@@ -29,7 +29,8 @@ _INSERT_WORD = "INSERT INTO words VALUES (?, ?, ?, ?, ?, ?, ?)"
 _HEARD = "UPDATE segments SET heard = 1 WHERE recording = ? AND channel = ?"
 _INSERT_RECORDING = "INSERT INTO segments (name, recording, channel) VALUES (?, ?, ?)"
 _BY_PLACE = (
-    "SELECT recording, channel, start, end, number FROM segments ORDER BY recording, channel, start, number DESC"
+    "SELECT recording, channel, start, end, number FROM segments WHERE NOT ignored OR ?"
+    " ORDER BY recording, channel, start, number DESC"
 )
 _IN_ORDER = """
     SELECT number, name, recording, words.channel, words.start, duration, word, confidence
@@ -65,16 +66,20 @@ class _Segments:
             latest = self.latest[-1] if place else 0
             self.latest.append(place if end >= self.ends[latest] else latest)
 
+    def holding(self, moment: float) -> int | None:
+        """The number of the segment that holds `moment`, if any does; of several the one that began last, or the first."""
+        place = bisect_right(self.starts, moment) - 1
+        if place < 0 or self.ends[self.latest[place]] < moment:
+            return None
+        while self.ends[place] < moment:
+            place -= 1
+        return self.numbers[place]
+
     def nearest(self, moment: float) -> int:
-        """The number of the segment that holds `moment`, the one that began last, or is nearest; of alike, the first."""
+        """The number of the segment nearest to `moment`, which none holds; of alike, the first."""
         num_begun = bisect_right(self.starts, moment)
         if num_begun:
             place = self.latest[num_begun - 1]
-            if self.ends[place] >= moment:
-                place = num_begun - 1
-                while self.ends[place] < moment:
-                    place -= 1
-                return self.numbers[place]
             if num_begun == len(self.starts) or moment - self.ends[place] < self.starts[num_begun] - moment:
                 return self.numbers[place]
         return self.numbers[bisect_right(self.starts, self.starts[num_begun]) - 1]
@@ -109,8 +114,9 @@ def words_in_segments(
     Segments of others are not there, as an utterance that a file lacks: nobody knows what would have been heard.
 
     A word belongs to the segment that holds its middle, the one that began last where several do, and where none does to
-    the nearest of its recording and channel, so that no word is lost: there it counts as one that nobody said. Words of a
-    recording or channel without segments are one text, called `recording-channel`, where such are to be kept.
+    the nearest of its recording and channel, of those that are not to be ignored if there are such, so that no word is lost:
+    there it counts as one that nobody said. Words of a recording or channel without segments are one text, called
+    `recording-channel`, where such are to be kept.
 
     Raises:
         ScoringError: a word of a recording or channel that has no segment, unless `keep_extra`.
@@ -129,9 +135,11 @@ def words_in_segments(
         for name, said in references.items():
             if said.segment is not None:
                 place = (said.segment.recording, said.segment.channel, said.segment.start, said.segment.end)
-                database.execute("INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?, 0)", (name, *place))
-        by_place = groupby(database.execute(_BY_PLACE), key=lambda row: row[:2])
-        segments = {place: _Segments(row[2:] for row in rows) for place, rows in by_place}
+                database.execute(
+                    "INSERT INTO segments VALUES (NULL, ?, ?, ?, ?, ?, ?, 0)", (name, *place, ignored(said))
+                )
+        segments = _segments(database, with_ignored=True)
+        scored = segments | _segments(database, with_ignored=False)
         heard = set()
         for word in words:
             recording = (word.time.recording, numbered_channel(word.time.channel))
@@ -142,12 +150,20 @@ def words_in_segments(
                         "take it out, or let `asr score --ignore-extra` leave it out"
                     )
                 added = database.execute(_INSERT_RECORDING, ("-".join(recording), *recording))
-                segments[recording] = _Segments([(0.0, math.inf, added.lastrowid or 0)])
-            number = segments[recording].nearest(word.time.middle)
+                segments[recording] = scored[recording] = _Segments([(0.0, math.inf, added.lastrowid or 0)])
+            number = segments[recording].holding(word.time.middle)
+            if number is None:
+                number = scored[recording].nearest(word.time.middle)
             database.execute(_INSERT_WORD, _row(number, word))
             heard.add(recording)
         database.executemany(_HEARD, heard)
         yield from _texts(database)
+
+
+def _segments(database: sqlite3.Connection, *, with_ignored: bool) -> dict[tuple[str, str], _Segments]:
+    """The segments by recording and channel, or those that are not to be ignored."""
+    by_place = groupby(database.execute(_BY_PLACE, (with_ignored,)), key=lambda row: row[:2])
+    return {place: _Segments(row[2:] for row in rows) for place, rows in by_place}
 
 
 def numbered_channel(name: str) -> str:

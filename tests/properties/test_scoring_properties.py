@@ -42,21 +42,29 @@ def test_counts_add_up_to_the_lengths_of_both_texts(reference: str, hypothesis: 
     assert characters.hypothesis_length == len(" ".join(hypothesis.split()))
 
 
-@given(st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8)), min_size=1, max_size=8), st.lists(st.integers(0, 30)))
+@given(
+    st.lists(st.tuples(st.integers(0, 20), st.integers(1, 8), st.booleans()), min_size=1, max_size=8),
+    st.lists(st.integers(0, 30)),
+)
 def test_a_word_goes_to_the_segment_that_a_look_at_all_of_them_finds(
-    segments: list[tuple[int, int]], middles: list[int]
+    segments: list[tuple[int, int, bool]], middles: list[int]
 ) -> None:
+    """One that is to be ignored takes the words within it only, unless all are."""
     place = {"recording": "r", "channel": "1"}
     said = {
-        str(number): Transcript(text="", segment=Segment(**place, start=start, end=start + length))
-        for number, (start, length) in enumerate(segments)
+        str(number): Transcript(
+            text="IGNORE_TIME_SEGMENT_IN_SCORING" if ignored else "",
+            segment=Segment(**place, start=start, end=start + length),
+        )
+        for number, (start, length, ignored) in enumerate(segments)
     }
     words = [TimedWord(time=WordTime("r", "1", middle, 0), word=str(middle), where="") for middle in middles]
     found = {(name, int(word)) for name, heard in words_in_segments(words, said) for word in heard.text.split()}
 
-    def distance(number: int, middle: int) -> tuple[int, int, int]:
-        start, length = segments[number]
-        return max(start - middle, middle - start - length, 0), -start, number
+    def distance(number: int, middle: int) -> tuple[bool, int, int, int]:
+        start, length, ignored = segments[number]
+        away = max(start - middle, middle - start - length, 0)
+        return ignored and away > 0, away, -start, number
 
     nearest = {
         (str(min(range(len(segments)), key=lambda number: distance(number, middle))), middle) for middle in middles

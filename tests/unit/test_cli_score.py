@@ -430,6 +430,10 @@ def test_segments_that_are_marked_to_be_ignored_are_counted(score: Command) -> N
     assert ignored.startswith("1 segments are marked to be ignored")
     assert told == f"{ignored}\nhyp: 1 hypotheses without a reference are left out\n{rest}"
     assert out.splitlines()[2].split()[2] == "50.00"
+    # A word between segments is not said in the one that is ignored.
+    Path("ref.stm").write_text("r 1 s 0 2 <o> a b\nr 1 s 4 6 IGNORE_TIME_SEGMENT_IN_SCORING\n", encoding="utf-8")
+    Path("hyp.ctm").write_text("r 1 0.5 0.2 a\nr 1 1.5 0.2 b\nr 1 3.5 0.2 x\nr 1 5.0 0.2 y\n", encoding="utf-8")
+    assert score(files=("ref.stm", "hyp.ctm"))[1].splitlines()[2].split()[2] == "50.00"
     # Of a channel without a word a ctm has no line at all.
     Path("ref.stm").write_text("r 1 s 0 2 <o> a b\nr 2 t 0 2 IGNORE_TIME_SEGMENT_IN_SCORING\n", encoding="utf-8")
     Path("hyp.ctm").write_text("r 1 0.5 0.2 a\n", encoding="utf-8")
