@@ -30,8 +30,8 @@ def check_writable(path: Path) -> None:
 def write_transcripts(path: Path, utterances: _Utterances) -> None:
     """Writes the words of `utterances`, by id, to `path`, in the form that its suffix names.
 
-    All but a ctm are written while `utterances` are made, one after another. A ctm is sorted by recording, channel and time,
-    as NIST's tools ask for; an utterance without words is not in it.
+    All but a ctm are written while `utterances` are made, one after another. A ctm is sorted by recording, channel and
+    start, as NIST's tools ask for; an utterance without words is not in it.
 
     Raises:
         ScoringError: a form that is not written, or an id, a text or words without times that it cannot hold.
@@ -77,21 +77,24 @@ def _ctm(path: Path, utterances: _Utterances) -> list[str]:
             _check_id(path, recording, marks="")
         behind = (f"{reading.word} {reading.confidence:.4f}" for reading in words)
         timed += zip(_in_order(times), behind, strict=True)
-    timed.sort(key=lambda each: (each[0].recording, each[0].channel, each[0].middle))
+    timed.sort(key=lambda each: (each[0].recording, each[0].channel, each[0].start))
     return [f"{time.recording} {time.channel} {time.start:.3f} {time.duration:.3f} {behind}" for time, behind in timed]
 
 
 def _in_order(times: Iterable[WordTime]) -> Iterator[WordTime]:
-    """`times` in milliseconds, the middle of none before that of the word before it, which would be read first.
+    """`times` in milliseconds, none of which begins before an earlier one of its channel, or has its middle before any.
 
-    Systems do not agree on when a word is said: the later one begins as much later as it has to.
+    NIST's tools ask for words by their starts, and here they are read by their middles. Systems do not agree on when a word
+    is said: the later one begins as much later as it has to, and lasts as long.
     """
-    latest = 0.0
+    latest, starts = 0.0, dict[str, float]()
     for each in times:
-        time = each._replace(start=round(each.start, 3), duration=round(each.duration, 3))
+        start = max(round(each.start, 3), starts.get(each.channel, 0.0))
+        time = each._replace(start=start, duration=round(each.duration, 3))
         if time.middle < latest:
             time = time._replace(start=round(latest - time.duration / 2 + 0.001, 3))
         latest = time.middle
+        starts[time.channel] = time.start
         yield time
 
 

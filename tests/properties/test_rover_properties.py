@@ -85,6 +85,9 @@ def test_words_of_a_ctm_are_read_in_the_order_in_which_they_were_voted_on(times:
         path = Path(folder) / "out.ctm"
         write_transcripts(path, [("r", words)])
         heard = read_transcripts(path)["r"]
+        starts = [float(line.split()[2]) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert starts == sorted(starts)
+    assert [time.duration for time in heard.times] == [round(duration, 3) for _, duration in times]
     assert heard.text == " ".join(str(reading.word) for reading in words)
     assert heard.times[0] == WordTime("r", "1", round(times[0][0], 3), round(times[0][1], 3))
     assert all(one.middle <= other.middle for one, other in zip(heard.times, heard.times[1:], strict=False))
