@@ -140,16 +140,19 @@ def rate_interval(blocks: Integers, generator: np.random.Generator, repetitions:
     low, high = ends_of_interval(rates, len(blocks))
     is_bootstrap = low < high
     if not is_bootstrap:
-        low, high = _wilson(min(rate, 1.0), num_words / repetitions)
+        low, high = _score_interval(rate, num_words / repetitions)
     return Interval(low=min(low, rate), high=max(high, rate), is_bootstrap=is_bootstrap)
 
 
-def _wilson(rate: float, trials: float) -> tuple[float, float]:
-    """Wilson's 95 % interval of a share of independent trials.
+def _score_interval(rate: float, trials: float) -> tuple[float, float]:
+    """Wilson's 95 % interval of a share of independent trials; above 1, which is no share, that of a Poisson count.
 
     Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
     """
     spread = _NORMAL_QUANTILE**2 / trials
     middle = rate + spread / 2
+    if rate > 1:
+        half = math.sqrt(spread * (rate + spread / 4))
+        return middle - half, middle + half
     half = math.sqrt(spread * (rate * (1 - rate) + spread / 4))
     return (middle - half) / (1 + spread), (middle + half) / (1 + spread)
