@@ -143,7 +143,7 @@ class Experiment(Section):
         num_features = self.features.num_static
         if mask is not None and mask.num_frequency_masks and mask.frequency_width >= num_features:
             raise ValueError(
-                f"augment.spec_augment.frequency_width={mask.frequency_width} may hide all {num_features} features of a "
+                f"augment.spec_augment.frequency_width={mask.frequency_width} may hide all {num_features} bands of a "
                 "frame; choose a smaller width"
             )
         return self

@@ -163,7 +163,9 @@ def parts(updater: Updater, batch: Batch, number: int, features: Tensor, num_fra
             lambda: sound.append(augmenter.waveforms(batch.waveforms, batch.num_samples))
         ),
         "features": timed(lambda: model.features(*sound[0])),
-        "augmentation of features": timed(lambda: augmenter.features(features, num_frames, features.shape[2])),
+        "augmentation of features": timed(
+            lambda: augmenter.features(features, num_frames, model.config.features.num_static)
+        ),
         "tokens": timed(lambda: CtcTargets(batch.texts, updater.tokenizer, updater.device)),
         "head and CTC, both passes": timed(head_and_loss),
         "clipping": timed(lambda: nn.utils.clip_grad_norm_(model.parameters(), 5.0)),

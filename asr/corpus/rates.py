@@ -32,14 +32,10 @@ def watch_rates(
     """
     low: list[tuple[int, Path]] = []
     num_looked_at = 0
-    for utterance in utterances:
-        if num_looked_at < _NUM_RATES and isinstance(utterance.audio, Path):
-            num_looked_at += 1
-            with contextlib.suppress(UnusableAudioError):  # said by what reads its samples
-                rate = audio_info(utterance.audio).sample_rate
-                low += [(rate, utterance.audio)] if rate < sample_rate else []
-        yield utterance
-    if low:
+
+    def tell() -> None:
+        if not low:
+            return
         rate, audio = min(low)
         advice = f"features.sample_rate={rate} would suit them"
         if only_measured:
@@ -52,3 +48,15 @@ def watch_rates(
             "%s: %d of the first %d sound files have less than %d Hz (%s: %d), and above that a model hears silence; %s",
             *(name, len(low), num_looked_at, sample_rate, audio, rate, advice),
         )
+
+    for utterance in utterances:
+        if num_looked_at < _NUM_RATES and isinstance(utterance.audio, Path):
+            num_looked_at += 1
+            with contextlib.suppress(UnusableAudioError):  # said by what reads its samples
+                rate = audio_info(utterance.audio).sample_rate
+                low += [(rate, utterance.audio)] if rate < sample_rate else []
+            if num_looked_at == _NUM_RATES:
+                tell()
+        yield utterance
+    if num_looked_at < _NUM_RATES:
+        tell()

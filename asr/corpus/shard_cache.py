@@ -13,6 +13,7 @@ from filelock import FileLock
 from asr.atomic import write_parts
 from asr.corpus.places import open_place
 from asr.corpus.tar_writer import Shard
+from asr.corpus.utterance import warn_once
 from asr.errors import CorpusError
 
 _BLOCK_BYTES = 1 << 18
@@ -40,6 +41,7 @@ def open_copy(url: str, shard: Shard, folder: Path) -> BinaryIO | None:
                 file = _opened(path, shard)
             return file
     except FileNotFoundError:
+        warn_once(f"{path}: deleted before it could be read; the shard is read where it lies")
         return None
     except OSError as error:
         raise CorpusError(

@@ -99,11 +99,16 @@ def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Uttera
         line = line_of_id.setdefault(utterance.id, where.number)
         if line != where.number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
-        if new := [key for key in WITHOUT_USE if key in utterance.metadata and key not in told]:
+        # Not of a column of names, such as "channel": "agent".
+        if new := [key for key in WITHOUT_USE if key not in told and _is_number(record.get(key))]:
             told.update(new)
             reasons = (f"{', '.join(keys)} ({why})" for why, keys in groupby(new, key=WITHOUT_USE.__getitem__))
             warn_once(f"{where}: key without use: {'; '.join(reasons)}")
         yield utterance
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
 
 
 def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tuple[Where, dict[str, Any]]]:

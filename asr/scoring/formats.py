@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from asr.errors import ScoringError, did_you_mean
-from asr.lines import is_unicode, numbered_lines, read_records
+from asr.lines import Where, is_unicode, numbered_lines, read_records
 from asr.scoring.filed import FiledTranscripts
 from asr.scoring.timed import TimedWord, numbered_channel, words_in_segments, words_of_recordings
 from asr.scoring.transcripts import Segment, Transcript, WordTime
@@ -43,11 +43,11 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One utterance as a file has it, and where: "file:line"."""
+    """One utterance as a file has it, and where."""
 
     id: str
     transcript: Transcript
-    where: str
+    where: Where
 
 
 def read_transcripts(
@@ -83,7 +83,7 @@ def read_transcripts(
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
     else:
         for entry in FORMATS[kind](path, columns or Columns()):
-            earlier = found.add(_id(entry.id), entry.transcript, line=int(entry.where.rpartition(":")[2]))
+            earlier = found.add(_id(entry.id), entry.transcript, line=entry.where.number)
             if earlier is not None:
                 raise ScoringError(
                     f"{entry.where}: id '{entry.id}' stands already in line {earlier}; "
@@ -162,7 +162,7 @@ def _read_folder(path: Path, columns: Columns) -> Iterator[_Entry]:
 
     for utterance in read_folder(path, may_be_silent=True):
         transcript = Transcript(text=utterance.text, speaker=utterance.speaker)
-        yield _Entry(utterance.id, transcript, f"{path / utterance.id}.txt:1")
+        yield _Entry(utterance.id, transcript, Where(path / f"{utterance.id}.txt", 1))
 
 
 def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry]:
@@ -173,7 +173,7 @@ def _read_table(path: Path, columns: Columns, delimiter: str) -> Iterator[_Entry
             rows = csv.DictReader(file, delimiter=delimiter, strict=True)
             _check_header(rows.fieldnames or (), path)
             for row in rows:
-                where = f"{path}:{rows.line_num}"
+                where = Where(path, rows.line_num)
                 if None in row or None in row.values():
                     raise ScoringError(f"{where}: expected {len(rows.fieldnames or ())} columns as in the header")
                 yield _entry(row, columns, where)
@@ -195,7 +195,7 @@ def _check_header(names: Sequence[str], path: Path) -> None:
         raise ScoringError(f"{path}:1: two columns are called '{twice}'; rename one")
 
 
-def _entry(record: Mapping[str, object], columns: Columns, where: str) -> _Entry:
+def _entry(record: Mapping[str, object], columns: Columns, where: Where) -> _Entry:
     """The utterance that the cells of `record` describe, by the names of their columns."""
     for name, option in ((columns.id, "--id-column"), (columns.text, "--text-column")):
         if name not in record:

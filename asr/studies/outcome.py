@@ -262,7 +262,8 @@ def _all_scores(study: Path, variants: Sequence[VariantOutcome]) -> Scores:
     found: Scores = {}
     for variant in variants:
         for run in variant.runs:
-            for result in run.results:
+            # Where nobody speaks there is no rate to compare; the runs' own results count what was heard there.
+            for result in (each for each in run.results if each.words):
                 of_part = found.setdefault((result.subset, result.decoder), {})
                 path = study / run.folder / "hypotheses" / hypotheses_file(result.subset, result.decoder)
                 of_part.setdefault(variant.name, {})[run.seed] = read_scores(path)

@@ -42,24 +42,24 @@ class _WarmUpConfig(Section):
 
 
 class CosineConfig(_WarmUpConfig):
-    """Half a cosine from the highest rate down to a share of it. Source: Loshchilov & Hutter 2017."""
+    """Half a cosine from `optimizer.lr` down to a share of it. Source: Loshchilov & Hutter 2017."""
 
     kind: Literal["cosine"] = "cosine"
-    final_share: float = Field(default=0.01, ge=0, le=1, description="last rate as a share of the highest")
+    final_share: float = Field(default=0.01, ge=0, le=1, description="last rate as a share of optimizer.lr")
 
     def decay(self, progress: float, reductions: int) -> float:
-        """Share of the highest rate when `progress` (0 to 1) of the training is done."""
+        """Share of the optimiser's rate when `progress` (0 to 1) of the training is done."""
         return self.final_share + (1 - self.final_share) * (1 + math.cos(math.pi * progress)) / 2
 
 
 class LinearConfig(_WarmUpConfig):
-    """A straight line from the highest rate down to a share of it."""
+    """A straight line from `optimizer.lr` down to a share of it."""
 
     kind: Literal["linear"] = "linear"
-    final_share: float = Field(default=0.01, ge=0, le=1, description="last rate as a share of the highest")
+    final_share: float = Field(default=0.01, ge=0, le=1, description="last rate as a share of optimizer.lr")
 
     def decay(self, progress: float, reductions: int) -> float:
-        """Share of the highest rate when `progress` (0 to 1) of the training is done."""
+        """Share of the optimiser's rate when `progress` (0 to 1) of the training is done."""
         return 1 - (1 - self.final_share) * progress
 
 
@@ -71,7 +71,7 @@ class PlateauConfig(_WarmUpConfig):
     patience: int = Field(default=2, ge=0, description="validations without improvement that are tolerated")
 
     def decay(self, progress: float, reductions: int) -> float:
-        """Share of the highest rate after `reductions` plateaus."""
+        """Share of the optimiser's rate after `reductions` plateaus."""
         return self.factor**reductions
 
 

@@ -134,6 +134,6 @@ def test_augmented_speech_is_finite_and_its_padding_zero(config: AugmentConfig, 
     assert torch.isfinite(waveforms).all()
     assert waveforms[~valid_mask(num_samples, waveforms.shape[1])].abs().sum() == 0
     features, num_frames = extractor(waveforms, num_samples)
-    masked = augmenter.features(features, num_frames, features.shape[2])
+    masked = augmenter.features(features, num_frames, 20)
     assert torch.isfinite(masked).all()
     assert ((masked == features) | (masked == 0)).all()

@@ -108,8 +108,8 @@ class Recorder:
         self.seen.append("waveforms")
         return waveforms[:, ::2], (num_samples + 1) // 2
 
-    def features(self, features: Tensor, num_frames: Tensor) -> Tensor:
-        self.seen.append("features")
+    def features(self, features: Tensor, num_frames: Tensor, num_static: int) -> Tensor:
+        self.seen.append(f"features, {num_static} without deltas")
         return torch.zeros_like(features)
 
 
@@ -117,7 +117,7 @@ def test_augmentation_stands_before_and_behind_the_features() -> None:
     model, augmentation = small_model(), Recorder()
     waveforms, num_samples = ragged_batch(LENGTHS)
     (frames,), _ = model.after_layers(waveforms, num_samples, (len(model.encoder.layers),), augmentation)
-    assert augmentation.seen == ["waveforms", "features"]
+    assert augmentation.seen == ["waveforms", "features, 8 without deltas"]
     assert torch.equal(frames.num_frames, model.num_encoder_frames((num_samples + 1) // 2))
     silent, _ = model.encoder(torch.zeros(4, 11, 8), model.features.num_frames((num_samples + 1) // 2))
     torch.testing.assert_close(frames.hidden, silent)

@@ -372,7 +372,11 @@ def test_what_a_cache_loses_is_fetched_again(server: Server, train: ShardIndex, 
 
 
 def test_a_shard_whose_copy_is_deleted_while_it_is_fetched_is_read_and_kept_the_next_time(
-    server: Server, train: ShardIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    server: Server,
+    train: ShardIndex,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """With its folder, what is being written and its lock."""
     cache, first = tmp_path / "cache", train.shards[0]
@@ -388,6 +392,7 @@ def test_a_shard_whose_copy_is_deleted_while_it_is_fetched_is_read_and_kept_the_
         patch.setattr(Server, "body", deleting)
         assert [each.utterance for each in read_shard(index, first)] == expected
     assert not cache.exists()
+    assert ": deleted before it could be read; the shard is read where it lies" in caplog.text
     assert fetched(server) == 2 * [first.name]
     for _ in range(2):
         assert [each.utterance for each in read_shard(index, first)] == expected

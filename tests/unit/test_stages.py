@@ -314,7 +314,11 @@ def test_a_tenth_of_the_files_does_not_take_the_sound_of_the_others(
         path.write_bytes(encode_audio(np.full(rate, 0.1, np.float32), rate, "wav"))
         utterances.append(Utterance(id=str(number), audio=path, text="a"))
     with caplog.at_level("WARNING"):
-        assert list(watch_rates(utterances, 16000, "train")) == utterances
+        watched = watch_rates(utterances, 16000, "train")
+        assert [next(watched) for _ in range(10)] == utterances[:10]
+        assert caplog.messages  # not at the end of hours
+        assert list(watched) == utterances[10:]
+    assert len(caplog.messages) == 1
     assert f"{num_low} of the first 10 sound files have less than 16000 Hz" in caplog.text
     assert advice in caplog.text
 
@@ -354,7 +358,7 @@ def test_every_setting_of_an_update_is_heeded(common: list[str], setting: str) -
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["features.n_mels=20"], "augment.spec_augment.frequency_width=27 may hide all 20 features"),
+        (["features.n_mels=20"], "augment.spec_augment.frequency_width=27 may hide all 20 bands"),
         (
             ["features.kind=stored", "augment.silence={}", "augment.spec_augment=null"],
             "augment.silence would change sound",

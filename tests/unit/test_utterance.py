@@ -139,6 +139,14 @@ def test_keys_that_other_tools_cut_sound_by_are_told_once(tmp_path: Path, caplog
     ]
 
 
+def test_a_column_of_names_cuts_no_sound(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file for each channel, which keeps the channel's name to tell error rates by."""
+    line = {"id": "a", "audio": "a.wav", "text": "x", "channel": "agent", "start": None}
+    (read,) = read_manifest(manifest(tmp_path, json.dumps(line)))
+    assert read.metadata["channel"] == "agent"
+    assert caplog.messages == []
+
+
 def test_written_paths_are_relative_below_the_manifest_only(tmp_path: Path) -> None:
     path = tmp_path / "m.jsonl"
     inside, outside = tmp_path / "wav" / "a.wav", tmp_path.parent / "b.wav"

@@ -67,7 +67,7 @@ function totalOf(system, indices) {
     total.errors += errors[index];
     total.words += lengths[index];
   }
-  total.rate = total.words ? total.errors / total.words : total.errors ? Infinity : 0;
+  total.rate = total.words ? total.errors / total.words : null;
   return total;
 }
 
