@@ -80,10 +80,10 @@ def rover(
     Where readings have the same score, the system that stands first wins; an utterance that a file lacks is named, and the
     file has no vote there; but a ctm, which has no line where nothing was heard, votes for silence. Words that are spelled
     alike are the same word: with --normalize those that the steps make alike, and these are written as the steps have them.
-    NIST's `rover` aligns at other costs where systems have nothing in a place: its results can differ.
-
-    In a ctm a word has the time that it has in the first of the files that have it. Its confidence, also in .jsonl, is the
-    mean over all files, with 0 for those that have something else there; by votes, the share of the files that have it.
+    NIST's `rover` aligns at other costs where systems have nothing in a place: its results can differ. In a ctm a channel is
+    an utterance of its own, and a word has the time of the first of the files that have it, or a later one, so that words
+    rise. Its confidence, also in .jsonl, is the mean over all files, with 0 for those that have something else there; by
+    votes, the share of the files that have it.
 
     Examples:
     - `asr rover ours.txt theirs.txt others.txt --out together.txt --normalize case,punctuation`

@@ -100,15 +100,20 @@ def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Uttera
         if line != where.number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
         # Not of a column of names, such as "channel": "agent".
-        if new := [key for key in WITHOUT_USE if key not in told and _is_number(record.get(key))]:
+        if new := [key for key in WITHOUT_USE if key not in told and _cuts(key, record.get(key))]:
             told.update(new)
             reasons = (f"{', '.join(keys)} ({why})" for why, keys in groupby(new, key=WITHOUT_USE.__getitem__))
             warn_once(f"{where}: key without use: {'; '.join(reasons)}")
         yield utterance
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) or (isinstance(value, str) and value.isdecimal())
+def _cuts(key: str, value: object) -> bool:
+    """Whether other tools hear less than the whole for the `value` of this key: a number, which for a start is not 0."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return number > 0 or key == "channel"
 
 
 def records_of_manifest(path: Path, unusable: Unusable = raised) -> Iterator[tuple[Where, dict[str, Any]]]:

@@ -40,7 +40,7 @@ class StoredConfig(FrameConfig):
             raise ValueError(f"mel_bands: expected as many as num_features, {self.num_features}, or more")
         if self.mel_bands is None and self.cepstra != "orthonormal":
             raise ValueError(
-                f"cepstra={self.cepstra} says how mel_bands are made of them, and mel_bands is null: set it"
+                f"cepstra={self.cepstra} says how mel_bands are made of them, which are null: set both or neither"
             )
         if self.normalization == "speech":
             raise ValueError("normalization=speech needs sound, of stored frames nobody knows how loud they are")

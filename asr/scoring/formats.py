@@ -271,7 +271,7 @@ def _read_ctm(path: Path, references: Mapping[str, Transcript], keep_extra: bool
     words = _timed_words(path)
     if all(said.segment is None for said in references.values()):
         own = ids_in_ctm(references)
-        return ((own.get(name, name), heard) for name, heard in words_of_recordings(words))
+        return ((own.get(name, name), heard) for name, heard in words_of_recordings(words, own))
     return words_in_segments(words, references, keep_extra=keep_extra)
 
 

@@ -10,7 +10,7 @@ import math
 import sqlite3
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import groupby
@@ -85,23 +85,33 @@ class _Segments:
         return self.numbers[bisect_right(self.starts, self.starts[num_begun]) - 1]
 
 
-def words_of_recordings(words: Iterable[TimedWord]) -> Iterator[tuple[str, Transcript]]:
-    """The names of recordings and what was heard in each, all channels together, in the order of time.
+def words_of_recordings(
+    words: Iterable[TimedWord], references: Collection[str] = ()
+) -> Iterator[tuple[str, Transcript]]:
+    """The names of recordings and what was heard in each, in the order of time.
+
+    A channel is a recording of its own, called `recording-channel` but for the first; where there are `references`, only one
+    that they have by that name: else they are of all channels together.
 
     Example:
-        >>> said = ((2, "no"), (1, "oh"))
-        >>> words = [TimedWord(time=WordTime("r", "1", start, 0.5), word=word, where="") for start, word in said]
+        >>> said = (("1", 2, "no"), ("B", 0, "yes"), ("1", 1, "oh"))
+        >>> words = [TimedWord(time=WordTime("r", *place, 0.5), word=word, where="") for *place, word in said]
         >>> [(name, heard.text) for name, heard in words_of_recordings(words)]
-        [('r', 'oh no')]
+        [('r', 'oh no'), ('r-2', 'yes')]
+        >>> [(name, heard.text) for name, heard in words_of_recordings(words, ["r"])]
+        [('r', 'yes oh no')]
     """
-    numbers: dict[str, int] = {}
+    numbers: dict[tuple[str, str], int] = {}
     with told_where_full(), closing(temporary_database(*_SCHEMA)) as database:
         for word in words:
-            number = numbers.setdefault(word.time.recording, len(numbers))
+            name, channel = word.time.recording, numbered_channel(word.time.channel)
+            of_channel = name if channel == "1" else f"{name}-{channel}"
+            is_apart = not references or of_channel in references
+            number = numbers.setdefault((of_channel if is_apart else name, name), len(numbers))
             database.execute(_INSERT_WORD, _row(number, word))
-        for name, number in numbers.items():
+        for (name, recording), number in numbers.items():
             database.execute(
-                "INSERT INTO segments (number, name, recording, heard) VALUES (?, ?, ?, 1)", (number, name, name)
+                "INSERT INTO segments (number, name, recording, heard) VALUES (?, ?, ?, 1)", (number, name, recording)
             )
         yield from _texts(database)
 

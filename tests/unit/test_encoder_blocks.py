@@ -215,7 +215,9 @@ def test_intermediate_ctc_hears_a_lower_layer_at_its_own_rate() -> None:
     assert torch.equal((lower.num_frames + 1) // 2, top.num_frames)
     targets = CtcTargets(batch.texts, updater.tokenizer, updater.device)
     losses, _ = targets.losses(updater.model.log_probs(lower.hidden), lower.num_frames)
-    assert found.terms["intermediate_ctc"] == pytest.approx(float(losses.detach().sum()) / targets.num_counted(), rel=1e-5)
+    assert found.terms["intermediate_ctc"] == pytest.approx(
+        float(losses.detach().sum()) / targets.num_counted(), rel=1e-5
+    )
 
 
 ALL = {

@@ -387,6 +387,24 @@ def test_lines_of_a_ctm_are_sorted_as_tools_of_nist_ask_for(rover: Run) -> None:
     ]
 
 
+def test_channels_of_a_recording_are_voted_on_apart(rover: Run) -> None:
+    """As two people's words at one time are not one sentence: what all have heard in a channel stays, in any order."""
+    one, two = "r {} {} 0.3 oh\nr {} {} 0.3 yes\n", "r {} {} 0.3 no\nr {} {} 0.3 please\n"
+    files = {
+        "a.ctm": one.format("1", 0, "1", 0.3) + two.format("2", 0.62, "2", 0.92),
+        "b.ctm": two.format("2", 0, "2", 0.3) + one.format("1", 0.62, "1", 0.92),
+        "c.ctm": one.format("A", 0, "A", 0.4) + two.format("B", 0.2, "B", 0.62),
+    }
+    said, errors, code = rover(files, "--out", "out.ctm")
+    assert (code, errors) == (0, "")
+    assert "2 utterances" in said
+    lines = [line.split() for line in Path("out.ctm").read_text(encoding="utf-8").splitlines()]
+    assert [(line[1], *line[4:]) for line in lines] == [
+        *(("1", word, "1.0000") for word in ("oh", "yes")),
+        *(("2", word, "1.0000") for word in ("no", "please")),
+    ]
+
+
 def test_json_with_words_and_times_becomes_a_ctm(rover: Run) -> None:
     record = {
         "id": "u",
