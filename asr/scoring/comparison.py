@@ -80,7 +80,7 @@ class Comparison:
     def sentence(self, they: str = "they", data: str = "this data") -> str:
         """What the comparison says, in plain words, with other words for what it is about and what it was made on."""
         if self.alike:
-            return f"{self.first} and {self.second} err alike in every part of this data"
+            return f"{self.first} and {self.second} have equally many errors in every part of this data"
         if self.difference == 0:
             return f"{self.first} and {self.second} have the same error rate{self._unseen(data)}"
         better, other, sign = (self.second, self.first, 1) if self.difference > 0 else (self.first, self.second, -1)

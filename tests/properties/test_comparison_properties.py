@@ -176,7 +176,7 @@ def test_a_few_utterances_are_called_too_few_for_a_test(utterances: int) -> None
     assert (better[:6], better[-26:]) == ("b has ", "points fewer errors than a")
     assert limits == "fewer than 10 utterances are too few to tell whether that is chance"
     assert few.warnings() == []
-    assert "err alike in every part" in compare(first, first, names=("a", "b")).sentence()
+    assert "equally many errors in every part" in compare(first, first, names=("a", "b")).sentence()
 
 
 def test_seeds_of_a_few_utterances_are_not_more_utterances() -> None:

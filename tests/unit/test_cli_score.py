@@ -355,7 +355,8 @@ def test_systems_are_compared_with_the_first(score: Command) -> None:
     assert [line.split(",")[1] for line in Path("score.csv").read_text().splitlines()] == ["decoder", "hyp", "better"]
     assert "no difference is shown" not in out
     Path("same.txt").write_text(Path("hyp.txt").read_text(), encoding="utf-8")
-    assert "hyp and same err alike in every part of this data" in score(files=("ref.txt", "hyp.txt", "same.txt"))[1]
+    out = score(files=("ref.txt", "hyp.txt", "same.txt"))[1]
+    assert "hyp and same have equally many errors in every part of this data" in out
 
 
 def test_a_rate_above_the_limit_fails_with_its_own_code(score: Command) -> None:
