@@ -12,10 +12,10 @@ in the numbers of a chapter, and readers.
 The configurations: `librispeech_mini` (5 h, 28 readers), `librispeech_100h`, `librispeech_460h`, `librispeech_960h`.
 
 A plan, computed from measured figures by `benchmarks/plan.py` (`benchmarks/results/plan.json`). One core trains the 5 x
-800 network of `librispeech_960h` on 17.5 hours of speech in an hour. In cores at 0.04 an hour, with 0.15 lost at each
-doubling as measured at the first: 960 h, 40 epochs: 58 h an epoch on one core, 57 h in all on 128 cores, 7.31 an epoch;
-10,000 h, 12 epochs: 600 h, 62 h on 512 cores, 105.84 an epoch. Storage, by the FLAC of 51 utterances of test-other: 61 GB
-of archives, 64 GB unpacked, 62 GB of shards; 634, 668 and 646 GB. Preparation 0.3 and 3 core-hours; one core, with one
+800 network of `librispeech_960h` on 17.9 hours of speech in an hour. In cores at 0.04 an hour, with 0.15 lost at each
+doubling as measured at the first: 960 h, 40 epochs: 56 h an epoch on one core, 56 h in all on 128 cores, 7.14 an epoch;
+10,000 h, 12 epochs: 587 h, 61 h on 512 cores, 103.47 an epoch. Storage, by the FLAC of 51 utterances of test-other: 61 GB
+of archives, 64 GB unpacked, 62 GB of shards; 634, 668 and 646 GB. Preparation 0.4 and 4 core-hours; one core, with one
 thread for the loader, loads for a device that trains at 4,400 times real time. No GPU was at hand: after
 `benchmarks/gpu_step.py` the same script plans in GPUs.
 """
