@@ -140,7 +140,7 @@ def train_or_dev(published: Iterable[Utterance], split: str, share: float = 0.1)
 def holding_out_dev(name: str, read_published: ReadSplit, share: float) -> ReadSplit:
     """What reads the corpus `name`, of which `read_published` reads the parts that its publisher has, "train" and "test".
 
-    "train" and "dev" are those of `train_or_dev`, "train-all" is both together.
+    "train" and "dev" are those of `train_or_dev`, "train-all" is both together; any other raises a CorpusError.
     """
     known = ("train", "dev", "test", "train-all")
 

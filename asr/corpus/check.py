@@ -20,7 +20,7 @@ from asr.corpus.ahead import map_ahead
 from asr.corpus.folder import files_by_id, read_folder
 from asr.corpus.list_form import check_is_list
 from asr.corpus.rates import FEW
-from asr.corpus.utterance import WITHOUT_USE, Utterance, records_of_manifest, utterance_of_record
+from asr.corpus.utterance import WITHOUT_USE, Utterance, cuts_sound, records_of_manifest, utterance_of_record
 from asr.errors import AsrError, AudioError, CorpusError
 from asr.lengths import frames_after_subsampling, frames_needed_by_ctc, frames_of_samples
 from asr.lines import Where
@@ -143,7 +143,8 @@ class CorpusCheck:
         self.utterances += 1
         self.speakers[utterance.speaker] += 1
         text = self._check_text(utterance)
-        self._keys.update(utterance.metadata.keys())
+        columns = utterance.metadata.items()
+        self._keys.update(key for key, value in columns if key not in WITHOUT_USE or cuts_sound(key, value))
         if sound.problem:
             self.note(sound.problem, utterance.id, sound.detail)
             return

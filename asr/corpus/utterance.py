@@ -100,18 +100,18 @@ def read_manifest(path: Path, *, may_be_silent: bool = False) -> Iterator[Uttera
         if line != where.number:
             raise CorpusError(f"{where}: id '{utterance.id}' stands already in line {line}; ids must be unique")
         # Not of a column of names, such as "channel": "agent".
-        if new := [key for key in WITHOUT_USE if key not in told and _cuts(key, record.get(key))]:
+        if new := [key for key in WITHOUT_USE if key not in told and cuts_sound(key, utterance.metadata.get(key, ""))]:
             told.update(new)
             reasons = (f"{', '.join(keys)} ({why})" for why, keys in groupby(new, key=WITHOUT_USE.__getitem__))
             warn_once(f"{where}: key without use: {'; '.join(reasons)}")
         yield utterance
 
 
-def _cuts(key: str, value: object) -> bool:
+def cuts_sound(key: str, value: str) -> bool:
     """Whether other tools hear less than the whole for the `value` of this key: a number, which for a start is not 0."""
     try:
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        number = float(value)
+    except ValueError:
         return False
     return number > 0 or key == "channel"
 

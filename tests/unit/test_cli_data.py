@@ -130,6 +130,12 @@ def test_each_trouble_is_found_and_named(tmp_path: Path, change: Change, severit
     assert detail in found
 
 
+def test_what_cuts_no_sound_is_no_key_without_use(tmp_path: Path) -> None:
+    """As when a list is read to be measured on: a start of 0, or a name by which error rates are told apart."""
+    corpus = _corpus(tmp_path, lambda folder, lines: lines[0].update(channel="agent", offset=0.0, start=None))
+    assert not [each for each in _checked(corpus).findings() if each.kind == "key without use"]
+
+
 def test_a_channel_that_a_list_names_is_not_silently_mixed_with_the_others(tmp_path: Path) -> None:
     (finding,) = _checked(_corpus(tmp_path, lambda folder, lines: lines[0].update(channel=1))).findings()
     assert (finding.kind, finding.severity) == ("key without use", "warning")
