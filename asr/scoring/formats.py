@@ -78,7 +78,10 @@ def read_transcripts(
     found = FiledTranscripts()
     if kind == "ctm":
         for name, transcript in _read_ctm(path, references or {}, keep_extra):
-            found.add(_id(name), transcript)
+            if found.add(_id(name), transcript) is not None:
+                raise ScoringError(
+                    f"{path}: '{name}' is a recording, and a channel of another that would be called so; rename it"
+                )
     elif kind not in FORMATS:
         raise ScoringError(f"--format {kind}: no such form{did_you_mean(kind, [*FORMATS, 'ctm'])}")
     else:

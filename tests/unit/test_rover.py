@@ -405,6 +405,13 @@ def test_channels_of_a_recording_are_voted_on_apart(rover: Run) -> None:
     ]
 
 
+def test_a_recording_that_is_called_as_a_channel_of_another_is_not_lost(rover: Run) -> None:
+    content = "r 2 0 0.3 yes\nr-2 1 0 0.3 no\n"
+    _, errors, code = rover({"a.ctm": content, "b.ctm": content}, "--out", "out.ctm")
+    assert code == 2
+    assert "a.ctm: 'r-2' is a recording, and a channel of another that would be called so; rename it" in errors
+
+
 def test_json_with_words_and_times_becomes_a_ctm(rover: Run) -> None:
     record = {
         "id": "u",
